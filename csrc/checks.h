@@ -1,0 +1,126 @@
+// Argument checks of the ops, for CPU and CUDA alike. A failed check throws std::runtime_error (RuntimeError in Python) with
+// the rule, the value seen and, where there is one, the cure.
+#pragma once
+#include <torch/csrc/stable/device.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <array>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace rirn {
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// The layers of the inner-recurrence module in the order of their weights.
+constexpr int kIrmLayers = 6;
+constexpr std::array<const char*, kIrmLayers> kIrmNames = {"joint", "res1a", "res1b", "res2a", "res2b", "out"};
+
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
+
+inline std::string shape_of(const Tensor& t) {
+  std::ostringstream text;
+  text << '[';
+  for (int64_t i = 0; i < t.dim(); ++i) text << (i ? ", " : "") << t.size(i);
+  text << ']';
+  return text.str();
+}
+
+inline std::string dtype_of(const Tensor& t) { return torch::headeronly::toString(t.scalar_type()); }
+
+inline std::string device_of(const Tensor& t) {
+  if (t.is_cpu()) return "cpu";
+  return (t.is_cuda() ? "cuda:" : "device ") + std::to_string(t.get_device_index());
+}
+
+inline bool same_shape(const Tensor& a, const Tensor& b) {
+  if (a.dim() != b.dim()) return false;
+  for (int64_t i = 0; i < a.dim(); ++i)
+    if (a.size(i) != b.size(i)) return false;
+  return true;
+}
+
+inline void check_float_dtype(const Tensor& t, const char* name) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float:
+    case ScalarType::Double:
+    case ScalarType::Half:
+    case ScalarType::BFloat16: return;
+    default:
+      fail(name, " must be float32, float64, float16 or bfloat16; got ", dtype_of(t), "; convert it with .float()");
+  }
+}
+
+inline void check_same_kind(const Tensor& t, const char* name, const Tensor& like, const char* like_name) {
+  if (t.scalar_type() != like.scalar_type())
+    fail(name, " must have the dtype of ", like_name, " (", dtype_of(like), "); got ", dtype_of(t),
+         "; convert one of them with .to()");
+  if (device_of(t) != device_of(like))
+    fail(name, " must be on the device of ", like_name, " (", device_of(like), "); got ", device_of(t),
+         "; move one of them with .to()");
+}
+
+inline void check_same_shape(const Tensor& t, const char* name, const Tensor& like, const char* like_name) {
+  if (!same_shape(t, like))
+    fail(name, " must have the shape of ", like_name, " ", shape_of(like), "; got ", shape_of(t));
+}
+
+inline void check_image(const Tensor& t, const char* name) {
+  check_float_dtype(t, name);
+  if (t.dim() != 4) fail(name, " must be [N, C, H, W]; got ", shape_of(t));
+}
+
+inline void check_logit(const Tensor& logit, const char* name, const Tensor& f_cur) {
+  check_same_kind(logit, name, f_cur, "f_cur");
+  const bool fits = logit.dim() == 4 && logit.size(0) == f_cur.size(0) && logit.size(2) == f_cur.size(2) &&
+                    logit.size(3) == f_cur.size(3) && (logit.size(1) == f_cur.size(1) || logit.size(1) == 1);
+  if (!fits)
+    fail(name, " must be [N, C or 1, H, W] with the N, C, H, W of f_cur ", shape_of(f_cur), "; got ",
+         shape_of(logit));
+}
+
+inline void check_atb_blend(const Tensor& f_prev, const Tensor& f_cur, const Tensor& logit_prev,
+                            const Tensor& logit_cur) {
+  check_image(f_cur, "f_cur");
+  check_same_kind(f_prev, "f_prev", f_cur, "f_cur");
+  check_same_shape(f_prev, "f_prev", f_cur, "f_cur");
+  check_logit(logit_prev, "logit_prev", f_cur);
+  check_logit(logit_cur, "logit_cur", f_cur);
+}
+
+inline void check_irm_update(const Tensor& hidden, const Tensor& inner, const std::vector<Tensor>& weights,
+                             const std::vector<Tensor>& biases) {
+  check_image(hidden, "hidden");
+  check_same_kind(inner, "inner", hidden, "hidden");
+  check_same_shape(inner, "inner", hidden, "hidden");
+  if (weights.size() != kIrmLayers || biases.size() != kIrmLayers)
+    fail("weights and biases must be six tensors each (joint, res1a, res1b, res2a, res2b, out); got ",
+         weights.size(), " weights and ", biases.size(), " biases");
+  const int64_t c = hidden.size(1);
+  for (int l = 0; l < kIrmLayers; ++l) {
+    const std::string weight = std::string("weights[") + kIrmNames[l] + "]";
+    const std::string bias = std::string("biases[") + kIrmNames[l] + "]";
+    const int64_t co = l == kIrmLayers - 1 ? c : 2 * c, ci = 2 * c;
+    const Tensor &w = weights[l], &b = biases[l];
+    check_same_kind(w, weight.c_str(), hidden, "hidden");
+    check_same_kind(b, bias.c_str(), hidden, "hidden");
+    if (w.dim() != 4 || w.size(0) != co || w.size(1) != ci || w.size(2) != 3 || w.size(3) != 3)
+      fail(weight, " must be [", co, ", ", ci, ", 3, 3] for hidden of ", c, " channels; got ", shape_of(w));
+    if (b.dim() != 1 || b.size(0) != co)
+      fail(bias, " must be [", co, "] for hidden of ", c, " channels; got ", shape_of(b));
+  }
+}
+
+inline void check_grad(const Tensor& grad, const Tensor& output_like, const char* like_name) {
+  check_same_kind(grad, "grad", output_like, like_name);
+  check_same_shape(grad, "grad", output_like, like_name);
+}
+}  // namespace rirn

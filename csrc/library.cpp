@@ -1,0 +1,27 @@
+// The schemas of all ops and the empty Python module whose import registers them. Implementations: cpu/<op>.cpp, cuda/<op>.cu.
+// Only the stable ABI of libtorch and the limited API of Python are used, so one binary serves many versions of both.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(rirn, m) {
+  m.def(
+      "atb_blend(Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, float max_weight) -> Tensor");
+  // needs: bit i set means that gradient i is wanted; a gradient that is not wanted is an empty tensor.
+  m.def(
+      "atb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, "
+      "float max_weight, int needs) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
+  // Fourteen gradients: hidden, inner, six weights, six biases; needs as above.
+  m.def(
+      "irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases, int needs) "
+      "-> Tensor[]");
+  m.def("build_info() -> str");
+  m.def("cpu_isa() -> str");
+}
+
+PyMODINIT_FUNC PyInit__C(void) {
+  static struct PyModuleDef module = {
+      PyModuleDef_HEAD_INIT, "_C", "Importing this module registers the compiled ops of rirn.", -1, nullptr, nullptr,
+      nullptr, nullptr, nullptr};
+  return PyModule_Create(&module);
+}

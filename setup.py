@@ -1,0 +1,225 @@
+"""Build of rirn: pure-Python packages plus one compiled library, ``rirn/_C.abi3.so``.
+
+What gets compiled is decided by what is there to compile with, never by whether a GPU is visible:
+
+* a C++ compiler: the CPU kernels;  none: a pure-Python install that runs on the reference implementation;
+* nvcc as well: the CUDA kernels, also against a CPU-only torch.
+
+Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as above),
+``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line and recorded in
+``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+TORCH_MINIMUM = (2, 13)
+TORCH_TARGET_VERSION = "0x020d000000000000"  # the stable ABI of torch 2.13: runs there and on anything later
+PYTHON_ABI_TAG = "cp310"
+DEFAULT_CUDA_ARCHS = "8.0+PTX"  # when no GPU is visible: Ampere, and just-in-time from PTX on anything newer
+
+# Kernels are written to give the same bits whichever instruction set runs them, hence no contraction behind our back.
+CXX_FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-Wall"]
+NVCC_FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
+
+
+class BuildError(SystemExit):
+    """Stops the build with one sentence instead of a traceback."""
+
+
+@dataclass
+class Plan:
+    """What will be compiled, and why."""
+
+    cpu: bool
+    cuda: bool
+    reason: str
+    archs: list[str] = field(default_factory=list)
+    cuda_home: str | None = None
+    cuda_version: str | None = None
+
+    def record(self) -> dict[str, object]:
+        """The facts worth keeping with the installed package; paths of the build machine are not."""
+        return {key: value for key, value in asdict(self).items() if key != "cuda_home"}
+
+
+def switch(env: Mapping[str, str], name: str) -> bool | None:
+    """A build switch: True, False, or None when it is unset."""
+    value = env.get(name, "")
+    if value not in ("", "0", "1"):
+        raise BuildError(f"{name} must be 0, 1 or unset; got {value!r}.")
+    return None if value == "" else value == "1"
+
+
+def find_cxx(env: Mapping[str, str]) -> str | None:
+    """The C++ compiler that the build will call, or None."""
+    names = [env["CXX"].split()[0]] if env.get("CXX", "").split() else ["c++", "g++", "clang++"]
+    return next((found for name in names if (found := shutil.which(name, path=env.get("PATH", "")))), None)
+
+
+def cuda_candidates(env: Mapping[str, str]) -> list[Path]:
+    """Folders that may hold a CUDA toolkit, in the order in which they are tried."""
+    places = [Path(env[name]) for name in ("CUDA_HOME", "CUDA_PATH") if env.get(name)]
+    on_path = shutil.which("nvcc", path=env.get("PATH", ""))
+    if on_path:
+        places.append(Path(on_path).resolve().parent.parent)
+    return [*places, Path("/usr/local/cuda")]
+
+
+def find_cuda_home(env: Mapping[str, str]) -> Path | None:
+    """The first candidate with both nvcc and the headers: an nvcc on PATH may be a wrapper far from its toolkit."""
+    for home in cuda_candidates(env):
+        if (home / "bin" / "nvcc").is_file() and (home / "include" / "cuda_runtime.h").is_file():
+            return home
+    return None
+
+
+def nvcc_version(cuda_home: Path) -> str:
+    """The release of nvcc, such as 13.0."""
+    text = subprocess.run([cuda_home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+\.\d+)", text)
+    if not found:
+        raise BuildError(f"Cannot read the version of {cuda_home / 'bin' / 'nvcc'} from: {text.strip()!r}.")
+    return found[1]
+
+
+def cuda_archs(env: Mapping[str, str], torch) -> list[str]:
+    """The architectures to compile for, as in TORCH_CUDA_ARCH_LIST."""
+    wanted = env.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").replace(",", " ").split()
+    if wanted:
+        return wanted
+    if torch.cuda.is_available():
+        found = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+        return [f"{major}.{minor}" for major, minor in sorted(found)]
+    return [DEFAULT_CUDA_ARCHS]
+
+
+def import_torch():
+    """Torch, or a build that stops with the command that puts it right."""
+    try:
+        import torch
+    except ImportError as error:
+        raise BuildError(
+            f"Building rirn without build isolation needs torch >= 2.13, which does not import here ({error}): "
+            "install it with `pip install 'torch>=2.13'`, or leave out --no-build-isolation."
+        ) from None
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < TORCH_MINIMUM:
+        raise BuildError(
+            f"rirn needs torch >= 2.13 to build, and this environment has {torch.__version__}: "
+            "upgrade it with `pip install 'torch>=2.13'`."
+        )
+    return torch
+
+
+def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
+    """Decides what to compile. Imports torch only if something is."""
+    want_cpu, want_cuda = switch(env, "RIRN_BUILD_CPU"), switch(env, "RIRN_BUILD_CUDA")
+    if want_cpu is False:
+        if want_cuda:
+            raise BuildError("RIRN_BUILD_CUDA=1 contradicts RIRN_BUILD_CPU=0: the CUDA kernels live in the same library.")
+        return Plan(False, False, "pure Python, on the reference implementation: RIRN_BUILD_CPU=0 forbids compiling")
+    if find_cxx(env) is None:
+        if want_cpu or want_cuda:
+            name = "RIRN_BUILD_CPU" if want_cpu else "RIRN_BUILD_CUDA"
+            raise BuildError(f"{name}=1 needs a C++ compiler: none of CXX, c++, g++, clang++ is on PATH; install g++.")
+        return Plan(False, False, "pure Python, on the reference implementation: no C++ compiler was found")
+    torch = load_torch()
+    if want_cuda is False:
+        return Plan(True, False, "CPU kernels without CUDA: RIRN_BUILD_CUDA=0")
+    home = find_cuda_home(env)
+    if home is None or torch.version.hip:
+        if want_cuda:
+            tried = ", ".join(str(place) for place in cuda_candidates(env))
+            cause = "this torch is built for ROCm" if home else f"no CUDA toolkit with nvcc in any of: {tried}"
+            raise BuildError(f"RIRN_BUILD_CUDA=1 but {cause}; install the toolkit or set CUDA_HOME to its folder.")
+        return Plan(True, False, "CPU kernels without CUDA: " + ("torch is built for ROCm" if home else "no nvcc was found"))
+    version = nvcc_version(home)
+    archs = cuda_archs(env, torch)
+    return Plan(True, True, f"CPU and CUDA kernels: nvcc {version} for {' '.join(archs)}", archs, str(home), version)
+
+
+def extension_modules(plan: Plan) -> list:
+    """The compiled library, if any. Only CPU libraries of torch are linked, so that one binary imports on every torch."""
+    if not plan.cpu:
+        return []
+    from torch.utils import cpp_extension
+
+    sources = [ROOT / "csrc" / "library.cpp", ROOT / "csrc" / "build_info.cpp", *sorted((ROOT / "csrc" / "cpu").glob("*.cpp"))]
+    target = f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"
+    flags = {"cxx": [*CXX_FLAGS, target], "nvcc": [*NVCC_FLAGS, target]}
+    include_dirs, library_dirs, libraries = [], [], []
+    if plan.cuda:
+        home = Path(plan.cuda_home)
+        # cpp_extension ignores the toolkit when torch itself was built without CUDA. The version check guards the ABI of
+        # torch's own CUDA libraries, of which we use none.
+        cpp_extension.CUDA_HOME = plan.cuda_home
+        cpp_extension._check_cuda_version = lambda *args, **kwargs: None
+        os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(plan.archs)
+        sources += sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+        flags["cxx"] += [f"-DRIRN_CUDA_VERSION={plan.cuda_version}", f"-DRIRN_CUDA_ARCHS={','.join(plan.archs)}"]
+        include_dirs = [str(home / "include")]
+        library_dirs = [str(home / "lib64"), str(home / "lib")]
+        libraries = ["cudart_static", "dl", "rt", "pthread"]
+    return [
+        cpp_extension.CppExtension(
+            "rirn._C",
+            [str(source.relative_to(ROOT)) for source in sources],
+            include_dirs=include_dirs,
+            library_dirs=library_dirs,
+            libraries=libraries,
+            depends=[str(header.relative_to(ROOT)) for header in sorted((ROOT / "csrc").rglob("*.*h"))],
+            extra_compile_args=flags,
+            py_limited_api=True,
+        )
+    ]
+
+
+def commands(plan: Plan) -> dict[str, type]:
+    """The build commands that know the plan."""
+
+    class BuildPy(build_py):
+        """Copies the packages and puts the record of the build beside them."""
+
+        def run(self):
+            super().run()
+            folder = ROOT / "rirn" if self.editable_mode else Path(self.build_lib) / "rirn"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "_build_info.json").write_text(json.dumps(plan.record(), indent=2) + "\n")
+
+    if not plan.cpu:
+        return {"build_py": BuildPy}
+    from torch.utils.cpp_extension import BuildExtension
+
+    return {"build_py": BuildPy, "build_ext": BuildExtension}
+
+
+def main() -> None:
+    plan = make_plan(os.environ)
+    print(f"rirn: {plan.reason}", file=sys.stderr)
+    setup(
+        packages=[*find_packages(include=["rirn", "rirn.*"]), "rirn.kernels", "rirn.bench"],
+        package_dir={"rirn.kernels": "kernels", "rirn.bench": "bench"},
+        package_data={"rirn": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+        include_package_data=False,
+        ext_modules=extension_modules(plan),
+        cmdclass=commands(plan),
+        options={"bdist_wheel": {"py_limited_api": PYTHON_ABI_TAG}} if plan.cpu else {},
+    )
+
+
+if __name__ == "__main__":
+    main()
