@@ -1,7 +1,9 @@
-"""The deterministic numbers that every structure test is filled with: no weights to ship, no random generator to agree on.
+"""The deterministic numbers that every structure test is filled with: no weights to ship, no random generator
+to agree on.
 
-``u(i, k) = frac(43758.5453 * sin(12.9898 (i + 1) + 78.233 (k + 1)))`` in float64, where ``i`` is the flat index (C order) into a
-tensor and ``k`` numbers the tensors. Golden rows that were computed with it elsewhere are compared to 1e-6.
+``u(i, k) = frac(43758.5453 * sin(12.9898 (i + 1) + 78.233 (k + 1)))`` in float64, where ``i`` is the flat
+index (C order) into a tensor and ``k`` numbers the tensors. Golden rows that were computed with it elsewhere
+are compared to 1e-6.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-FILLED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+FILLED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def u(i: Tensor | int, k: int) -> Tensor:
@@ -40,10 +42,12 @@ def bias(size: int, k: int) -> Tensor:
 
 @torch.no_grad()
 def fill_(modules_in_order: nn.Module | Iterable[nn.Module], k: int = 0) -> int:
-    """Fill in place every conv, deconv and linear layer of the modules, in the order given, and return the next free number.
+    """Fill in place every conv, deconv and linear layer of the modules, in the order given, and return the
+    next free number.
 
-    Each layer takes its weight first, then its bias if it has one. A container is walked in its own order of ``modules()``, so
-    hand over the leaves where the wanted order is another one. Norm layers stay as they are.
+    Each layer takes its weight first, then its bias if it has one. A container is walked in its own order of
+    ``modules()``, so hand over the leaves where the wanted order is another one. Norm layers stay as they
+    are.
     """
     modules = [modules_in_order] if isinstance(modules_in_order, nn.Module) else modules_in_order
     for module in modules:

@@ -1,0 +1,91 @@
+"""What the public functions of all ops share: argument checks, the autocast rule, bit masks of wanted
+gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def check_images(**tensors: Tensor) -> None:
+    """Check that the first tensor is a float [N, C, H, W] and the others have its shape, dtype and device."""
+    (name, first), *others = tensors.items()
+    if first.dim() != 4:
+        raise ValueError(f"{name} must be [N, C, H, W]; got {list(first.shape)}")
+    if first.dtype not in DTYPES:
+        raise ValueError(
+            f"{name} must be float32, float64, float16 or bfloat16; got {first.dtype}: use {name}.float()"
+        )
+    for other_name, other in others:
+        if other.shape != first.shape:
+            raise ValueError(
+                f"{other_name} must have the shape of {name} {list(first.shape)}; got {list(other.shape)}"
+            )
+        check_kind(other_name, other, name, first)
+
+
+def check_kind(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    """Check that a tensor has the dtype and the device of another one."""
+    if tensor.dtype != like.dtype:
+        raise ValueError(
+            f"{name} must have the dtype of {like_name} ({like.dtype}); got {tensor.dtype}: "
+            "convert one of them with .to()"
+        )
+    if tensor.device != like.device:
+        raise ValueError(
+            f"{name} must be on the device of {like_name} ({like.device}); got {tensor.device}: "
+            "move one of them with .to()"
+        )
+
+
+# Autocast is applied here, by hand, and not by registering kernels for the autocast dispatch keys:
+# register_autocast fixes one dtype per device type, where fp16 and bf16 must both hold; the reference is no
+# dispatcher op, and it must follow the same rule; and plain Python is something torch.compile traces and
+# guards on.
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in the dtype of the surrounding autocast region, if there is one; float64 stays, as
+    everywhere in torch."""
+    device_type = tensors[0].device.type
+    if not is_autocast(device_type):
+        return tensors
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(t.to(dtype) if t.dtype in CASTABLE else t for t in tensors)
+
+
+def is_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def call_reference(function: Callable[..., Tensor], device_type: str, *args: Any) -> Tensor:
+    """Call a reference op outside autocast, which would undo its float32 arithmetic."""
+    if not is_autocast(device_type):
+        return function(*args)
+    with torch.autocast(device_type, enabled=False):
+        return function(*args)
+
+
+def needs_mask(wanted: Sequence[bool]) -> int:
+    """Return the integer whose bit i is set where gradient i is wanted."""
+    return sum(1 << i for i, want in enumerate(wanted) if want)
+
+
+def is_wanted(needs: int, i: int) -> bool:
+    return bool(needs >> i & 1)
+
+
+def refuse_double_backward(op: str) -> None:
+    """Make the second derivative of a fused op an error, where autograd would silently leave it out."""
+
+    def backward(ctx: Any, *grads: Any) -> None:
+        raise RuntimeError(
+            f"{op} on a fused backend can be differentiated once only: "
+            "run it with backend='reference' where you need create_graph=True"
+        )
+
+    torch.library.register_autograd(f"rirn::{op}_backward", backward)

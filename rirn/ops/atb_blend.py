@@ -1,0 +1,136 @@
+"""Adaptive temporal blending (equation 4 of the paper) in one pass over memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from rirn.ops._call import (
+    autocast,
+    call_reference,
+    check_images,
+    check_kind,
+    is_wanted,
+    needs_mask,
+    refuse_double_backward,
+)
+from rirn.ops._library import library
+from rirn.ops.backends import choose
+
+
+def atb_blend(
+    f_prev: Tensor,  # [N, C, H, W]  blended features of frame t-1
+    f_cur: Tensor,  # [N, C, H, W]  features of frame t
+    logit_prev: Tensor,  # [N, C or 1, H, W]  any real; its sigmoid is the gate of f_prev
+    logit_cur: Tensor,  # [N, C or 1, H, W]  any real; its sigmoid is the gate of f_cur
+    *,
+    max_weight: float = 1.0,
+    backend: str | None = None,
+) -> Tensor:  # [N, C, H, W]
+    """Blend the features of two frames, each weighted by a gate of its own (equation 4 of the paper).
+
+    ``sigmoid(logit_prev) * f_prev + max_weight * sigmoid(logit_cur) * f_cur``. The combination is conical:
+    the weights are not negative but need not sum to one, so a feature can be attenuated (sum below 1) or
+    emphasised (sum above 1). The gate of ``f_prev`` stays below 1, which keeps the recursion over a long
+    video bounded; ``max_weight`` scales the gate of ``f_cur`` alone.
+
+    Half precision computes in float32 and rounds once at the end. Under autocast all four tensors are cast to
+    its dtype first. The backward pass recomputes the gates; nothing but the inputs is saved.
+
+    Args:
+        f_prev: [N, C, H, W], float32, float64, float16 or bfloat16, any strides. Never written to; so are all
+            inputs.
+        f_cur: like ``f_prev``: same shape, dtype and device.
+        logit_prev: [N, C, H, W], or [N, 1, H, W] for one gate per pixel, in the dtype and on the device of
+            ``f_cur``.
+        logit_cur: like ``logit_prev``; either of the two may have one channel.
+        max_weight: upper end of the gate of ``f_cur``, finite and not negative.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
+            :mod:`rirn.ops.backends` says.
+
+    Returns:
+        [N, C, H, W] in the dtype and, where it is dense, the memory format of ``f_cur``.
+
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit, or ``max_weight`` is negative or not finite.
+        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import atb_blend
+        >>> f_prev, f_cur = torch.ones(1, 2, 4, 4), torch.full((1, 2, 4, 4), 3.0)
+        >>> even = torch.zeros(1, 1, 4, 4)  # sigmoid(0) = 1/2, one gate per pixel
+        >>> atb_blend(f_prev, f_cur, even, even).unique()
+        tensor([2.])
+        >>> atb_blend(f_prev, f_cur, even, even, max_weight=2.0).unique()
+        tensor([3.5000])
+    """
+    f_prev, f_cur, logit_prev, logit_cur = autocast(f_prev, f_cur, logit_prev, logit_cur)
+    _check(f_prev, f_cur, logit_prev, logit_cur, max_weight)
+    name = choose("atb_blend", f_cur.device, backend)
+    if name == "reference":
+        args = (f_prev, f_cur, logit_prev, logit_cur, max_weight)
+        return call_reference(reference.atb_blend, f_cur.device.type, *args)
+    op = torch.ops.rirn.triton_atb_blend if name == "triton" else torch.ops.rirn.atb_blend
+    return op(f_prev, f_cur, logit_prev, logit_cur, max_weight)
+
+
+def _check(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> None:
+    check_images(f_cur=f_cur, f_prev=f_prev)
+    for name, logit in (("logit_prev", logit_prev), ("logit_cur", logit_cur)):
+        check_kind(name, logit, "f_cur", f_cur)
+        n, c, h, w = f_cur.shape
+        if logit.shape != (n, c, h, w) and logit.shape != (n, 1, h, w):
+            raise ValueError(
+                f"{name} must be [N, C or 1, H, W] with the N, C, H, W of f_cur {list(f_cur.shape)}; "
+                f"got {list(logit.shape)}"
+            )
+    if not (math.isfinite(max_weight) and max_weight >= 0):
+        raise ValueError(
+            f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
+        )
+
+
+def _fake(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> Tensor:
+    return torch.empty_like(f_cur)
+
+
+def _fake_backward(
+    grad: Tensor,
+    f_prev: Tensor,
+    f_cur: Tensor,
+    logit_prev: Tensor,
+    logit_cur: Tensor,
+    max_weight: float,
+    needs: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    inputs = (f_prev, f_cur, logit_prev, logit_cur)
+    return tuple(torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(inputs))
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.max_weight = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def register(op: str) -> None:
+    """Give an op with the signature of ``rirn::atb_blend`` its fake kernels and its derivative."""
+    torch.library.register_fake(f"rirn::{op}", _fake)
+    torch.library.register_fake(f"rirn::{op}_backward", _fake_backward)
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[:4]
+        gradient = getattr(torch.ops.rirn, f"{op}_backward")
+        grads = gradient(grad, *ctx.saved_tensors, ctx.max_weight, needs_mask(wanted))
+        return *(g if want else None for g, want in zip(grads, wanted, strict=True)), None
+
+    torch.library.register_autograd(f"rirn::{op}", backward, setup_context=_save_inputs)
+    refuse_double_backward(op)
+
+
+if library().loaded:
+    register("atb_blend")

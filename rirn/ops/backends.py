@@ -1,0 +1,259 @@
+"""Which implementation of an op runs: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``, and why
+another one cannot.
+
+The name is taken from, in this order, the ``backend=`` argument, the innermost :func:`use_backend` block of
+the current thread, the environment variable ``RIRN_BACKEND``, ``auto``. A backend asked for by name either
+runs or raises; only ``auto`` falls back.
+
+==========  =================================================================================================
+auto        CPU tensors: cpu, else reference. CUDA tensors: cuda, else triton, else reference. Others:
+reference reference   plain PyTorch on any device, differentiable twice
+cpu         the compiled library's CPU kernels
+cuda        the compiled library's CUDA kernels, if they were built for the device's architecture
+triton      Triton kernels, compiled just in time
+==========  =================================================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from rirn.errors import RirnError
+from rirn.ops._library import library
+
+OPS = ("atb_blend", "irm_update")
+ENVIRONMENT_VARIABLE = "RIRN_BACKEND"
+
+
+class Reference:
+    """Plain PyTorch."""
+
+    name = "reference"
+
+    def why_not(self, op: str, device: torch.device | str) -> str | None:
+        """Return None: the reference runs everywhere."""
+        return None
+
+
+class Cpu:
+    """The compiled library's CPU kernels."""
+
+    name = "cpu"
+
+    def why_not(self, op: str, device: torch.device | str) -> str | None:
+        """Return None if the CPU kernel of ``op`` can run on ``device``, otherwise the reason in words."""
+        if torch.device(device).type != "cpu":
+            return f"it works on CPU tensors, and these are on {torch.device(device)}"
+        return library().reason
+
+
+class Cuda:
+    """The compiled library's CUDA kernels."""
+
+    name = "cuda"
+
+    def why_not(self, op: str, device: torch.device | str) -> str | None:
+        """Return None if the CUDA kernel of ``op`` can run on ``device``, otherwise the reason in words."""
+        if torch.device(device).type != "cuda":
+            return f"it works on CUDA tensors, and these are on {torch.device(device)}"
+        if not library().loaded:
+            return library().reason
+        archs = cuda_archs()
+        if not archs:
+            return "the compiled library was built without CUDA kernels: reinstall rirn where nvcc is found"
+        missing = why_no_gpu()
+        if missing:
+            return missing
+        capability = torch.cuda.get_device_capability(device)
+        if any(_arch_runs_on(arch, capability) for arch in archs):
+            return None
+        wanted = "{}.{}".format(*capability)
+        return (
+            f"its kernels were built for {', '.join(archs)} and {device} is of compute capability {wanted}: "
+            f"reinstall rirn with TORCH_CUDA_ARCH_LIST={wanted}"
+        )
+
+
+class Triton:
+    """Triton kernels, compiled just in time."""
+
+    name = "triton"
+
+    def why_not(self, op: str, device: torch.device | str) -> str | None:
+        """Return None if the Triton kernel of ``op`` can run on ``device``, otherwise the reason in words."""
+        try:
+            kernels = importlib.import_module("rirn.kernels")
+        except ModuleNotFoundError as error:
+            return f"the Triton kernels are not installed ({error}): run `pip install -e .` in the checkout"
+        if op not in kernels.OPS:
+            return f"there is no Triton kernel of {op}, only of {', '.join(kernels.OPS)}"
+        missing = kernels.why_not()
+        if missing:
+            return missing
+        kind = torch.device(device).type
+        if kind == "cpu" and kernels.interpreted():
+            return None
+        if kind != "cuda":
+            return f"it works on CUDA tensors, and these are on {torch.device(device)}"
+        return why_no_gpu()
+
+
+BACKENDS = {backend.name: backend for backend in (Reference(), Cpu(), Cuda(), Triton())}
+NAMES = ("auto", *BACKENDS)
+AUTO_ORDER = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+
+def cuda_archs() -> tuple[str, ...]:
+    """Return the GPU architectures that the compiled library holds kernels for, as the build named them."""
+    return tuple(str(arch) for arch in library().build.get("cuda_archs", ()))
+
+
+def why_no_gpu() -> str | None:
+    """Return None if torch can use a GPU here, otherwise the reason in words."""
+    if torch.version.cuda is None:
+        return f"this torch {torch.__version__} was built without CUDA"
+    return None if torch.cuda.is_available() else "torch sees no CUDA device here"
+
+
+def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
+    """Tell whether code for e.g. ``8.0``, ``sm_80``, ``90a`` or ``9.0+PTX`` runs on a device of this compute
+    capability.
+
+    Machine code runs on the same major version from its own minor upwards, code with the suffix ``a`` on its
+    own version alone, and PTX, compiled by the driver, on everything newer.
+    """
+    match = re.fullmatch(r"(?:sm_|compute_)?(\d+)\.?(\d)([af]?)(\+PTX)?", arch)
+    if match is None:
+        return False
+    built = (int(match[1]), int(match[2]))
+    if match[3] == "a":
+        return built == capability
+    if match[4] or arch.startswith("compute_"):
+        return built <= capability
+    return built[0] == capability[0] and built[1] <= capability[1]
+
+
+class _Thread(threading.local):
+    """The backend that :func:`use_backend` asked for, per thread.
+
+    Not a ContextVar: torch.compile cannot trace one. The attributes of a thread-local it guards on, and
+    correctly across threads as long as __init__ sets them; as a class attribute the default would be shared
+    by the guards of all threads.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run every op inside the block, in this thread, on the backend ``name`` unless the call itself names
+    another one.
+
+    Args:
+        name: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``.
+
+    Raises:
+        RirnError: an unknown name. A backend that cannot run raises where an op is called, since that depends
+            on the device.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import atb_blend, use_backend
+        >>> x = torch.ones(1, 2, 3, 3)
+        >>> with use_backend("reference"):
+        ...     y = atb_blend(x, x, x, x)
+    """
+    _check_name(name, "use_backend")
+    before = _thread.name
+    _thread.name = name
+    try:
+        yield
+    finally:
+        _thread.name = before
+
+
+def why_not(backend: str, op: str, device: torch.device | str = "cpu") -> str | None:
+    """Return None if ``backend`` can run ``op`` on tensors of ``device``, otherwise the reason in words.
+
+    Example:
+        >>> from rirn.ops import why_not
+        >>> why_not("cuda", "atb_blend", "cpu")
+        'it works on CUDA tensors, and these are on cpu'
+    """
+    if backend == "auto":
+        return None
+    _check_name(backend, "why_not")
+    return BACKENDS[backend].why_not(op, device)
+
+
+def available_backends(op: str, device: torch.device | str = "cpu") -> list[str]:
+    """Return the names of the backends that can run ``op`` on tensors of ``device``, the one that ``auto``
+    takes first.
+
+    Example:
+        >>> from rirn.ops import available_backends
+        >>> available_backends("irm_update")[-1]
+        'reference'
+    """
+    order = AUTO_ORDER.get(torch.device(device).type, ("reference",))
+    names = [*(n for n in order if n != "reference"), *(n for n in BACKENDS if n not in order), "reference"]
+    return [name for name in names if BACKENDS[name].why_not(op, device) is None]
+
+
+def choose(op: str, device: torch.device, backend: str | None = None) -> str:
+    """Return the name of the backend that a call of ``op`` on tensors of ``device`` runs on; never ``auto``.
+
+    Raises:
+        RirnError: the name is unknown, or the backend was asked for by name and cannot run.
+    """
+    if backend is not None:
+        return _pick(op, device, backend, "backend=")
+    if _thread.name is not None:
+        return _pick(op, device, _thread.name, "use_backend")
+    return _pick(op, device, os.environ.get("RIRN_BACKEND") or "auto", ENVIRONMENT_VARIABLE)
+
+
+# The answer depends on the arguments and on facts that stay as they are while the process lives (what is
+# installed, which GPUs there are). torch.compile may therefore take it as a constant: it guards on the
+# arguments, which is all that can change.
+@torch.compiler.assume_constant_result
+def _pick(op: str, device: torch.device, name: str, asked_by: str) -> str:
+    return _pick_once(op, device, name, asked_by)
+
+
+@functools.cache
+def _pick_once(op: str, device: torch.device, name: str, asked_by: str) -> str:
+    _check_name(name, asked_by)
+    if name == "auto":
+        order = AUTO_ORDER.get(device.type, ("reference",))
+        name = next(n for n in order if BACKENDS[n].why_not(op, device) is None)
+    else:
+        reason = BACKENDS[name].why_not(op, device)
+        if reason is not None:
+            raise RirnError(
+                f"the backend {name!r} ({asked_by}) cannot run {op}: {reason}; `auto` takes another"
+            )
+    if name == "triton":
+        importlib.import_module(f"rirn.kernels.{op}")  # defines the torch ops that launch the kernels
+    return name
+
+
+def _check_name(name: str, asked_by: str) -> None:
+    if name in NAMES:
+        return
+    near = difflib.get_close_matches(str(name), NAMES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RirnError(f"{name!r} ({asked_by}) is not a backend, choose one of {', '.join(NAMES)}{hint}")

@@ -1,0 +1,138 @@
+"""One step of the inner-recurrence module (equation 3 of the paper) without a concatenation and with fused
+epilogues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from rirn.ops._call import (
+    autocast,
+    call_reference,
+    check_images,
+    check_kind,
+    is_wanted,
+    needs_mask,
+    refuse_double_backward,
+)
+from rirn.ops._library import library
+from rirn.ops.backends import choose
+
+LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
+
+
+def irm_update(
+    hidden: Tensor,  # [N, C, H, W]  h_t, hidden state of the base network at frame t
+    inner: Tensor,  # [N, C, H, W]  inner state of frame t-1
+    weights: Sequence[Tensor],  # joint, res1a, res1b, res2a, res2b: [2C, 2C, 3, 3]; out: [C, 2C, 3, 3]
+    biases: Sequence[Tensor],  # five of [2C], then [C]
+    *,
+    backend: str | None = None,
+) -> Tensor:  # [N, C, H, W]  inner state of frame t
+    """Advance the inner state by one frame with the inner-recurrence module (equation 3 of the paper).
+
+    ``out(res2(res1(relu(joint([hidden, inner])))))``, where ``res(x) = x + convb(relu(conva(x)))``. All
+    convolutions are 3x3, stride 1, zero padded, with bias.
+
+    The reference computes half precision in float32 and rounds once at the end; a fused backend may round the
+    output of each convolution. Under autocast all tensors are cast to its dtype first. The backward pass
+    recomputes the activations; nothing but the inputs is saved.
+
+    Args:
+        hidden: [N, C, H, W], float32, float64, float16 or bfloat16, contiguous or channels_last for speed.
+        inner: like ``hidden``: same shape, dtype and device; zeros at the first frame.
+        weights: six tensors in the order joint, res1a, res1b, res2a, res2b [2C, 2C, 3, 3], out [C, 2C, 3, 3].
+        biases: six tensors in the same order, [2C] five times, then [C].
+        backend: ``auto``, ``reference``, ``cpu`` or ``cuda``; None takes what :mod:`rirn.ops.backends` says.
+
+    Returns:
+        [N, C, H, W], linear (no activation), in the dtype and, where it is dense, the memory format of
+        ``hidden``.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or the number of tensors do not fit.
+        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import irm_update
+        >>> c = 2
+        >>> weights = [torch.zeros(2 * c, 2 * c, 3, 3) for _ in range(5)] + [torch.zeros(c, 2 * c, 3, 3)]
+        >>> biases = [torch.zeros(2 * c) for _ in range(5)] + [torch.full((c,), 0.5)]
+        >>> state = torch.zeros(1, c, 4, 4)
+        >>> irm_update(torch.ones(1, c, 4, 4), state, weights, biases).unique()  # only the last bias is left
+        tensor([0.5000])
+    """
+    weights, biases = list(weights), list(biases)
+    if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
+        raise ValueError(
+            f"weights and biases must be six tensors each ({', '.join(LAYERS)}); "
+            f"got {len(weights)} weights and {len(biases)} biases"
+        )
+    hidden, inner, *parameters = autocast(hidden, inner, *weights, *biases)
+    weights, biases = parameters[: len(LAYERS)], parameters[len(LAYERS) :]
+    _check(hidden, inner, weights, biases)
+    name = choose("irm_update", hidden.device, backend)
+    if name == "reference":
+        return call_reference(reference.irm_update, hidden.device.type, hidden, inner, weights, biases)
+    return torch.ops.rirn.irm_update(hidden, inner, weights, biases)
+
+
+def _check(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
+    check_images(hidden=hidden, inner=inner)
+    c = hidden.shape[1]
+    for layer, weight, bias in zip(LAYERS, weights, biases, strict=True):
+        c_out = c if layer == "out" else 2 * c
+        for name, tensor, shape in (
+            (f"weights[{layer}]", weight, (c_out, 2 * c, 3, 3)),
+            (f"biases[{layer}]", bias, (c_out,)),
+        ):
+            check_kind(name, tensor, "hidden", hidden)
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"{name} must be {list(shape)} for hidden of {c} channels; got {list(tensor.shape)}"
+                )
+
+
+def _fake(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    return torch.empty_like(hidden)
+
+
+def _fake_backward(
+    grad: Tensor,
+    hidden: Tensor,
+    inner: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    needs: int,
+) -> list[Tensor]:
+    inputs = (hidden, inner, *weights, *biases)
+    return [torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(inputs)]
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    hidden, inner, weights, biases = inputs
+    ctx.save_for_backward(hidden, inner, *weights, *biases)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    n = len(LAYERS)
+    hidden_wanted, inner_wanted, weights_wanted, biases_wanted = ctx.needs_input_grad
+    wanted = (hidden_wanted, inner_wanted, *weights_wanted, *biases_wanted)
+    hidden, inner, *parameters = ctx.saved_tensors
+    grads = torch.ops.rirn.irm_update_backward(
+        grad, hidden, inner, parameters[:n], parameters[n:], needs_mask(wanted)
+    )
+    grads = [g if want else None for g, want in zip(grads, wanted, strict=True)]
+    return grads[0], grads[1], grads[2 : 2 + n], grads[2 + n :]
+
+
+if library().loaded:
+    torch.library.register_fake("rirn::irm_update", _fake)
+    torch.library.register_fake("rirn::irm_update_backward", _fake_backward)
+    torch.library.register_autograd("rirn::irm_update", _backward, setup_context=_save_inputs)
+    refuse_double_backward("irm_update")
