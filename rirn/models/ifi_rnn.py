@@ -1,0 +1,94 @@
+"""IFI-RNN: recurrent network with intra-frame iterations (Nah, Son, Lee, CVPR 2019).
+
+Layers follow the public implementation in zzh-tech/ESTRNN.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from rirn.errors import RirnError
+from rirn.models.base import BaseNetwork, BaseState, Stem, scaled
+from rirn.nn.blocks import ResBlock, conv3
+
+
+class Cell(nn.Module):
+    """F_B (frame encoder), F_R (residual trunk) and F_h (state update) of one IFI-RNN cell."""
+
+    def __init__(self, width: float):
+        super().__init__()
+        full, half, quarter, hidden = (scaled(c, width) for c in (20, 40, 60, 20))
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, full, 5, padding=2),
+            nn.Conv2d(full, half, 5, stride=2, padding=2),
+            nn.Conv2d(half, quarter, 5, stride=2, padding=2),
+        )
+        self.hidden_channels = hidden
+        self.feature_channels = quarter + hidden
+        self.trunk = nn.Sequential(*[ResBlock(self.feature_channels) for _ in range(6)])
+        self.update = nn.Sequential(conv3(self.feature_channels, hidden), ResBlock(hidden), conv3(hidden, hidden))
+
+    def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
+        return self.trunk(torch.cat([encoded, hidden], 1))
+
+
+class IFIRNN(BaseNetwork):
+    """IFI-RNN; C1H1 is the baseline of the RIRN paper.
+
+    Args:
+        width: factor on all internal channels, each rounded to a multiple of 4.
+        variant: ``"CxHy"``: x cells with weights of their own; the first x - 1 update the hidden state once each, the last one
+            y times, all on the same frame. Public code calls one cell A and three passes of a cell B "C2H3".
+
+    Raises:
+        RirnError: ``variant`` is not of the form CxHy with x, y >= 1.
+    """
+
+    def __init__(self, *, width: float = 1.0, variant: str = "C1H1"):
+        super().__init__()
+        match = re.fullmatch(r"C([1-9]\d*)H([1-9]\d*)", variant)
+        if match is None:
+            raise RirnError(f"ifi-rnn has no variant {variant!r}; write it as CxHy with x, y >= 1, for example C1H1 or C2H3")
+        cells, self.passes = int(match[1]), int(match[2])
+        self.cells = nn.ModuleList([Cell(width) for _ in range(cells)])
+        self.feature_channels = self.head_channels = self.cells[-1].feature_channels
+        self.hidden_channels = self.cells[-1].hidden_channels
+        half, full = scaled(40, width), scaled(20, width)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(self.feature_channels, half, 3, stride=2, padding=1, output_padding=1),
+            nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
+            nn.Conv2d(full, 3, 5, padding=2),
+        )
+
+    def stem(self, frames: Tensor) -> Stem:
+        return tuple(cell.encoder(frames) for cell in self.cells)
+
+    def initial_state(self, stem: Stem) -> BaseState:
+        n, _, h, w = stem[0].shape
+        return (stem[0].new_zeros(n, self.hidden_channels, h, w),)
+
+    def features(self, stem: Stem, state: BaseState) -> Tensor:
+        (hidden,) = state
+        for cell, encoded in zip(self.cells[:-1], stem[:-1], strict=True):
+            hidden = cell.update(cell.features(encoded, hidden))
+        cell, encoded = self.cells[-1], stem[-1]
+        for _ in range(self.passes - 1):
+            hidden = cell.update(cell.features(encoded, hidden))
+        return cell.features(encoded, hidden)
+
+    def hidden(self, features: Tensor, state: BaseState) -> tuple[Tensor, BaseState]:
+        hidden = self.cells[-1].update(features)
+        return hidden, (hidden,)
+
+    def plain_input(self, features: Tensor, hidden: Tensor) -> Tensor:
+        return features
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.decoder(x)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.decoder[-1]

@@ -1,0 +1,80 @@
+"""What a video deblurrer remembers between two frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rirn.errors import RirnError
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Recurrent state of a model after a frame; the caller holds it, no module does.
+
+    Every tensor has the batch in dimension 0.
+    """
+
+    base: tuple[Tensor, ...]
+    """State of the base network."""
+    inner: Tensor | None = None
+    """h~_t, [N, c, H/s, W/s], with an inner-recurrence module."""
+    blended: Tensor | None = None
+    """f~_t, [N, c, H/s, W/s], with temporal blending."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> State:
+        """A state with ``function`` applied to each tensor."""
+        return State(
+            tuple(function(t) for t in self.base),
+            None if self.inner is None else function(self.inner),
+            None if self.blended is None else function(self.blended),
+        )
+
+    def to(self, *args, **kwargs) -> State:
+        """:meth:`torch.Tensor.to` on each tensor."""
+        return self.map(lambda t: t.to(*args, **kwargs))
+
+    def detach(self) -> State:
+        """The same values without history, for truncated back-propagation through time."""
+        return self.map(Tensor.detach)
+
+    def __getitem__(self, index: int | slice | Tensor) -> State:
+        """State of some elements of the batch; an integer keeps a batch of one."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return self.map(lambda t: t[index])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        named = {f"base.{i}": t for i, t in enumerate(self.base)}
+        optional = {"inner": self.inner, "blended": self.blended}
+        return named | {name: t for name, t in optional.items() if t is not None}
+
+    def save(self, path: str | Path) -> None:
+        """Write the state as a safetensors file."""
+        save_file({name: t.detach().contiguous() for name, t in self.tensors().items()}, path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> State:
+        """Read a state written by :meth:`save`.
+
+        Raises:
+            RirnError: the file is missing or holds no state.
+        """
+        try:
+            tensors = load_file(path, device=str(device))
+        except (OSError, SafetensorError) as error:
+            raise RirnError(f"cannot read a state from {path}: {error}") from error
+        inner, blended = tensors.pop("inner", None), tensors.pop("blended", None)
+        if not tensors or set(tensors) != {f"base.{i}" for i in range(len(tensors))}:
+            raise RirnError(f"{path} holds no recurrent state; give a file written by State.save")
+        return cls(tuple(tensors[f"base.{i}"] for i in range(len(tensors))), inner, blended)
+
+
+torch.export.register_dataclass(State)

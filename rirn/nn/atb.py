@@ -1,0 +1,60 @@
+"""Adaptive temporal blending of features (equation 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rirn import ops
+from rirn.nn.blocks import conv3
+
+
+class GateBranch(nn.Module):
+    """``conv3(leaky_relu(conv3(x), 0.1))``: one attention map's logits, [N, c, H, W] -> [N, c, H, W]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = conv3(channels, channels)
+        self.conv2 = conv3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.leaky_relu(self.conv1(x), 0.1))
+
+
+class ATB(nn.Module):
+    """``f~_t = w~ * f~_{t-1} + w * f_t`` with two independent attention maps in (0, 1), one value per channel and pixel.
+
+    The weights form a conical combination: their sum lies in (0, 2), so that a feature can be weakened or emphasised. The
+    sigmoid keeps the gate of f~_{t-1} below 1, without which the recursion could grow on long videos. The paper gives the
+    equation; the two branches are our reading.
+
+    Args:
+        channels: c, channels of the features.
+        max_weight: upper bound of the gate of f_t alone.
+    """
+
+    def __init__(self, channels: int, *, max_weight: float = 1.0):
+        super().__init__()
+        self.channels = channels
+        self.max_weight = max_weight
+        self.joint = conv3(2 * channels, 2 * channels)
+        self.branch_prev = GateBranch(channels)
+        self.branch_cur = GateBranch(channels)
+
+    def logits(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate logits of f~_{t-1} and of f_t, each [N, c, H, W]."""
+        u_prev, u_cur = self.joint(torch.cat([f_cur, f_prev], 1)).chunk(2, 1)
+        return self.branch_prev(u_prev), self.branch_cur(u_cur)
+
+    def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention maps w~_{t-1} in (0, 1) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and 6)."""
+        logit_prev, logit_cur = self.logits(f_cur, f_prev)
+        return torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
+
+    def forward(
+        self,
+        f_cur: Tensor,  # [N, c, H, W]  f_t
+        f_prev: Tensor,  # [N, c, H, W]  f~_{t-1}, zeros at the start of a sequence
+    ) -> Tensor:  # [N, c, H, W]  f~_t
+        return ops.atb_blend(f_prev, f_cur, *self.logits(f_cur, f_prev), max_weight=self.max_weight)

@@ -1,0 +1,29 @@
+"""The part of the reconstructor D that RIRN adds in front of a base network's own head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rirn.nn.blocks import ResBlock
+
+
+class Fuse(nn.Module):
+    """Concatenation, 1x1 convolution to the width that the head reads, then residual blocks.
+
+    Args:
+        in_channels: sum of the channels of the tensors given to :meth:`forward`.
+        out_channels: input width of the base network's head.
+        blocks: number of residual blocks; a head without activations needs at least one, or the tensors could only be added up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int):
+        super().__init__()
+        self.fuse = nn.Conv2d(in_channels, out_channels, 1)
+        self.blocks = nn.Sequential(*[ResBlock(out_channels) for _ in range(blocks)])
+
+    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors [N, c_i, H, W] in a fixed order -> [N, out_channels, H, W]."""
+        return self.blocks(self.fuse(torch.cat(list(tensors), 1)))
