@@ -1,0 +1,70 @@
+"""Random training clips from sequences."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence as ListLike
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rirn.data.sequences import FrameCache, Sequence
+from rirn.errors import RirnError
+
+
+class ClipDataset(Dataset):
+    """An endless, numbered supply of clips; number i is the same clip whoever asks, in whatever order.
+
+    One crop, flip and rotation holds for all frames of a clip, blurry and sharp.
+
+    Args:
+        sequences: where the clips come from; each valid start in each sequence is equally likely.
+        frames: T, frames per clip.
+        crop: side of the square crop, pixels.
+        seed: another seed gives other clips.
+        cache_mib: memory for decoded frames.
+
+    Raises:
+        RirnError: no sequence is long enough, or a frame is smaller than the crop or unlike its partner.
+    """
+
+    def __init__(self, sequences: ListLike[Sequence], *, frames: int, crop: int, seed: int, cache_mib: int = 2048):
+        self._sequences = [s for s in sequences if len(s) >= frames]
+        if not self._sequences:
+            longest = max((len(s) for s in sequences), default=0)
+            raise RirnError(f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips")
+        self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
+        self._frames, self._crop, self._seed = frames, crop, seed
+        self._cache = FrameCache(cache_mib << 20)
+
+    def __len__(self) -> int:
+        """Number of valid starts: one epoch."""
+        return self._ends[-1]
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Blurry and sharp clip, float32 [T, 3, crop, crop] in [0, 1]."""
+        rng = np.random.default_rng([self._seed, number])
+        start = int(rng.integers(self._ends[-1]))
+        index = bisect.bisect_right(self._ends, start)
+        sequence = self._sequences[index]
+        start -= self._ends[index - 1] if index else 0
+        paths = (sequence.blurry[start : start + self._frames], sequence.sharp[start : start + self._frames])
+        frames = [[self._cache.read(p) for p in group] for group in paths]
+        size = frames[0][0].shape
+        for path, frame in zip(itertools.chain(*paths), itertools.chain(*frames), strict=True):
+            if frame.shape != size or min(size[:2]) < self._crop:
+                raise RirnError(
+                    f"{path} is {frame.shape[1]}x{frame.shape[0]}; frames of a sequence must be of one size (here "
+                    f"{size[1]}x{size[0]}) and at least the crop of {self._crop} pixels"
+                )
+        y, x = (int(rng.integers(side - self._crop + 1)) for side in size[:2])
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        clips = []
+        for group in frames:
+            clip = np.stack([f[y : y + self._crop, x : x + self._crop] for f in group])
+            clip = np.rot90(clip[:, :, ::-1] if flip else clip, turns, axes=(1, 2))
+            clips.append(torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float() / 255)
+        return clips[0], clips[1]
