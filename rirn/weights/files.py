@@ -1,0 +1,84 @@
+"""Weights as safetensors files that say which model they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from rirn.errors import RirnError
+from rirn.models.deblurrer import VideoDeblurrer
+from rirn.models.registry import create_model, near_match
+
+FORMAT = "rirn-weights-1"
+
+
+def shipped() -> dict[str, Path]:
+    """Names and paths of the weights in the package; each has a card ``NAME.md`` beside it."""
+    folder = resources.files("rirn.weights")
+    return {p.name.removesuffix(".safetensors"): Path(str(p)) for p in folder.iterdir() if p.name.endswith(".safetensors")}
+
+
+def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a model's weights and how to make the model again; ``dtype`` to store them in, default as they are.
+
+    The file is written under a temporary name first, so that no half-written one is left.
+    """
+    path = Path(path)
+    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, partial, metadata={"format": FORMAT, "model": json.dumps(model.config)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VideoDeblurrer:
+    """A model ready to run, in evaluation mode.
+
+    Args:
+        name: weights that come with the package, ``"rirn-small"``, or the path of a file that ``rirn train`` wrote.
+        device: where to run.
+        dtype: what to compute in, whatever the file stores.
+
+    Raises:
+        RirnError: there is no such name or file, or the file is damaged or holds other tensors than its model has.
+    """
+    path = Path(name) if Path(name).suffix or os.sep in str(name) else shipped().get(str(name))
+    if path is None:
+        raise RirnError(f"there are no weights {str(name)!r}; {near_match(str(name), shipped())}, or give a path")
+    if not path.is_file():
+        raise RirnError(f"there is no weights file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise RirnError(f"the weights file {path} is damaged or no safetensors file ({error})") from error
+    model = _make(metadata, path)
+    expected = model.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        if key not in tensors or key not in expected or tensors[key].shape != expected[key].shape:
+            shapes = [list(group[key].shape) if key in group else "missing" for group in (tensors, expected)]
+            raise RirnError(
+                f"the weights file {path} does not fit its model {model.config['name']!r}: {key} is {shapes[0]} in the file and "
+                f"{shapes[1]} in the model; it is of another version or was edited"
+            )
+    model.load_state_dict(tensors)
+    return model.to(device, dtype).eval().requires_grad_(False)
+
+
+def _make(metadata: dict[str, str], path: Path) -> VideoDeblurrer:
+    if metadata.get("format") != FORMAT:
+        raise RirnError(f"{path} is a safetensors file but not of rirn (its format is {metadata.get('format')!r}, not {FORMAT!r})")
+    try:
+        config = dict(json.loads(metadata["model"]))
+        return create_model(config.pop("name"), **config)
+    except (KeyError, ValueError, TypeError) as error:
+        raise RirnError(f"the weights file {path} does not say which model it belongs to ({error})") from error
