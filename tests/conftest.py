@@ -1,0 +1,38 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from rirn.ops import why_not
+
+FUSED = ("cpu", "cuda", "triton")
+
+
+@pytest.fixture(params=FUSED)
+def fused(request: pytest.FixtureRequest) -> Callable[[str], tuple[str, str]]:
+    """Return a function from an op's name to the fused backend under test and the device type it runs on.
+
+    Skips, with the backend's own words, where it cannot run.
+    """
+
+    def pick(op: str) -> tuple[str, str]:
+        backend = request.param
+        devices = ["cpu"] if backend == "cpu" else ["cuda"] if backend == "cuda" else ["cuda", "cpu"]
+        reasons = [why_not(backend, op, device) for device in devices]
+        if None not in reasons:
+            pytest.skip(f"{backend}: {reasons[0]}")
+        return backend, devices[reasons.index(None)]
+
+    return pick
+
+
+@pytest.fixture
+def threads():
+    """Let a test change torch's number of threads and put it back afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
