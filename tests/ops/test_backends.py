@@ -1,0 +1,151 @@
+"""The choice of a backend: who asked, what can run, and in which words it is refused."""
+
+import threading
+
+import pytest
+import torch
+
+from rirn.errors import RirnError
+from rirn.ops import atb_blend, available_backends, backends, use_backend, why_not
+from rirn.ops._library import Library
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def facts(monkeypatch):
+    """Return a function that replaces what is known of the machine; results cached before and in between are dropped."""
+
+    def pretend(library=None, gpu=None, capability=(9, 0)):
+        if library is not None:
+            monkeypatch.setattr(backends, "library", lambda: library)
+        monkeypatch.setattr(backends, "why_no_gpu", lambda: gpu)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        backends._pick_once.cache_clear()
+
+    monkeypatch.delenv("RIRN_BACKEND", raising=False)
+    yield pretend
+    backends._pick_once.cache_clear()
+
+
+COMPILED = Library(path="_C.abi3.so", build={"cuda_archs": ["8.0", "9.0"]})
+CPU_ONLY = Library(path="_C.abi3.so", build={"cuda_archs": []})
+NONE = Library(reason="it was not compiled: reinstall it")
+
+
+def test_order_argument_context_environment(facts, monkeypatch):
+    facts(COMPILED)
+    assert backends.choose("atb_blend", CPU) == "cpu"
+    monkeypatch.setenv("RIRN_BACKEND", "reference")
+    assert backends.choose("atb_blend", CPU) == "reference"
+    with use_backend("cpu"):
+        assert backends.choose("atb_blend", CPU) == "cpu"
+        with use_backend("auto"):
+            assert backends.choose("atb_blend", CPU) == "cpu"
+        assert backends.choose("atb_blend", CPU, "reference") == "reference"
+    assert backends.choose("atb_blend", CPU) == "reference"
+    assert backends.choose("atb_blend", CPU, "auto") == "cpu"
+    monkeypatch.setenv("RIRN_BACKEND", "")
+    assert backends.choose("atb_blend", CPU) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("library", "gpu", "capability", "on_cpu", "on_cuda"),
+    [
+        (COMPILED, None, (8, 6), "cpu", "cuda"),
+        (COMPILED, None, (12, 0), "cpu", "triton"),
+        (CPU_ONLY, None, (8, 0), "cpu", "triton"),
+        (NONE, None, (8, 0), "reference", "triton"),
+        (NONE, "torch sees no CUDA device here", (8, 0), "reference", "reference"),
+    ],
+)
+def test_auto(facts, monkeypatch, library, gpu, capability, on_cpu, on_cuda):
+    pytest.importorskip("triton")
+    facts(library, gpu, capability)
+    assert backends.choose("atb_blend", CPU) == on_cpu
+    assert backends.choose("atb_blend", CUDA) == on_cuda
+    assert backends.choose("atb_blend", torch.device("meta")) == "reference"
+    assert available_backends("atb_blend", "cuda:0")[0] == on_cuda
+    if on_cuda == "triton":
+        assert backends.choose("irm_update", CUDA) == "reference"
+
+
+@pytest.mark.parametrize(
+    ("arch", "capability", "runs"),
+    [
+        ("8.0", (8, 0), True),
+        ("8.0", (8, 9), True),
+        ("8.6", (8, 0), False),
+        ("8.0", (9, 0), False),
+        ("8.0+PTX", (12, 0), True),
+        ("9.0+PTX", (8, 9), False),
+        ("sm_90a", (9, 0), True),
+        ("9.0a", (9, 1), False),
+        ("10.0", (10, 3), True),
+        ("sm_120", (12, 0), True),
+        ("compute_80", (9, 0), True),
+        ("nonsense", (9, 0), False),
+    ],
+)
+def test_architectures(arch, capability, runs):
+    assert backends._arch_runs_on(arch, capability) is runs
+
+
+def test_why_not_texts(facts):
+    facts(COMPILED)
+    assert why_not("cpu", "atb_blend") is None
+    assert why_not("auto", "atb_blend", "cuda") is None
+    assert why_not("cpu", "atb_blend", "cuda:0") == "it works on CPU tensors, and these are on cuda:0"
+    assert why_not("cuda", "atb_blend") == "it works on CUDA tensors, and these are on cpu"
+    facts(COMPILED, capability=(7, 5))
+    reason = why_not("cuda", "irm_update", "cuda:0")
+    assert "built for 8.0, 9.0" in reason and "TORCH_CUDA_ARCH_LIST=7.5" in reason
+    facts(CPU_ONLY)
+    assert "without CUDA kernels" in why_not("cuda", "irm_update", "cuda:0")
+    assert "no Triton kernel of irm_update" in why_not("triton", "irm_update", "cuda:0")
+    facts(NONE)
+    assert why_not("cpu", "atb_blend") == NONE.reason
+    assert why_not("cuda", "atb_blend", "cuda:0") == NONE.reason
+    facts(COMPILED, gpu="torch sees no CUDA device here")
+    assert why_not("cuda", "atb_blend", "cuda:0") == "torch sees no CUDA device here"
+
+
+def test_asked_for_and_unable_raises(facts):
+    facts(NONE)
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(RirnError, match=r"'cpu' \(backend=\) cannot run atb_blend: it was not compiled"):
+        atb_blend(x, x, x, x, backend="cpu")
+    with use_backend("cuda"), pytest.raises(RirnError, match=r"'cuda' \(use_backend\) cannot run"):
+        atb_blend(x, x, x, x)
+    atb_blend(x, x, x, x)
+
+
+def test_unknown_name(facts, monkeypatch):
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(RirnError, match="'refrence' .* choose one of auto, .*; did you mean 'reference'?"):
+        atb_blend(x, x, x, x, backend="refrence")
+    with pytest.raises(RirnError, match="use_backend"), use_backend("gpu"):
+        pass
+    monkeypatch.setenv("RIRN_BACKEND", "tritonn")
+    with pytest.raises(RirnError, match=r"'tritonn' \(RIRN_BACKEND\) .*did you mean 'triton'"):
+        atb_blend(x, x, x, x)
+
+
+def test_use_backend_holds_for_its_thread_and_ends_with_its_block(facts):
+    facts(COMPILED)
+    seen = []
+    with use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(backends.choose("atb_blend", CPU)))
+        thread.start()
+        thread.join()
+        assert backends.choose("atb_blend", CPU) == "reference"
+    assert seen == ["cpu"]
+    with pytest.raises(KeyError), use_backend("reference"):
+        raise KeyError
+    assert backends.choose("atb_blend", CPU) == "cpu"
+
+
+def test_meta_tensors_run_on_the_reference():
+    x = torch.zeros(2, 3, 4, 5, device="meta")
+    assert atb_blend(x, x, x, x).shape == x.shape

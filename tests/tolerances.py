@@ -1,0 +1,82 @@
+"""How far an implementation may be from the truth: one table, by op and dtype, and the comparison that reads
+it.
+
+The truth is the reference in float64 on the very same (already rounded) inputs. An error is relative to the
+largest value of the truth: ``max`` is the worst element, ``rms`` the root mean square over the tensor. A
+limit is a small multiple of the worst error seen over all cases of the tests; the seen value stands beside
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SMALLEST_SCALE = 1e-2  # tensors whose truth is smaller everywhere are compared as if it reached this value
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Limits on the relative error of one tensor, each beside the worst that was seen."""
+
+    max: float
+    max_seen: float
+    rms: float
+    rms_seen: float
+    reason: str
+
+
+_ROUND_OFF = "order of operations and the exponential's last bits"
+_ONE_ROUNDING = "one rounding at the end"
+_EVERY_CONV = "each convolution may round its output"
+_KINK = "a rounded activation may fall on the other side of ReLU's kink, which switches its whole gradient"
+
+TABLE = {  # worst seen on x86-64 CPUs
+    ("atb_blend", "output", "fp64"): Tolerance(1e-15, 2.1e-16, 5e-16, 8e-17, _ROUND_OFF),
+    ("atb_blend", "output", "fp32"): Tolerance(5e-07, 1.2e-07, 2e-07, 8.1e-08, _ROUND_OFF),
+    ("atb_blend", "output", "fp16"): Tolerance(0.0005, 0.00034, 0.0002, 5.8e-05, _ONE_ROUNDING),
+    ("atb_blend", "output", "bf16"): Tolerance(0.004, 0.0028, 0.002, 0.00051, _ONE_ROUNDING),
+    ("atb_blend", "gradient", "fp64"): Tolerance(1e-15, 3.1e-16, 5e-16, 7.3e-17, _ROUND_OFF),
+    ("atb_blend", "gradient", "fp32"): Tolerance(1e-06, 2.3e-07, 3e-07, 5.7e-08, _ROUND_OFF),
+    ("atb_blend", "gradient", "fp16"): Tolerance(0.0005, 0.00043, 0.0003, 8e-05, _ONE_ROUNDING),
+    ("atb_blend", "gradient", "bf16"): Tolerance(0.004, 0.0038, 0.002, 0.0011, _ONE_ROUNDING),
+    ("irm_update", "output", "fp64"): Tolerance(5e-15, 7.8e-16, 1e-15, 1.8e-16, _ROUND_OFF),
+    ("irm_update", "output", "fp32"): Tolerance(1e-05, 1.1e-06, 1e-06, 1.4e-07, _ROUND_OFF),
+    ("irm_update", "output", "fp16"): Tolerance(0.003, 0.00033, 0.0005, 5.6e-05, _EVERY_CONV),
+    ("irm_update", "output", "bf16"): Tolerance(0.03, 0.0037, 0.006, 0.00075, _EVERY_CONV),
+    ("irm_update", "gradient", "fp64"): Tolerance(1e-14, 1.3e-15, 5e-15, 6.5e-16, _ROUND_OFF),
+    ("irm_update", "gradient", "fp32"): Tolerance(1e-05, 1.2e-06, 3e-06, 3.5e-07, _ROUND_OFF),
+    ("irm_update", "gradient", "fp16"): Tolerance(0.005, 0.00042, 0.002, 0.00017, _KINK),
+    ("irm_update", "gradient", "bf16"): Tolerance(0.04, 0.0034, 0.015, 0.0014, _KINK),
+}
+
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def errors(got: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Return the largest and the root-mean-square error of ``got``, relative to the largest value of
+    ``truth``.
+
+    Anything in ``got`` that is not finite counts as infinitely wrong: ``max`` over a NaN would drop it.
+    """
+    assert got.shape == truth.shape, f"shape {list(got.shape)} where {list(truth.shape)} is expected"
+    if got.numel() == 0:
+        return 0.0, 0.0
+    difference = (got.detach().double() - truth.detach().double()).abs()
+    difference = torch.where(difference.isfinite(), difference, torch.inf)
+    scale = max(truth.detach().double().abs().max().item(), SMALLEST_SCALE)
+    return difference.max().item() / scale, difference.square().mean().sqrt().item() / scale
+
+
+def assert_close(got: Tensor, truth: Tensor, tolerance: Tolerance, what: str = "value") -> None:
+    """Raise AssertionError unless both errors of ``got`` are within the tolerance."""
+    worst, rms = errors(got, truth)
+    assert worst <= tolerance.max, (
+        f"{what}: max error {worst:.3g} is over {tolerance.max:.3g} ({tolerance.reason})"
+    )
+    assert rms <= tolerance.rms, (
+        f"{what}: rms error {rms:.3g} is over {tolerance.rms:.3g} ({tolerance.reason})"
+    )
