@@ -3,6 +3,20 @@ it."""
 
 from rirn.ops.atb_blend import atb_blend
 from rirn.ops.backends import available_backends, use_backend, why_not
+from rirn.ops.dtb_blend import dtb_blend
+from rirn.ops.fac import fac
+from rirn.ops.gates import gru_reset, gru_update, lstm_update
 from rirn.ops.irm_update import irm_update
 
-__all__ = ["atb_blend", "available_backends", "irm_update", "use_backend", "why_not"]
+__all__ = [
+    "atb_blend",
+    "available_backends",
+    "dtb_blend",
+    "fac",
+    "gru_reset",
+    "gru_update",
+    "irm_update",
+    "lstm_update",
+    "use_backend",
+    "why_not",
+]

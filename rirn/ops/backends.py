@@ -30,7 +30,15 @@ import torch
 from rirn.errors import RirnError
 from rirn.ops._library import library
 
-OPS = ("atb_blend", "irm_update")
+OPS = (
+    "atb_blend",
+    "dtb_blend",
+    "fac",
+    "gru_reset",
+    "gru_update",
+    "irm_update",
+    "lstm_update",
+)
 ENVIRONMENT_VARIABLE = "RIRN_BACKEND"
 
 
@@ -53,7 +61,7 @@ class Cpu:
         """Return None if the CPU kernel of ``op`` can run on ``device``, otherwise the reason in words."""
         if torch.device(device).type != "cpu":
             return f"it works on CPU tensors, and these are on {torch.device(device)}"
-        return library().reason
+        return library().reason or _why_no_kernel(op, "CPU")
 
 
 class Cuda:
@@ -75,7 +83,7 @@ class Cuda:
             return missing
         capability = torch.cuda.get_device_capability(device)
         if any(_arch_runs_on(arch, capability) for arch in archs):
-            return None
+            return _why_no_kernel(op, "CUDA")
         wanted = "{}.{}".format(*capability)
         return (
             f"its kernels were built for {', '.join(archs)} and {device} is of compute capability {wanted}: "
@@ -122,6 +130,14 @@ def why_no_gpu() -> str | None:
     if torch.version.cuda is None:
         return f"this torch {torch.__version__} was built without CUDA"
     return None if torch.cuda.is_available() else "torch sees no CUDA device here"
+
+
+def _why_no_kernel(op: str, key: str) -> str | None:
+    """Return None if the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key, otherwise
+    the reason in words."""
+    if hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key):
+        return None
+    return f"the compiled library holds no {key} kernel of {op}"
 
 
 def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:

@@ -51,3 +51,67 @@ def irm_update(
     x = x + F.conv2d(torch.relu(F.conv2d(x, *res1a, padding=1)), *res1b, padding=1)
     x = x + F.conv2d(torch.relu(F.conv2d(x, *res2a, padding=1)), *res2b, padding=1)
     return F.conv2d(x, *out, padding=1).to(hidden.dtype)
+
+
+def dtb_blend(
+    f_prev: Tensor,  # [N, C, H, W]  blended features of frame t-1
+    f_cur: Tensor,  # [N, C, H, W]  features of frame t
+    logit: Tensor,  # [N, C or 1, H, W]  any real
+    beta: Tensor,  # []  lower end of the weight of f_cur
+) -> Tensor:  # [N, C, H, W]
+    """Dynamic temporal blending of OVD: a convex combination, the two weights sum to one.
+
+    ``w * f_cur + (1 - w) * f_prev`` with ``w = clamp(|tanh(logit)| + beta, 0, 1)``
+    """
+    prev, cur = _widen(f_prev), _widen(f_cur)
+    weight = (torch.tanh(_widen(logit)).abs() + _widen(beta)).clamp(0, 1)
+    return (weight * cur + (1 - weight) * prev).to(f_cur.dtype)
+
+
+def gru_reset(
+    logit_r: Tensor,  # [N, C, H, W]  any real; its sigmoid is the reset gate
+    hidden: Tensor,  # [N, C, H, W]  h_{t-1}
+) -> Tensor:  # [N, C, H, W]
+    """Reset gate of a GRU: ``sigmoid(logit_r) * hidden``."""
+    return (torch.sigmoid(_widen(logit_r)) * _widen(hidden)).to(hidden.dtype)
+
+
+def gru_update(
+    hidden: Tensor,  # [N, C, H, W]  h_{t-1}
+    logit_z: Tensor,  # [N, C, H, W]  any real; its sigmoid is the update gate
+    logit_n: Tensor,  # [N, C, H, W]  any real; its tanh is the candidate
+) -> Tensor:  # [N, C, H, W]  h_t
+    """Update of a GRU: ``(1 - z) * hidden + z * tanh(logit_n)`` with ``z = sigmoid(logit_z)``."""
+    z, candidate = torch.sigmoid(_widen(logit_z)), torch.tanh(_widen(logit_n))
+    return ((1 - z) * _widen(hidden) + z * candidate).to(hidden.dtype)
+
+
+def lstm_update(
+    gates: Tensor,  # [N, 4C, H, W]  logits of i, f, o and g, C channels each, in this order
+    cell: Tensor,  # [N, C, H, W]  c_{t-1}
+) -> tuple[Tensor, Tensor]:  # h_t and c_t, [N, C, H, W] each
+    """Update of an LSTM: ``c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)``, ``h_t = sigmoid(o) *
+    tanh(c_t)``."""
+    i, f, o, g = _widen(gates).chunk(4, 1)
+    new_cell = torch.sigmoid(f) * _widen(cell) + torch.sigmoid(i) * torch.tanh(g)
+    return (torch.sigmoid(o) * torch.tanh(new_cell)).to(cell.dtype), new_cell.to(cell.dtype)
+
+
+def fac(
+    features: Tensor,  # [N, C, H, W]
+    kernels: Tensor,  # [N, 25C, H, W]  channel 25c + 5i + j: weight of row i, column j for feature channel c
+) -> Tensor:  # [N, C, H, W]
+    """Filter adaptive convolution of STFAN: every pixel of every channel has its own 5x5 filter; edges are
+    replicated.
+
+    ``out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * padded[n, c, y + i, x + j]``
+    """
+    n, c, h, w = features.shape
+    padded = F.pad(_widen(features), (2, 2, 2, 2), mode="replicate")
+    taps = kernels.unflatten(1, (c, 25))
+    out = torch.zeros_like(features, dtype=padded.dtype)
+    # Tap by tap: the 25 shifted copies of the features at once would be as large as the kernels.
+    for tap in range(25):
+        i, j = divmod(tap, 5)
+        out = out + _widen(taps[:, :, tap]) * padded[:, :, i : i + h, j : j + w]
+    return out.to(features.dtype)

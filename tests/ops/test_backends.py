@@ -15,12 +15,14 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture
 def facts(monkeypatch):
-    """Return a function that replaces what is known of the machine; results cached before and in between are dropped."""
+    """Return a function that replaces what is known of the machine; results cached before and in between are
+    dropped."""
 
     def pretend(library=None, gpu=None, capability=(9, 0)):
         if library is not None:
             monkeypatch.setattr(backends, "library", lambda: library)
         monkeypatch.setattr(backends, "why_no_gpu", lambda: gpu)
+        monkeypatch.setattr(backends, "_why_no_kernel", lambda op, key: None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         backends._pick_once.cache_clear()
 

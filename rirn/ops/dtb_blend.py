@@ -1,0 +1,67 @@
+"""Dynamic temporal blending, the convex rival of :func:`rirn.ops.atb_blend`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from rirn.ops._call import autocast, call_reference, check_images, check_kind
+from rirn.ops._register import register
+from rirn.ops.backends import choose
+
+
+def dtb_blend(
+    f_prev: Tensor,  # [N, C, H, W]  blended features of frame t-1
+    f_cur: Tensor,  # [N, C, H, W]  features of frame t
+    logit: Tensor,  # [N, C or 1, H, W]  any real
+    beta: Tensor,  # []  lower end of the weight of f_cur
+    *,
+    backend: str | None = None,
+) -> Tensor:  # [N, C, H, W]
+    """Blend the features of two frames with weights that sum to one (OVD, Kim et al., ICCV 2017).
+
+    ``w * f_cur + (1 - w) * f_prev`` with ``w = clamp(|tanh(logit)| + beta, 0, 1)``. Half precision computes
+    in float32 and rounds once at the end; under autocast all tensors are cast to its dtype first.
+
+    Args:
+        f_prev: [N, C, H, W], float32, float64, float16 or bfloat16, any strides.
+        f_cur: like ``f_prev``: same shape, dtype and device.
+        logit: [N, C, H, W], or [N, 1, H, W] for one weight per pixel, in the dtype and on the device of ``f_cur``.
+        beta: one number (0 dimensions), useful in [0, 1]; 1 means no blending.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
+            :mod:`rirn.ops.backends` says.
+
+    Returns:
+        [N, C, H, W] in the dtype of ``f_cur``.
+
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit.
+        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import dtb_blend
+        >>> f_prev, f_cur = torch.ones(1, 2, 4, 4), torch.full((1, 2, 4, 4), 3.0)
+        >>> dtb_blend(f_prev, f_cur, torch.zeros(1, 2, 4, 4), torch.tensor(0.25)).unique()
+        tensor([1.5000])
+    """
+    f_prev, f_cur, logit, beta = autocast(f_prev, f_cur, logit, beta)
+    check_images(f_cur=f_cur, f_prev=f_prev)
+    check_kind("logit", logit, "f_cur", f_cur)
+    check_kind("beta", beta, "f_cur", f_cur)
+    n, c, h, w = f_cur.shape
+    if logit.shape != (n, c, h, w) and logit.shape != (n, 1, h, w):
+        raise ValueError(
+            f"logit must be [N, C or 1, H, W] with the N, C, H, W of f_cur {list(f_cur.shape)}; got {list(logit.shape)}"
+        )
+    if beta.dim() != 0:
+        raise ValueError(
+            f"beta must be one number without dimensions; got {list(beta.shape)}: use beta.squeeze()"
+        )
+    if choose("dtb_blend", f_cur.device, backend) == "reference":
+        return call_reference(reference.dtb_blend, f_cur.device.type, f_prev, f_cur, logit, beta)
+    return torch.ops.rirn.dtb_blend(f_prev, f_cur, logit, beta)
+
+
+register("dtb_blend", lambda f_prev, f_cur, logit, beta: torch.empty_like(f_cur))

@@ -1,0 +1,97 @@
+"""Gates and state updates of convolutional GRUs and LSTMs, the pointwise part behind the convolutions.
+
+All functions here take float32, float64, float16 or bfloat16 tensors of any strides, of one dtype and one
+device, and return the dtype of the state. Half precision computes in float32 and rounds once at the end; under
+autocast all tensors are cast to its dtype first. ``backend`` is ``auto``, ``reference``, ``cpu`` or ``cuda``;
+None takes what :mod:`rirn.ops.backends` says. They raise ValueError where shapes, dtypes or devices do not
+fit, and RirnError for a backend asked for by name that does not exist or cannot run.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from rirn.ops._call import autocast, call_reference, check_images, check_kind
+from rirn.ops._register import register
+from rirn.ops.backends import choose
+
+
+def gru_reset(
+    logit_r: Tensor,  # [N, C, H, W]  any real; its sigmoid is the reset gate
+    hidden: Tensor,  # [N, C, H, W]  h_{t-1}
+    *,
+    backend: str | None = None,
+) -> Tensor:  # [N, C, H, W]
+    """Apply the reset gate of a GRU: ``sigmoid(logit_r) * hidden``.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import gru_reset
+        >>> gru_reset(torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+        tensor([[[[0.5000, 0.5000]]]])
+    """
+    logit_r, hidden = autocast(logit_r, hidden)
+    check_images(hidden=hidden, logit_r=logit_r)
+    if choose("gru_reset", hidden.device, backend) == "reference":
+        return call_reference(reference.gru_reset, hidden.device.type, logit_r, hidden)
+    return torch.ops.rirn.gru_reset(logit_r, hidden)
+
+
+def gru_update(
+    hidden: Tensor,  # [N, C, H, W]  h_{t-1}
+    logit_z: Tensor,  # [N, C, H, W]  any real; its sigmoid is the update gate
+    logit_n: Tensor,  # [N, C, H, W]  any real; its tanh is the candidate
+    *,
+    backend: str | None = None,
+) -> Tensor:  # [N, C, H, W]  h_t
+    """Advance the state of a GRU: ``(1 - z) * hidden + z * tanh(logit_n)`` with ``z = sigmoid(logit_z)``.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import gru_update
+        >>> zeros = torch.zeros(1, 1, 1, 2)
+        >>> gru_update(zeros + 1, zeros, zeros)
+        tensor([[[[0.5000, 0.5000]]]])
+    """
+    hidden, logit_z, logit_n = autocast(hidden, logit_z, logit_n)
+    check_images(hidden=hidden, logit_z=logit_z, logit_n=logit_n)
+    if choose("gru_update", hidden.device, backend) == "reference":
+        return call_reference(reference.gru_update, hidden.device.type, hidden, logit_z, logit_n)
+    return torch.ops.rirn.gru_update(hidden, logit_z, logit_n)
+
+
+def lstm_update(
+    gates: Tensor,  # [N, 4C, H, W]  logits of i, f, o and g, C channels each, in this order
+    cell: Tensor,  # [N, C, H, W]  c_{t-1}
+    *,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:  # h_t and c_t, [N, C, H, W] each
+    """Advance the two states of an LSTM.
+
+    ``c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)`` and ``h_t = sigmoid(o) * tanh(c_t)``.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import lstm_update
+        >>> hidden, cell = lstm_update(torch.zeros(1, 4, 1, 1), torch.ones(1, 1, 1, 1))
+        >>> cell.item()
+        0.5
+    """
+    gates, cell = autocast(gates, cell)
+    check_images(cell=cell)
+    check_kind("gates", gates, "cell", cell)
+    n, c, h, w = cell.shape
+    if gates.shape != (n, 4 * c, h, w):
+        raise ValueError(
+            f"gates must be [N, 4C, H, W] with the N, C, H, W of cell {list(cell.shape)}; got {list(gates.shape)}"
+        )
+    if choose("lstm_update", cell.device, backend) == "reference":
+        return call_reference(reference.lstm_update, cell.device.type, gates, cell)
+    return torch.ops.rirn.lstm_update(gates, cell)
+
+
+register("gru_reset", lambda logit_r, hidden: torch.empty_like(hidden))
+register("gru_update", lambda hidden, logit_z, logit_n: torch.empty_like(hidden))
+register("lstm_update", lambda gates, cell: (torch.empty_like(cell), torch.empty_like(cell)))
