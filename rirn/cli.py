@@ -1,0 +1,200 @@
+"""The command line. Every error a person can cause is one sentence and a non-zero exit, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+
+from rirn import __version__
+from rirn.errors import RirnError
+from rirn.training.config import TrainConfig
+
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help texts of the fields of TrainConfig
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Keeps the lines of the examples below the options."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class Parser(ArgumentParser):
+    """An argument parser that answers a mistake in one line, with the near match if an option is unknown."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
+        if unknown:
+            options = [o.lstrip("-") for a in self._actions for o in a.option_strings if o.startswith("--")]
+            close = difflib.get_close_matches(unknown[1], options, n=1)
+            message += f"; did you mean --{close[0]}?" if close else ""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 0, 1 after an error, 2 for a wrong command line, 130 after Ctrl-C."""
+    parser = Parser(prog="rirn", description="Deblur video with recurrence-in-recurrence networks.")
+    parser.add_argument("--version", action="version", version=f"rirn {__version__}")
+    commands = parser.add_subcommands(title="commands", metavar="COMMAND")
+    for name, (make, _) in COMMANDS.items():
+        subparser = make()
+        commands.add_subcommand(name, subparser, help=subparser.description)
+        subparser.prog = f"rirn {name}"
+    options = parser.parse_args(argv)
+    try:
+        return COMMANDS[options.subcommand][1](options[options.subcommand]) or 0
+    except RirnError as error:
+        print(f"rirn {options.subcommand}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"rirn {options.subcommand}: stopped", file=sys.stderr)
+        return 130
+
+
+def _deblur_parser() -> Parser:
+    parser = Parser(
+        description="Restore a motion-blurred video.",
+        epilog="examples:\n"
+        "  rirn deblur ride.mp4 sharp.mp4\n"
+        "  rirn deblur ride.mp4 frames/ --compare\n"
+        "  rirn deblur photos/ sharp.mkv --rate 30 --model runs/mine/weights.safetensors",
+    )
+    parser.add_argument("source", help="video file, or folder of images")
+    parser.add_argument("target", help="video file (.mp4, .mov, .mkv), or folder for PNG images")
+    parser.add_argument("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
+    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
+    parser.add_argument("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    parser.add_argument("--compare", action="store_true", help="write input and result side by side")
+    parser.add_argument("--crf", type=int, default=18, help="quality of the video, 0 (lossless) to 51")
+    parser.add_argument("--rate", type=int, default=25, help="frames per second when the input is a folder of images")
+    return parser
+
+
+def _deblur(options: Namespace) -> None:
+    from rirn import load, ops
+    from rirn.video import check_target, deblur
+
+    # Loading weights takes longer than seeing that the paths are wrong.
+    check_target(options.source, options.target)
+    model = load(options.model)
+    with ops.use_backend(options.backend):
+        summary = deblur(
+            model,
+            options.source,
+            options.target,
+            device=_device(options.device),
+            dtype=options.dtype,
+            compare=options.compare,
+            crf=options.crf,
+            rate=options.rate,
+        )
+    print(f"{summary.target}: {summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.2f} frames/s")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _train_parser() -> Parser:
+    parser = Parser(
+        description="Train a model on folders of blurry and sharp frames.",
+        epilog="examples:\n"
+        "  rirn train --out runs/mine --data.train+=GOPRO_Large/train --data.val+=GOPRO_Large/test\n"
+        "  rirn train --config mine.yaml --optim.lr 2e-4",
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def _train(options: Namespace) -> None:
+    from rirn.training import train
+
+    options.pop("config", None)
+    print(train(TrainConfig(**vars(_train_parser().instantiate(options)))))
+
+
+def _evaluate_parser() -> Parser:
+    parser = Parser(description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output.")
+    parser.add_argument("data", type=Path, nargs="+", help="folders of sequences")
+    parser.add_argument("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
+    parser.add_argument("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    parser.add_argument("--json", type=Path, default=None, help="write the scores to this file too")
+    return parser
+
+
+def _evaluate(options: Namespace) -> None:
+    import dataclasses
+
+    from rirn import load, ops
+    from rirn.data import find_sequences
+    from rirn.evaluation import evaluate, frame_mean
+
+    model = load(options.model, device=_device(options.device))
+    sequences = [sequence for folder in options.data for sequence in find_sequences(folder)]
+    fields = ("psnr_in", "psnr_out", "ssim_in", "ssim_out")
+    scores = []
+    print(f"{'sequence':40s} frames  PSNR in    out   gain   SSIM in    out")
+    with ops.use_backend(options.backend):
+        for score in evaluate(model, sequences, with_ssim=True):
+            scores.append(score)
+            print(_row(score.sequence, score.frames, *(getattr(score, f) for f in fields)))
+    print(_row("mean over all frames", sum(s.frames for s in scores), *(frame_mean(scores, f) for f in fields)))
+    print("PSNR in dB and SSIM (Gaussian 11x11, sigma 1.5) of RGB frames rounded to 8 bits, whole frame, mean over frames")
+    if options.json is not None:
+        options.json.write_text(json.dumps([dataclasses.asdict(score) for score in scores], indent=1) + "\n")
+
+
+def _row(name: str, frames: int, psnr_in: float, psnr_out: float, ssim_in: float, ssim_out: float) -> str:
+    gain = psnr_out - psnr_in
+    return f"{name:40s} {frames:6d}  {psnr_in:7.2f} {psnr_out:6.2f} {gain:+6.2f}    {ssim_in:.4f} {ssim_out:.4f}"
+
+
+def _demo_parser() -> Parser:
+    parser = Parser(description="Make a shaken clip with known truth, restore it, then restore a real video.")
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for videos and pictures")
+    parser.add_argument("--clip", type=Path, default=None, help="the real video; without it only the first part runs")
+    parser.add_argument("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    return parser
+
+
+def _demo(options: Namespace) -> None:
+    from rirn.demo import run
+
+    run(options.out, options.clip, options.model)
+
+
+def _doctor_parser() -> Parser:
+    return Parser(description="Say what is installed, what can run here, and why something cannot.")
+
+
+def _doctor(options: Namespace) -> None:
+    from rirn import doctor
+
+    print(doctor.format_report(doctor.report()))
+
+
+COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None]]] = {
+    "deblur": (_deblur_parser, _deblur),
+    "train": (_train_parser, _train),
+    "evaluate": (_evaluate_parser, _evaluate),
+    "demo": (_demo_parser, _demo),
+    "doctor": (_doctor_parser, _doctor),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
