@@ -27,7 +27,8 @@ def dtb_blend(
     Args:
         f_prev: [N, C, H, W], float32, float64, float16 or bfloat16, any strides.
         f_cur: like ``f_prev``: same shape, dtype and device.
-        logit: [N, C, H, W], or [N, 1, H, W] for one weight per pixel, in the dtype and on the device of ``f_cur``.
+        logit: [N, C, H, W], or [N, 1, H, W] for one weight per pixel, in the dtype and on the device of
+            ``f_cur``.
         beta: one number (0 dimensions), useful in [0, 1]; 1 means no blending.
         backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
             :mod:`rirn.ops.backends` says.
@@ -53,7 +54,8 @@ def dtb_blend(
     n, c, h, w = f_cur.shape
     if logit.shape != (n, c, h, w) and logit.shape != (n, 1, h, w):
         raise ValueError(
-            f"logit must be [N, C or 1, H, W] with the N, C, H, W of f_cur {list(f_cur.shape)}; got {list(logit.shape)}"
+            f"logit must be [N, C or 1, H, W] with the N, C, H, W of f_cur {list(f_cur.shape)}; "
+            f"got {list(logit.shape)}"
         )
     if beta.dim() != 0:
         raise ValueError(

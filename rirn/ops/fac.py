@@ -21,10 +21,10 @@ def fac(
 ) -> Tensor:  # [N, C, H, W]
     """Filter every pixel of every channel with its own 5x5 filter (STFAN, Zhou et al., ICCV 2019).
 
-    ``out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * padded[n, c, y + i, x + j]`` with i, j in 0..4,
-    where ``padded`` are the features with two pixels of edge replication on each side. The filters are not
-    normalised. No unfolded copy of the features is made. Half precision sums in float32 and rounds once at
-    the end; under autocast both tensors are cast to its dtype first.
+    ``out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * padded[n, c, y + i, x + j]`` with i, j in
+    0..4, where ``padded`` are the features with two pixels of edge replication on each side.
+    The filters are not normalised. No unfolded copy of the features is made. Half precision sums in float32
+    and rounds once at the end; under autocast both tensors are cast to its dtype first.
 
     Args:
         features: [N, C, H, W], float32, float64, float16 or bfloat16, any strides, H and W at least 1.

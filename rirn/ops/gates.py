@@ -1,10 +1,10 @@
 """Gates and state updates of convolutional GRUs and LSTMs, the pointwise part behind the convolutions.
 
 All functions here take float32, float64, float16 or bfloat16 tensors of any strides, of one dtype and one
-device, and return the dtype of the state. Half precision computes in float32 and rounds once at the end; under
-autocast all tensors are cast to its dtype first. ``backend`` is ``auto``, ``reference``, ``cpu`` or ``cuda``;
-None takes what :mod:`rirn.ops.backends` says. They raise ValueError where shapes, dtypes or devices do not
-fit, and RirnError for a backend asked for by name that does not exist or cannot run.
+device, and return the dtype of the state. Half precision computes in float32 and rounds once at the end;
+under autocast all tensors are cast to its dtype first. ``backend`` is ``auto``, ``reference``, ``cpu`` or
+``cuda``; None takes what :mod:`rirn.ops.backends` says. They raise ValueError where shapes, dtypes or devices
+do not fit, and RirnError for a backend asked for by name that does not exist or cannot run.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def lstm_update(
     n, c, h, w = cell.shape
     if gates.shape != (n, 4 * c, h, w):
         raise ValueError(
-            f"gates must be [N, 4C, H, W] with the N, C, H, W of cell {list(cell.shape)}; got {list(gates.shape)}"
+            f"gates must be [N, 4C, H, W] with the N, C, H, W of cell {list(cell.shape)}; "
+            f"got {list(gates.shape)}"
         )
     if choose("lstm_update", cell.device, backend) == "reference":
         return call_reference(reference.lstm_update, cell.device.type, gates, cell)

@@ -106,7 +106,7 @@ def fac(
 
     ``out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * padded[n, c, y + i, x + j]``
     """
-    n, c, h, w = features.shape
+    c, h, w = features.shape[1:]
     padded = F.pad(_widen(features), (2, 2, 2, 2), mode="replicate")
     taps = kernels.unflatten(1, (c, 25))
     out = torch.zeros_like(features, dtype=padded.dtype)
