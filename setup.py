@@ -31,8 +31,7 @@ TORCH_TARGET_VERSION = "0x020d000000000000"  # the stable ABI of torch 2.13: run
 PYTHON_ABI_TAG = "cp310"
 DEFAULT_CUDA_ARCHS = "8.0+PTX"  # when no GPU is visible: Ampere, and just-in-time from PTX on anything newer
 
-# Kernels are written to give the same bits whichever instruction set runs them, hence no contraction behind our back.
-CXX_FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-Wall"]
+CXX_FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
 
 

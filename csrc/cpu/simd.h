@@ -1,0 +1,127 @@
+// What the SIMD variants (simd_generic.cpp, simd_avx2.cpp, simd_avx512.cpp) offer to the rest of the library: plain structs
+// and a table of functions. Threads, memory and tensors stay on this side.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace rirn {
+constexpr int kTile = 4;           // a Winograd tile yields kTile x kTile outputs
+constexpr int kPatch = kTile + 2;  // from kPatch x kPatch inputs
+constexpr int kPoints = kPatch * kPatch;
+
+enum class Element { float32, bfloat16, float16 };
+
+// One image of a batch in the caller's memory, strides in elements.
+struct Image {
+  void* data;  // null: an output that is not wanted
+  Element element;
+  int channels;
+  int64_t c, h, w;
+};
+
+// Rows of an image in working memory, all channels of a row together, each channel split by x mod kTile into `kTile` phases so
+// that lanes of a register are neighbouring tiles: pixel x of channel k is row(y)[(k * kTile + x % kTile) * tiles + x / kTile].
+// Row y lives in slot y mod `rows`: few rows make a ring, many hold the whole image with its border. Pixels outside the image
+// are zero.
+struct Plane {
+  float* base;
+  int channels;
+  int tiles;  // per phase, a multiple of the lanes and more than the image needs: the surplus is the zero border
+  int rows;
+
+  size_t row_size() const { return (size_t)channels * kTile * tiles; }
+  size_t size() const { return row_size() * rows; }
+  float* row(int y) const { return base + (size_t)((y % rows + rows) % rows) * row_size(); }
+};
+
+// A 3x3 convolution, stride 1, zero padding 1. In words: y = act(conv(x) + bias) + skip, act(v) = v < 0 ? slope v : v.
+struct ConvLayer {
+  const float* weights;  // packed, see winograd_pack.h
+  const float* bias;     // [co]
+  int ci, co;
+  float slope;  // 1: no activation, 0: ReLU
+  bool skip;    // adds the input of the layer before
+};
+
+// A chain of layers over the rows [y_begin, y_end) of an image, in one sweep down the rows.
+struct SweepJob {
+  const Image* inputs;  // read as if concatenated along the channels
+  int input_count;
+  Image output;
+  const ConvLayer* layers;
+  int layer_count;
+  int H, W;
+  int y_begin, y_end;  // y_begin is a multiple of kTile
+  float* arena;        // sweep_arena() floats, aligned to 64 bytes
+};
+
+// One layer over one row of tiles: rows y .. y + kTile - 1.
+struct LayerJob {
+  ConvLayer layer;
+  Plane in;
+  const Plane* skip;     // added to the result; may be null
+  const Plane* gate;     // then: where it is <= 0 the result is multiplied by gate_slope; may be null
+  float gate_slope;
+  const Plane* to;       // the result goes here (may be the gate's memory), or
+  const Image* image;    // if `to` is null, rows y_begin .. y_end - 1 of it here
+  int y_begin, y_end;
+  int H, W;
+  int y;
+  float* arena;  // layer_arena() floats, aligned to 64 bytes
+};
+
+// Adds to weights and bias what rows of tiles contribute to their gradients, in the transform domain.
+struct WeightJob {
+  Plane in, grad;
+  float* weights;  // [kPoints][padded co][padded ci], see weight_sums
+  float* bias;     // [co]
+  int H, W;
+  int y_begin, y_end;  // multiples of kTile
+  float* arena;        // weight_arena() floats, aligned to 64 bytes
+};
+
+// A run of atb_blend: n elements `stride` apart (0: one value for the whole run).
+struct Run {
+  void* data;  // null: not wanted
+  int64_t stride;
+};
+
+struct BlendJob {
+  Element element;
+  int64_t n;
+  Run f_prev, f_cur, logit_prev, logit_cur, out;
+  float max_weight;
+};
+
+struct BlendBackwardJob {
+  Element element;
+  int64_t n;
+  Run grad, f_prev, f_cur, logit_prev, logit_cur;
+  Run grad_f_prev, grad_f_cur, grad_logit_prev, grad_logit_cur;
+  float max_weight;
+};
+
+struct SimdKernels {
+  int lanes;
+  size_t (*sweep_arena)(const ConvLayer* layers, int count, int W);
+  void (*sweep)(const SweepJob&);
+  size_t (*layer_arena)(int max_channels);
+  void (*layer)(const LayerJob&);
+  void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H, int W);
+  void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, int W);
+  int (*padded_inputs)(int ci);
+  int (*padded_outputs)(int co);
+  size_t (*weight_arena)(int ci, int co);
+  void (*weight_gradient)(const WeightJob&);
+
+  int plane_tiles(int W) const {
+    const int tiles = (W + kTile - 1) / kTile;
+    return ((tiles + lanes - 1) / lanes + 1) * lanes;
+  }
+};
+
+// The variant for this machine; see isa.h.
+const SimdKernels& simd_kernels();
+
+extern const SimdKernels simd_generic, simd_avx2, simd_avx512;
+}  // namespace rirn

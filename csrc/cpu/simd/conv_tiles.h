@@ -1,0 +1,140 @@
+// One 3x3 convolution over one row of Winograd tiles: transform the inputs, multiply at each of the 36 points (a small matrix
+// product over the channels), transform back, finish with bias, activation, skip and gate. (Part of a variant, see vec.h.)
+
+// Output channels whose sums a matrix product holds in registers: 10 or 8 of them hide the latency of a multiply-add, and
+// loading one input register serves them all.
+RIRN_INLINE int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
+
+// Registers of tiles that go through a layer together. With many channels the packed weights outgrow the L2 cache, so there
+// each pass over them serves two; only AVX-512 has the registers for it.
+constexpr int kWideFrom = kLanes == 16 ? 49 : INT32_MAX;
+
+constexpr int kMaxBlock = 10;
+
+static size_t layer_arena(int channels) { return (size_t)kPoints * ((channels + kMaxBlock) * 2 + 2) * kLanes; }
+
+// sums[o][tile] = sum over c of weights[c][o] inputs[c][tile], NV registers of tiles and CB output channels at a time.
+template <int NV, int CB>
+RIRN_INLINE void multiply(const float* __restrict weights, const float* __restrict inputs, float* __restrict sums, int ci) {
+  Vec acc[CB][NV];
+#pragma GCC unroll 10
+  for (int o = 0; o < CB; ++o)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) acc[o][v] = Vec{};
+  for (int c = 0; c < ci; ++c, weights += CB, inputs += NV * kLanes) {
+    Vec x[NV];
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) x[v] = load(inputs + v * kLanes);
+#pragma GCC unroll 10
+    for (int o = 0; o < CB; ++o)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) acc[o][v] = fma(splat(weights[o]), x[v], acc[o][v]);
+  }
+#pragma GCC unroll 10
+  for (int o = 0; o < CB; ++o)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) store(sums + (o * NV + v) * kLanes, acc[o][v]);
+}
+
+// The transformed 6x6 patches of kLanes tiles of one channel; rows[i] points to row i of the patches in the first of these
+// tiles, phase 0. Point p is written to out + p * stride.
+RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, int tiles, float* out, size_t stride) {
+  Vec columns[kPoints], d[kPatch], o[kPatch];
+#pragma GCC unroll 6
+  for (int x = 0; x < kPatch; ++x) {  // column x is pixel kTile t - 1 + x: the outer two belong to the neighbouring tiles
+    const ptrdiff_t at = offset + (x == 0 ? (kTile - 1) * tiles - 1 : x == kPatch - 1 ? 1 : (x - 1) * tiles);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) d[i] = load_unaligned(rows[i] + at);
+    input_transform(d, columns + x, kPatch);
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kPatch; ++i) {
+    input_transform(columns + i * kPatch, o, 1);
+#pragma GCC unroll 6
+    for (int x = 0; x < kPatch; ++x) store(out + (i * kPatch + x) * stride, o[x]);
+  }
+}
+
+template <int NV, int CB>
+static void conv_tiles(const LayerJob& job, int t0) {
+  const ConvLayer& layer = job.layer;
+  const int tiles = job.in.tiles, width = NV * kLanes;
+  const size_t input_stride = (size_t)layer.ci * width + kLanes, sum_stride = (size_t)CB * width + kLanes;
+  float *inputs = job.arena, *sums = inputs + kPoints * input_stride;
+
+  const float* rows[kPatch];
+  for (int i = 0; i < kPatch; ++i) rows[i] = job.in.row(job.y - 1 + i);
+  for (int c = 0; c < layer.ci; ++c)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v)
+      transform_patches(rows, (ptrdiff_t)c * kTile * tiles + t0 + v * kLanes, tiles, inputs + c * width + v * kLanes,
+                        input_stride);
+
+  float* to_rows[kTile];
+  const float *skip_rows[kTile], *gate_rows[kTile];
+  for (int i = 0; i < kTile; ++i) {
+    to_rows[i] = job.to ? job.to->row(job.y + i) : nullptr;
+    skip_rows[i] = job.skip ? job.skip->row(job.y + i) : nullptr;
+    gate_rows[i] = job.gate ? job.gate->row(job.y + i) : nullptr;
+  }
+  const bool activated = layer.slope != 1, relu = layer.slope == 0;
+  for (int o0 = 0; o0 < layer.co; o0 += CB) {
+    const float* weights = layer.weights + (size_t)o0 * kPoints * layer.ci;
+    for (int p = 0; p < kPoints; ++p)
+      multiply<NV, CB>(weights + (size_t)p * layer.ci * CB, inputs + p * input_stride, sums + p * sum_stride, layer.ci);
+    for (int k = 0; k < CB && o0 + k < layer.co; ++k)
+      for (int v = 0; v < NV; ++v) {
+        const int o = o0 + k, t = t0 + v * kLanes;
+        const ptrdiff_t offset = (ptrdiff_t)o * kTile * tiles + t;
+        const Vec bias = splat(layer.bias ? layer.bias[o] : 0.f), slope = splat(layer.slope), gate_slope = splat(job.gate_slope);
+        Vec columns[kTile * kPatch], m[kPatch], y[kTile];
+#pragma GCC unroll 6
+        for (int x = 0; x < kPatch; ++x) {
+#pragma GCC unroll 6
+          for (int i = 0; i < kPatch; ++i) m[i] = load(sums + (i * kPatch + x) * sum_stride + k * width + v * kLanes);
+          output_transform(m, columns + x, kPatch);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < kTile; ++i) {
+          output_transform(columns + i * kPatch, y, 1);
+#pragma GCC unroll 4
+          for (int x = 0; x < kTile; ++x) y[x] = y[x] + bias;
+          if (activated) {
+            // Not max(v, slope v): that would make NaN of an infinity and lose NaNs.
+#pragma GCC unroll 4
+            for (int x = 0; x < kTile; ++x) y[x] = y[x] < Vec{} ? (relu ? Vec{} : slope * y[x]) : y[x];
+          }
+          if (job.skip) {
+#pragma GCC unroll 4
+            for (int x = 0; x < kTile; ++x) y[x] = y[x] + load(skip_rows[i] + offset + x * tiles);
+          }
+          if (job.gate) {
+#pragma GCC unroll 4
+            for (int x = 0; x < kTile; ++x)
+              y[x] = load(gate_rows[i] + offset + x * tiles) <= Vec{} ? (job.gate_slope == 0 ? Vec{} : gate_slope * y[x]) : y[x];
+          }
+          if (job.to) {
+            const bool outside = job.y + i < 0 || job.y + i >= job.H;
+            const bool whole = !outside && (t + kLanes) * kTile <= job.W;
+#pragma GCC unroll 4
+            for (int x = 0; x < kTile; ++x) {
+              if (!whole) y[x] = keep_first(y[x], outside ? 0 : (job.W - x + kTile - 1) / kTile - t);
+              store(to_rows[i] + offset + x * tiles, y[x]);
+            }
+          } else if (job.y + i >= job.y_begin && job.y + i < job.y_end) {
+            store_pixels(*job.image, o, job.y + i, t, job.W, y);
+          }
+        }
+      }
+  }
+}
+
+static void layer_rows(const LayerJob& job) {
+  const int registers = (job.W + kTile * kLanes - 1) / (kTile * kLanes);
+  const bool ten = output_block(job.layer.co) == 10;
+  int r = 0;
+  if constexpr (kWideFrom < INT32_MAX)
+    if (job.layer.ci >= kWideFrom)
+      for (; r + 2 <= registers; r += 2) ten ? conv_tiles<2, 10>(job, r * kLanes) : conv_tiles<2, 8>(job, r * kLanes);
+  for (; r < registers; ++r) ten ? conv_tiles<1, 10>(job, r * kLanes) : conv_tiles<1, 8>(job, r * kLanes);
+}
