@@ -1,0 +1,91 @@
+"""What a reader hands over and a writer takes: frames, the facts of their stream, a broken one's error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from rirn.errors import RirnError
+
+# ISO/IEC 23091-2 code points, the numbers FFmpeg and every container use.
+MATRIX_RGB, MATRIX_BT709, MATRIX_UNSPECIFIED, MATRIX_SMPTE170M = 0, 1, 2, 6
+PRIMARIES_BT709 = 1
+TRANSFER_SRGB = 13
+RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How the YUV samples of a stream are meant; the numbers are the code points of ISO/IEC 23091-2.
+
+    `matrix` 2 and `range` 0 mean that the stream does not say. Such a stream stays untagged on the way out,
+    so that a player makes the same guess for the restored video as for the input.
+    """
+
+    matrix: int = MATRIX_UNSPECIFIED
+    primaries: int = 2
+    transfer: int = 2
+    range: int = RANGE_UNSPECIFIED
+
+    def resolved_matrix(self, width: int, height: int) -> int:
+        """The matrix to compute with: the tagged one, else BT.709 for HD and BT.601 below, as players do."""
+        if self.matrix not in (MATRIX_RGB, MATRIX_UNSPECIFIED):
+            return self.matrix
+        return MATRIX_BT709 if width >= 1280 or height >= 720 else MATRIX_SMPTE170M
+
+    def resolved_range(self) -> int:
+        """RANGE_FULL where the stream says so, else RANGE_LIMITED."""
+        return RANGE_FULL if self.range == RANGE_FULL else RANGE_LIMITED
+
+
+# Images carry sRGB; written as video they become BT.709 YUV of limited range, which every player understands.
+IMAGE_COLOUR = Colour(MATRIX_BT709, PRIMARIES_BT709, TRANSFER_SRGB, RANGE_LIMITED)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Everything about a stream of frames that is the same for all of them.
+
+    `width` and `height` are the stored size in pixels; a player that honours `display_matrix` may show them
+    turned by `rotation` degrees (counter-clockwise, -180..180). `time_base` is the unit of all time stamps in
+    seconds, `rate` the average in frames per second, `frames` the number of frames the container states or
+    its duration suggests (None: unknown).
+    """
+
+    width: int
+    height: int
+    time_base: Fraction
+    rate: Fraction
+    frames: int | None = None
+    colour: Colour = IMAGE_COLOUR
+    bits: int = 8
+    sample_aspect_ratio: Fraction | None = None
+    rotation: int = 0
+    display_matrix: tuple[int, ...] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    stream_metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Frame:
+    """One picture with its place in time.
+
+    `rgb` is uint8 [H, W, 3], full range 0..255. `pts` and `duration` count in `time_base` seconds; `duration`
+    0 means unknown. `name` is the stem of the image file the frame was read from, None for a video.
+    """
+
+    rgb: np.ndarray
+    pts: int
+    time_base: Fraction
+    duration: int = 0
+    name: str | None = None
+
+
+class BrokenStream(RirnError):
+    """The input broke off or holds damaged parts; `frames` good frames were delivered before this came."""
+
+    def __init__(self, message: str, frames: int):
+        super().__init__(message)
+        self.frames = frames
