@@ -1,9 +1,8 @@
-"""Which implementation of an op runs: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``, and why
-another one cannot.
+"""Which implementation of an op runs (auto, reference, cpu, cuda or triton), and why another one cannot.
 
 The name is taken from, in this order, the ``backend=`` argument, the innermost :func:`use_backend` block of
-the current thread, the environment variable ``RIRN_BACKEND``, ``auto``. A backend asked for by name either
-runs or raises; only ``auto`` falls back.
+the current thread, the environment variable ``RIRN_BACKEND`` as it was when rirn was imported, ``auto``. A
+backend asked for by name either runs or raises; only ``auto`` falls back.
 
 ==========  =================================================================================================
 auto        CPU tensors: cpu, else reference. CUDA tensors: cuda, else triton, else reference. Others:
@@ -40,6 +39,10 @@ OPS = (
     "lstm_update",
 )
 ENVIRONMENT_VARIABLE = "RIRN_BACKEND"
+
+# Read once, when rirn is imported: torch.compile guards on a global but not on a variable missing from
+# os.environ, so a model compiled before the variable was set would go on without it while eager calls follow.
+_environment = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
 
 
 class Reference:
@@ -133,8 +136,8 @@ def why_no_gpu() -> str | None:
 
 
 def _why_no_kernel(op: str, key: str) -> str | None:
-    """Return None if the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key, otherwise
-    the reason in words."""
+    """Return None if the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key,
+    otherwise the reason in words."""
     if hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key):
         return None
     return f"the compiled library holds no {key} kernel of {op}"
@@ -239,15 +242,18 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
         return _pick(op, device, backend, "backend=")
     if _thread.name is not None:
         return _pick(op, device, _thread.name, "use_backend")
-    return _pick(op, device, os.environ.get("RIRN_BACKEND") or "auto", ENVIRONMENT_VARIABLE)
+    return _pick(op, device, _environment, ENVIRONMENT_VARIABLE)
+
+
+def _pick(op: str, device: torch.device, name: str, asked_by: str) -> str:
+    return _pick_once(op, device, name, asked_by)
 
 
 # The answer depends on the arguments and on facts that stay as they are while the process lives (what is
 # installed, which GPUs there are). torch.compile may therefore take it as a constant: it guards on the
-# arguments, which is all that can change.
-@torch.compiler.assume_constant_result
-def _pick(op: str, device: torch.device, name: str, asked_by: str) -> str:
-    return _pick_once(op, device, name, asked_by)
+# arguments, which is all that can change. The mark is what torch.compiler.assume_constant_result sets; the
+# decorator itself would import all of torch._dynamo, seconds that most users of rirn never need.
+_pick._dynamo_marked_constant = True
 
 
 @functools.cache

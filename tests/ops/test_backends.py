@@ -1,5 +1,8 @@
 """The choice of a backend: who asked, what can run, and in which words it is refused."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -26,7 +29,7 @@ def facts(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
         backends._pick_once.cache_clear()
 
-    monkeypatch.delenv("RIRN_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "_environment", "auto")
     yield pretend
     backends._pick_once.cache_clear()
 
@@ -39,7 +42,7 @@ NONE = Library(reason="it was not compiled: reinstall it")
 def test_order_argument_context_environment(facts, monkeypatch):
     facts(COMPILED)
     assert backends.choose("atb_blend", CPU) == "cpu"
-    monkeypatch.setenv("RIRN_BACKEND", "reference")
+    monkeypatch.setattr(backends, "_environment", "reference")
     assert backends.choose("atb_blend", CPU) == "reference"
     with use_backend("cpu"):
         assert backends.choose("atb_blend", CPU) == "cpu"
@@ -48,8 +51,6 @@ def test_order_argument_context_environment(facts, monkeypatch):
         assert backends.choose("atb_blend", CPU, "reference") == "reference"
     assert backends.choose("atb_blend", CPU) == "reference"
     assert backends.choose("atb_blend", CPU, "auto") == "cpu"
-    monkeypatch.setenv("RIRN_BACKEND", "")
-    assert backends.choose("atb_blend", CPU) == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -125,11 +126,11 @@ def test_asked_for_and_unable_raises(facts):
 
 def test_unknown_name(facts, monkeypatch):
     x = torch.zeros(1, 1, 2, 2)
-    with pytest.raises(RirnError, match="'refrence' .* choose one of auto, .*; did you mean 'reference'?"):
+    with pytest.raises(RirnError, match=r"'refrence' .* choose one of auto, .*; did you mean 'reference'?"):
         atb_blend(x, x, x, x, backend="refrence")
     with pytest.raises(RirnError, match="use_backend"), use_backend("gpu"):
         pass
-    monkeypatch.setenv("RIRN_BACKEND", "tritonn")
+    monkeypatch.setattr(backends, "_environment", "tritonn")
     with pytest.raises(RirnError, match=r"'tritonn' \(RIRN_BACKEND\) .*did you mean 'triton'"):
         atb_blend(x, x, x, x)
 
@@ -151,3 +152,17 @@ def test_use_backend_holds_for_its_thread_and_ends_with_its_block(facts):
 def test_meta_tensors_run_on_the_reference():
     x = torch.zeros(2, 3, 4, 5, device="meta")
     assert atb_blend(x, x, x, x).shape == x.shape
+
+
+def test_import_reads_the_environment_and_leaves_the_compiler_alone():
+    """torch._dynamo takes seconds to import; only those who compile should wait for it."""
+    program = """if True:
+        import sys
+        from rirn.ops import backends
+        print(backends._environment, "torch._dynamo" in sys.modules)
+    """
+    env = os.environ | {"RIRN_BACKEND": "reference"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["reference", "False"]

@@ -49,7 +49,7 @@ def test_broken_library_warns_and_keeps_the_reason(tmp_path, monkeypatch):
 
 
 def test_ops_run_without_the_library():
-    """In a fresh interpreter that cannot see the library, auto takes the reference and asking for cpu raises."""
+    """Where the library cannot be seen, auto takes the reference and asking for cpu raises."""
     program = """
         import sys, warnings
         sys.modules["rirn._C"] = None
