@@ -7,52 +7,86 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from rirn.models.window import Window
+
 Stem = tuple[Tensor, ...]
 BaseState = tuple[Tensor, ...]
+Tensors = dict[str, Tensor]
 
 
 class BaseNetwork(nn.Module, abc.ABC):
     """A recurrent deblurrer cut where RIRN attaches: encoder (equation 1) and head (equation 2).
 
-    One frame passes ``stem -> features -> hidden -> head``. Frames come in shifted by -0.5 and with sides that are multiples of
-    4. A base network knows nothing about RIRN: the blended feature that :meth:`hidden` receives equals ``features`` unless a
-    module in front changed it, and only a base that blends by itself looks at it.
+    One frame passes ``stem -> encode -> update -> head``. Frames come in as x - ``input_shift`` with sides that
+    are multiples of 4. Between the stages go tensors by name, [N, c, H/stride, W/stride] each: ``features`` is
+    f_t, ``hidden`` is h_t, others are the network's own. A base network knows nothing about RIRN; it only says
+    in which order the tensors would be fused.
     """
 
-    feature_channels: int
-    """Channels of f_t."""
-    hidden_channels: int
-    """Channels of h_t."""
-    head_channels: int
-    """Channels that :meth:`head` reads."""
+    channels: dict[str, int]
+    """Channels of each named tensor; at least those of ``features`` and ``hidden``."""
+    state_channels: tuple[int, ...]
+    """Channels of each tensor of the state."""
+    state_strides: tuple[int, ...] | None = None
+    """Frame size over size of each tensor of the state; None where all are ``stride``."""
+    head_reads: ClassVar[tuple[str, ...]] = ("features",)
+    """Tensors that :meth:`head` reads, concatenated, when nothing is put on top."""
+    fuse_reads: ClassVar[tuple[str, ...]] = ("features", "hidden", "inner", "blended")
+    """Order of all tensors that RIRN fuses in front of the head, those of ``head_reads`` first; ``inner`` is h~_t and
+    ``blended`` f~_t, and the ones that do not exist are left out."""
+    fuse_blocks: ClassVar[int] = 1
+    """Residual blocks behind the fusing convolution; 0 where the head has activations of its own."""
     stride: ClassVar[int] = 4
     """Frame size over size of f_t and h_t."""
-    fuse_blocks: ClassVar[int] = 1
-    """Residual blocks behind the fusing convolution of RIRN; 0 where the head has activations of its own."""
+    stem_window: Window = Window()
+    """Frames that the stem reads at once, concatenated."""
+    feature_window: Window = Window()
+    """Frames whose f_t the head reads at once, concatenated."""
+    input_shift: float = 0.5
+    """What is subtracted from frames in [0, 1] on their way in and added to the image on its way out."""
+    adds_input: ClassVar[bool] = False
+    """The head's output is a difference to the input frame."""
+    feeds_back: ClassVar[bool] = False
+    """The state needs the restored image; :meth:`feedback` takes it."""
+
+    @property
+    def head_channels(self) -> int:
+        """Channels that :meth:`head` reads from one frame."""
+        return sum(self.channels[name] for name in self.head_reads)
 
     @abc.abstractmethod
     def stem(self, frames: Tensor) -> Stem:
-        """Everything that depends on the frame alone, so that a whole clip passes in one call: [M, 3, H, W] -> tensors [M, ...]."""
+        """Everything that depends on the frames alone, so that a whole clip passes in one call.
 
-    @abc.abstractmethod
+        [M, 3 * stem_window.size, H, W] -> tensors [M, ...], the first of them of the size of f_t.
+        """
+
     def initial_state(self, stem: Stem) -> BaseState:
-        """State before the first frame, for the batch, size, dtype and device of ``stem``."""
+        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
+        n, _, h, w = stem[0].shape
+        return tuple(stem[0].new_zeros(n, c, h, w) for c in self.state_channels)
 
     @abc.abstractmethod
-    def features(self, stem: Stem, state: BaseState) -> Tensor:
-        """f_t, [N, feature_channels, H/stride, W/stride]."""
+    def encode(self, stem: Stem, state: BaseState) -> Tensors:
+        """f_t as ``features``, and tensors of the network's own."""
 
     @abc.abstractmethod
-    def hidden(self, features: Tensor, state: BaseState) -> tuple[Tensor, BaseState]:
-        """h_t, [N, hidden_channels, H/stride, W/stride], and the state for the next frame."""
+    def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
+        """h_t as ``hidden``, with other tensors of the network's own, and the state for the next frame.
 
-    @abc.abstractmethod
-    def plain_input(self, features: Tensor, hidden: Tensor) -> Tensor:
-        """What the head reads when nothing is put on top, [N, head_channels, H/stride, W/stride]."""
+        ``tensors`` are those of :meth:`encode`, with f~_t as ``blended`` if a module in front made it.
+        """
+
+    def feedback(self, state: BaseState, image: Tensor) -> BaseState:
+        """The state with the restored image [N, 3, H, W], shifted like the frames; only with ``feeds_back``."""
+        raise TypeError(f"{type(self).__name__} reads no restored image")
+
+    def remove_blending(self) -> None:
+        """Give up the network's own temporal blending, if it has one: another one takes its place."""
 
     @abc.abstractmethod
     def head(self, x: Tensor) -> Tensor:
-        """[N, head_channels, H/stride, W/stride] -> image [N, 3, H, W], shifted by -0.5."""
+        """[N, head_channels * feature_window.size, H/stride, W/stride] -> image [N, 3, H, W], shifted."""
 
     @property
     @abc.abstractmethod

@@ -1,6 +1,8 @@
-"""The composition: a base network, alone or with IRM, ATB and the fusing reconstructor."""
+"""The composition: a base network, alone or with IRM, temporal blending and the fusing reconstructor."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, Stem
 from rirn.models.state import State
-from rirn.nn import ATB, IRM, Fuse
+from rirn.models.window import Window
+from rirn.nn import ATB, DTB, IRM, Fuse
 
 MULTIPLE = 4
 """Sides of the frames inside a model are multiples of this; frames are padded by replication and the output is cropped."""
@@ -22,11 +25,14 @@ class VideoDeblurrer(nn.Module):
     Args:
         base: the base network.
         irm: add the inner-recurrence module (equation 3).
-        atb: add adaptive temporal blending (equation 4).
-        fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm`` and ``atb``. Alone it makes the
-            control of an ablation: the added capacity without the added memory.
-        residual: the network predicts the difference to its input frame, and starts at zero. Not in the paper; a short training
-            of the plain form stays below its own input.
+        atb: add adaptive temporal blending (equation 4), in the place of the base network's own blending if it has one.
+        dtb: add dynamic temporal blending in ATB's place, for comparison.
+        fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and ``dtb``. Alone
+            it makes the control of an ablation: the added capacity without the added memory.
+        residual: the network predicts the difference to its input frame, and starts at zero. Not in the paper; a short
+            training of the plain form stays below its own input.
+        identity_init: start the fusing layers as the identity on what the head alone reads, so that the untrained whole
+            equals the base network.
 
     Example:
         >>> import torch, rirn
@@ -45,16 +51,31 @@ class VideoDeblurrer(nn.Module):
         *,
         irm: bool = False,
         atb: bool = False,
+        dtb: bool = False,
         fuse: bool = False,
         residual: bool = False,
+        identity_init: bool = False,
     ):
         super().__init__()
+        if atb or dtb:
+            base.remove_blending()
         self.base = base
-        self.irm = IRM(base.hidden_channels) if irm else None
-        self.atb = ATB(base.feature_channels) if atb else None
-        f, h = base.feature_channels, base.hidden_channels
-        channels = f + h + (h if irm else 0) + (f if atb else 0)
-        self.fuse = Fuse(channels, base.head_channels, base.fuse_blocks) if fuse or irm or atb else None
+        self.irm = IRM(base.channels["hidden"]) if irm else None
+        self.atb = ATB(base.channels["features"]) if atb else None
+        self.dtb = DTB(base.channels["features"]) if dtb else None
+        self.reads = list(base.head_reads)
+        self.fuse = None
+        if fuse or irm or atb or dtb:
+            channels = dict(base.channels)
+            if irm:
+                channels["inner"] = channels["hidden"]
+            if atb or dtb:
+                channels["blended"] = channels["features"]
+            self.reads = [name for name in base.fuse_reads if name in channels]
+            width = sum(channels[name] for name in self.reads)
+            self.fuse = Fuse(width, base.head_channels, base.fuse_blocks)
+            if identity_init:
+                self.fuse.init_identity()
         self.residual = residual
         if residual:
             nn.init.zeros_(base.output_layer.weight)
@@ -63,28 +84,29 @@ class VideoDeblurrer(nn.Module):
     @property
     def delay(self) -> int:
         """Frames of look-ahead: ``step`` returns the frame that came this many steps earlier."""
-        return 0
+        return self.base.stem_window.future + self.base.feature_window.future
 
     def step(
         self,
         frame: Tensor,  # [N, 3, H, W]  RGB in [0, 1]
         state: State | None,  # None at the start of a sequence
-    ) -> tuple[Tensor, State]:  # [N, 3, H, W] and the state for the next frame
+    ) -> tuple[Tensor | None, State]:  # [N, 3, H, W] and the state for the next frame
         """Restore one frame.
+
+        With a :attr:`delay`, the result is None while it fills and then belongs to the frame of that many steps ago;
+        :meth:`flush` has the rest.
 
         Raises:
             ValueError: the frame has the wrong shape, or another batch or size than the state was made with.
         """
         if frame.ndim != 4 or frame.shape[1] != 3:
             raise ValueError(f"frame must be [N, 3, H, W], RGB in [0, 1]; got {list(frame.shape)}")
-        padded = _pad(frame)
-        stem = self.base.stem(padded - 0.5)
-        if state is None:
-            state = self._initial_state(stem)
-        else:
-            self._check_state(state, padded)
-        tensors, state = self._recur(stem, state)
-        return self._decode(tensors, padded)[..., : frame.shape[2], : frame.shape[3]], state
+        sharp, state = self._run([frame], state, end=False)
+        return (sharp[0] if sharp else None), state
+
+    def flush(self, state: State | None) -> list[Tensor]:  # [N, 3, H, W] each
+        """Restore the frames that are still waiting when a video ends, oldest first; none without a :attr:`delay`."""
+        return self._run([], state, end=True)[0]
 
     def forward(
         self,
@@ -94,69 +116,151 @@ class VideoDeblurrer(nn.Module):
     ) -> Tensor | tuple[Tensor, State]:  # [N, T, 3, H, W]
         """Restore a clip; the same recurrence as :meth:`step`.
 
-        What does not depend on the state, the stem and the head, runs once for all frames, which the convolution library
-        rewards with larger batches; memory grows with the length, so step through long videos instead.
+        What does not depend on the state runs once for all frames, which the convolution library rewards with larger
+        batches; memory grows with the length, so step through long videos instead.
+
+        With a :attr:`delay`, asking for the state says that more is to come: only finished frames are returned then.
+        Without it the clip is the end of the sequence and the waiting frames are flushed.
 
         Raises:
             ValueError: the clip has the wrong shape or no frames, or does not fit the state.
         """
         if clip.ndim != 5 or clip.shape[2] != 3 or clip.shape[1] == 0:
             raise ValueError(f"clip must be [N, T, 3, H, W] with T >= 1, RGB in [0, 1]; got {list(clip.shape)}")
-        n, t = clip.shape[:2]
-        # Time first, so that the frames of one instant are neighbours in memory.
-        padded = _pad(clip.transpose(0, 1).reshape(t * n, *clip.shape[2:]))
-        stem = self.base.stem(padded - 0.5)
-        steps = list(zip(*(tensor.split(n) for tensor in stem), strict=True))
-        if state is None:
-            state = self._initial_state(steps[0])
-        else:
-            self._check_state(state, padded[:n])
-        decoded = []
-        for step in steps:
-            tensors, state = self._recur(step, state)
-            decoded.append(tensors)
-        batched = [torch.cat(tensors) for tensors in zip(*decoded, strict=True)]
-        sharp = self._decode(batched, padded)[..., : clip.shape[3], : clip.shape[4]]
-        sharp = sharp.reshape(t, n, *clip.shape[2:]).transpose(0, 1)
-        return (sharp, state) if return_state else sharp
+        sharp, state = self._run(clip.unbind(1), state, end=not return_state)
+        restored = torch.stack(sharp, 1) if sharp else clip.new_empty(clip.shape[0], 0, *clip.shape[2:])
+        return (restored, state) if return_state else restored
 
-    def _initial_state(self, stem: Stem) -> State:
-        base = self.base.initial_state(stem)
-        n, _, h, w = base[0].shape
-        return State(
-            base,
-            None if self.irm is None else base[0].new_zeros(n, self.irm.channels, h, w),
-            None if self.atb is None else base[0].new_zeros(n, self.atb.channels, h, w),
-        )
+    def _run(
+        self,
+        frames: Sequence[Tensor],  # [N, 3, H, W] each
+        state: State | None,
+        end: bool,
+    ) -> tuple[list[Tensor], State]:
+        """The recurrence over some frames; all images that are complete by then, and the state.
 
-    def _check_state(self, state: State, padded: Tensor) -> None:
-        n, _, h, w = padded.shape
+        The stem and the head run once for all frames. Two heads must stay inside the loop: one whose image is part of
+        the state (``feeds_back``), and, for every base, what lies between f_t and h_t.
+        """
+        state = State() if state is None else state
+        self._check_state(state, frames)
+        windows, waiting = self._frame_window.slide(state.frames, frames, end)
+        centres = [window[self.base.stem_window.past] for window in windows]
+        inputs = [torch.cat(window, 1) for window in windows] if self.base.stem_window.size > 1 else frames
+        sharp: list[Tensor] = []
+        reads: list[tuple[Tensor, ...]] = []
+        for i, stem in enumerate(self._stems(inputs)):
+            tensors, state = self._recur(stem, state)
+            if self.base.feeds_back:
+                image = self._decode([tensors], [centres[i]])
+                fed = self.base.feedback(state.base, image - self.base.input_shift)
+                state = State(fed, state.inner, state.blended)
+                sharp.append(image)
+            else:
+                reads.append(tensors)
+        features = state.features
+        if self.base.feature_window.size > 1:
+            reads, features = self.base.feature_window.slide(features, [f for (f,) in reads], end)
+        if reads:
+            # At a dropped start the frames are ready before the features.
+            sharp = list(self._decode(reads, centres[-len(reads) :]).split(centres[0].shape[0]))
+        h, w = centres[0].shape[2:] if centres else (0, 0)
+        state = State(state.base, state.inner, state.blended, waiting, features)
+        return [image[..., :h, :w] for image in sharp], state
+
+    @property
+    def _frame_window(self) -> Window:
+        """Frames to keep: those that the stem reads together, or those that wait for the features of later ones."""
+        stem, features = self.base.stem_window, self.base.feature_window
+        return stem if stem.size > 1 else Window(future=features.future, repeat_ends=features.repeat_ends)
+
+    def _stems(self, inputs: Sequence[Tensor]) -> list[Stem]:
+        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by side."""
+        if not inputs:
+            return []
+        stem = self.base.stem(_pad(_stack(inputs)) - self.base.input_shift)
+        return list(zip(*(tensor.split(inputs[0].shape[0]) for tensor in stem), strict=True))
+
+    def _recur(self, stem: Stem, state: State) -> tuple[tuple[Tensor, ...], State]:
+        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in order."""
+        if not state.base:
+            state = self._start(stem, state)
+        inner = blended = None
+        tensors = self.base.encode(stem, state.base)
+        blend = self.dtb if self.atb is None else self.atb
+        if blend is not None:
+            tensors["blended"] = blended = blend(tensors["features"], state.blended)
+        updated, base_state = self.base.update(tensors, stem, state.base)
+        tensors.update(updated)
+        if self.irm is not None:
+            tensors["inner"] = inner = self.irm(tensors["hidden"], state.inner)
+        reads = tuple(tensors[name] for name in self.reads)
+        return reads, State(base_state, inner, blended, state.frames, state.features)
+
+    def _start(self, stem: Stem, state: State) -> State:
+        """The state before the first frame: zeros, or what the base network starts with."""
+        n, _, h, w = stem[0].shape
+        zeros = {
+            name: None if tensor is None else stem[0].new_zeros(n, tensor, h, w)
+            for name, tensor in self._added_channels().items()
+        }
+        return State(self.base.initial_state(stem), **zeros, frames=state.frames, features=state.features)
+
+    def _decode(self, reads: Sequence[tuple[Tensor, ...]], frames: Sequence[Tensor]) -> Tensor:
+        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors and T input frames."""
+        tensors = [_stack(same) for same in zip(*reads, strict=True)]
+        image = self.base.head(_join(tensors) if self.fuse is None else self.fuse(tensors))
+        if self.residual or self.base.adds_input:
+            return image + _pad(_stack(frames))
+        return image + self.base.input_shift
+
+    def _added_channels(self) -> dict[str, int | None]:
+        blend = self.atb if self.dtb is None else self.dtb
+        return {
+            "inner": None if self.irm is None else self.irm.channels,
+            "blended": None if blend is None else blend.channels,
+        }
+
+    def _check_state(self, state: State, frames: Sequence[Tensor]) -> None:
+        tensors = state.tensors()
+        if not tensors:
+            return
         stride = self.base.stride
-        expected = (n, h // stride, w // stride)
-        if (state.inner is None) != (self.irm is None) or (state.blended is None) != (self.atb is None):
-            raise ValueError("this state was made by another kind of model; give a state of this model, or None to start afresh")
-        for name, tensor in state.tensors().items():
-            if (tensor.shape[0], *tensor.shape[2:]) != expected:
+        channels = self.base.state_channels
+        expected = {
+            f"base.{i}": layout
+            for i, layout in enumerate(zip(channels, self.base.state_strides or [stride] * len(channels), strict=True))
+        }
+        expected |= {name: (c, stride) for name, c in self._added_channels().items() if c is not None}
+        if not state.base:  # the delay is filling and nothing has been encoded yet
+            expected = {}
+        expected |= {f"frames.{i}": (3, None) for i in range(self._frame_window.size - 1) if i < len(state.frames)}
+        cached = min(len(state.features), self.base.feature_window.size - 1)
+        expected |= {f"features.{i}": (self.base.channels["features"], stride) for i in range(cached)}
+        if set(expected) != set(tensors) or any(tensors[n].shape[1] != c for n, (c, _) in expected.items()):
+            raise ValueError(
+                "this state was made by another kind of model; give a state of this model, or None to start afresh"
+            )
+        if not frames:
+            return
+        n, _, h, w = frames[0].shape
+        for name, (c, s) in expected.items():
+            shape = (n, c, h, w) if s is None else (n, c, (h + -h % MULTIPLE) // s, (w + -w % MULTIPLE) // s)
+            if tensors[name].shape != shape:
                 raise ValueError(
-                    f"state {name} {list(tensor.shape)} does not fit frames [{n}, 3, {h}, {w}] (it needs batch {n} and "
-                    f"{expected[1]}x{expected[2]}); pass None when the video or its frame size changes"
+                    f"state {name} {list(tensors[name].shape)} does not fit frames [{n}, 3, {h}, {w}], which need "
+                    f"{list(shape)}; pass None when the video or its frame size changes"
                 )
 
-    def _recur(self, stem: Stem, state: State) -> tuple[list[Tensor], State]:
-        """Encoder, IRM and ATB of one frame; the tensors that the reconstructor reads, in its fixed order."""
-        features = self.base.features(stem, state.base)
-        hidden, base_state = self.base.hidden(features, state.base)
-        inner = None if self.irm is None else self.irm(hidden, state.inner)
-        blended = None if self.atb is None else self.atb(features, state.blended)
-        if self.fuse is None:
-            tensors = [self.base.plain_input(features, hidden)]
-        else:
-            tensors = [t for t in (features, hidden, inner, blended) if t is not None]
-        return tensors, State(base_state, inner, blended)
 
-    def _decode(self, tensors: list[Tensor], padded: Tensor) -> Tensor:
-        image = self.base.head(tensors[0] if self.fuse is None else self.fuse(tensors))
-        return image + padded if self.residual else image + 0.5
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors [N, ...] one after another in the batch; one alone is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors [N, c_i, H, W] one after another in the channels; one alone is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), 1)
 
 
 def _pad(frames: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rirn.errors import RirnError
-from rirn.models.base import BaseNetwork, BaseState, Stem, scaled
+from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.nn.blocks import ResBlock, conv3
 
 
@@ -54,11 +54,12 @@ class IFIRNN(BaseNetwork):
             raise RirnError(f"ifi-rnn has no variant {variant!r}; write it as CxHy with x, y >= 1, for example C1H1 or C2H3")
         cells, self.passes = int(match[1]), int(match[2])
         self.cells = nn.ModuleList([Cell(width) for _ in range(cells)])
-        self.feature_channels = self.head_channels = self.cells[-1].feature_channels
-        self.hidden_channels = self.cells[-1].hidden_channels
+        features, hidden = self.cells[-1].feature_channels, self.cells[-1].hidden_channels
+        self.channels = {"features": features, "hidden": hidden}
+        self.state_channels = (hidden,)
         half, full = scaled(40, width), scaled(20, width)
         self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(self.feature_channels, half, 3, stride=2, padding=1, output_padding=1),
+            nn.ConvTranspose2d(features, half, 3, stride=2, padding=1, output_padding=1),
             nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
             nn.Conv2d(full, 3, 5, padding=2),
         )
@@ -66,25 +67,18 @@ class IFIRNN(BaseNetwork):
     def stem(self, frames: Tensor) -> Stem:
         return tuple(cell.encoder(frames) for cell in self.cells)
 
-    def initial_state(self, stem: Stem) -> BaseState:
-        n, _, h, w = stem[0].shape
-        return (stem[0].new_zeros(n, self.hidden_channels, h, w),)
-
-    def features(self, stem: Stem, state: BaseState) -> Tensor:
+    def encode(self, stem: Stem, state: BaseState) -> Tensors:
         (hidden,) = state
         for cell, encoded in zip(self.cells[:-1], stem[:-1], strict=True):
             hidden = cell.update(cell.features(encoded, hidden))
         cell, encoded = self.cells[-1], stem[-1]
         for _ in range(self.passes - 1):
             hidden = cell.update(cell.features(encoded, hidden))
-        return cell.features(encoded, hidden)
+        return {"features": cell.features(encoded, hidden)}
 
-    def hidden(self, features: Tensor, state: BaseState) -> tuple[Tensor, BaseState]:
-        hidden = self.cells[-1].update(features)
-        return hidden, (hidden,)
-
-    def plain_input(self, features: Tensor, hidden: Tensor) -> Tensor:
-        return features
+    def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
+        hidden = self.cells[-1].update(tensors["features"])
+        return {"hidden": hidden}, (hidden,)
 
     def head(self, x: Tensor) -> Tensor:
         return self.decoder(x)

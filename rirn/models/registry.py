@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork
 from rirn.models.deblurrer import VideoDeblurrer
+from rirn.models.gated import GRU, LSTM
 from rirn.models.ifi_rnn import IFIRNN
+from rirn.models.rdbn import ESTRNN, RDBN
+from rirn.models.stfan import STFAN
+from rirn.models.strcnn import STRCNN
 
-BASES: dict[str, type[BaseNetwork]] = {"ifi-rnn": IFIRNN}
+BASES: dict[str, type[BaseNetwork]] = {
+    "ifi-rnn": IFIRNN,
+    "strcnn": STRCNN,
+    "stfan": STFAN,
+    "rdbn": RDBN,
+    "gru": GRU,
+    "lstm": LSTM,
+}
+"""Networks that RIRN can be put on, by name; each comes with every addition."""
 
 ADDITIONS: dict[str, dict[str, bool]] = {
     "": {},
@@ -23,19 +36,51 @@ ADDITIONS: dict[str, dict[str, bool]] = {
 """What may follow a base name after a plus sign, and what it adds."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is made: a base network with some of its options fixed, and what is added to it."""
+
+    base: type[BaseNetwork]
+    additions: Mapping[str, bool]
+    fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+RIVALS = {
+    "ifi-rnn+dtb": Recipe(IFIRNN, {"dtb": True}),
+    "rdbn+dtb": Recipe(RDBN, {"dtb": True}),
+    "rdbn+gsa": Recipe(ESTRNN, {}, {"future": 0}),
+    "estrnn": Recipe(ESTRNN, {}),
+}
+"""What the paper compares its modules with."""
+
+
+def recipes() -> dict[str, Recipe]:
+    """All models by name."""
+    return {
+        f"{name}+{addition}" if addition else name: Recipe(base, added)
+        for name, base in BASES.items()
+        for addition, added in ADDITIONS.items()
+    } | RIVALS
+
+
 def model_names() -> list[str]:
     """All names that :func:`create_model` takes."""
-    return [f"{base}+{addition}" if addition else base for base in BASES for addition in ADDITIONS]
+    return list(recipes())
 
 
-def create_model(name: str, *, residual: bool = False, **options) -> VideoDeblurrer:
+def create_model(
+    name: str, *, residual: bool = False, identity_init: bool = False, **options
+) -> VideoDeblurrer:
     """Make a model with fresh weights.
 
     Args:
-        name: a base network, alone or with an addition: ``"ifi-rnn"``, ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``,
-            ``"+control"`` (the added reconstructor layers without added memory).
+        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``gru``, ``lstm``), alone or with an
+            addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor layers without
+            added memory); or a rival: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
         residual: predict the difference to the input frame (see :class:`~rirn.models.deblurrer.VideoDeblurrer`).
-        **options: of the base network: ``width`` (factor on the internal channels), ``variant="C2H3"`` for IFI-RNN.
+        identity_init: with an addition, start as exactly the base network; no effect on one alone.
+        **options: of the base network: ``width`` (factor on the internal channels) for all, ``variant="C2H3"`` for
+            IFI-RNN, ``blocks=9`` for RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and more in their docstrings.
 
     Raises:
         RirnError: an unknown name or option; the message has the nearest one that exists.
@@ -46,18 +91,20 @@ def create_model(name: str, *, residual: bool = False, **options) -> VideoDeblur
         >>> sum(p.numel() for p in model.parameters())
         1508763
     """
-    if name not in model_names():
-        raise RirnError(f"there is no model {name!r}; {near_match(name, model_names())}")
-    base_name, _, addition = name.partition("+")
-    base_class = BASES[base_name]
-    known = list(inspect.signature(base_class).parameters)
+    known = recipes()
+    if name not in known:
+        raise RirnError(f"there is no model {name!r}; {near_match(name, known)}")
+    recipe = known[name]
+    names = [option for option in inspect.signature(recipe.base).parameters if option not in recipe.fixed]
     for option in options:
-        if option not in known:
-            raise RirnError(f"model {name!r} has no option {option!r}; {near_match(option, [*known, 'residual'])}")
+        if option not in names:
+            near = near_match(option, [*names, "residual", "identity_init"])
+            raise RirnError(f"model {name!r} has no option {option!r}; {near}")
     width = options.get("width", 1.0)
     if not 0 < width <= 8:
         raise RirnError(f"width must lie in (0, 8]; got {width}")
-    model = VideoDeblurrer(base_class(**options), residual=residual, **ADDITIONS[addition])
+    base = recipe.base(**options, **recipe.fixed)
+    model = VideoDeblurrer(base, residual=residual, identity_init=identity_init, **recipe.additions)
     model.config = {"name": name, "residual": residual, **options}
     return model
 

@@ -13,20 +13,26 @@ from torch import Tensor
 
 from rirn.errors import RirnError
 
+GROUPS = ("base", "frames", "features")
+
 
 @dataclasses.dataclass(frozen=True)
 class State:
     """Recurrent state of a model after a frame; the caller holds it, no module does.
 
-    Every tensor has the batch in dimension 0.
+    Every tensor has the batch in dimension 0. Without any tensor it is the state before the first frame.
     """
 
-    base: tuple[Tensor, ...]
+    base: tuple[Tensor, ...] = ()
     """State of the base network."""
     inner: Tensor | None = None
     """h~_t, [N, c, H/s, W/s], with an inner-recurrence module."""
     blended: Tensor | None = None
     """f~_t, [N, c, H/s, W/s], with temporal blending."""
+    frames: tuple[Tensor, ...] = ()
+    """Newest input frames, [N, 3, H, W] each, of a model that looks ahead; fewer while the delay fills."""
+    features: tuple[Tensor, ...] = ()
+    """Newest features f, [N, c, H/s, W/s] each, of a model whose head reads those of several frames."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> State:
         """A state with ``function`` applied to each tensor."""
@@ -34,6 +40,8 @@ class State:
             tuple(function(t) for t in self.base),
             None if self.inner is None else function(self.inner),
             None if self.blended is None else function(self.blended),
+            tuple(function(t) for t in self.frames),
+            tuple(function(t) for t in self.features),
         )
 
     def to(self, *args, **kwargs) -> State:
@@ -52,13 +60,14 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""
-        named = {f"base.{i}": t for i, t in enumerate(self.base)}
+        named = {f"{group}.{i}": t for group in GROUPS for i, t in enumerate(getattr(self, group))}
         optional = {"inner": self.inner, "blended": self.blended}
         return named | {name: t for name, t in optional.items() if t is not None}
 
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file."""
-        save_file({name: t.detach().contiguous() for name, t in self.tensors().items()}, path)
+        # Cloned: a window over the ends of a video holds one frame more than once, which the format refuses.
+        save_file({name: t.detach().clone().contiguous() for name, t in self.tensors().items()}, path)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> State:
@@ -72,9 +81,12 @@ class State:
         except (OSError, SafetensorError) as error:
             raise RirnError(f"cannot read a state from {path}: {error}") from error
         inner, blended = tensors.pop("inner", None), tensors.pop("blended", None)
-        if not tensors or set(tensors) != {f"base.{i}" for i in range(len(tensors))}:
+        counts = {group: sum(name.startswith(f"{group}.") for name in tensors) for group in GROUPS}
+        expected = {f"{group}.{i}" for group, count in counts.items() for i in range(count)}
+        if not tensors or set(tensors) != expected:
             raise RirnError(f"{path} holds no recurrent state; give a file written by State.save")
-        return cls(tuple(tensors[f"base.{i}"] for i in range(len(tensors))), inner, blended)
+        groups = {group: tuple(tensors[f"{group}.{i}"] for i in range(n)) for group, n in counts.items()}
+        return cls(inner=inner, blended=blended, **groups)
 
 
 torch.export.register_dataclass(State)

@@ -1,8 +1,12 @@
-"""Modules of RIRN on top of :mod:`rirn.ops`."""
+"""Modules of RIRN and of its rivals on top of :mod:`rirn.ops`."""
 
 from rirn.nn.atb import ATB
 from rirn.nn.blocks import ResBlock
+from rirn.nn.dtb import DTB
+from rirn.nn.fac import FAC
+from rirn.nn.gated import ConvGRU, ConvLSTM
+from rirn.nn.gsa import GSA
 from rirn.nn.irm import IRM
 from rirn.nn.reconstructor import Fuse
 
-__all__ = ["ATB", "IRM", "Fuse", "ResBlock"]
+__all__ = ["ATB", "DTB", "FAC", "GSA", "IRM", "ConvGRU", "ConvLSTM", "Fuse", "ResBlock"]

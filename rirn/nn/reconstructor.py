@@ -16,13 +16,23 @@ class Fuse(nn.Module):
     Args:
         in_channels: sum of the channels of the tensors given to :meth:`forward`.
         out_channels: input width of the base network's head.
-        blocks: number of residual blocks; a head without activations needs at least one, or the tensors could only be added up.
+        blocks: number of residual blocks; a head without activations needs at least one, or the tensors could only be
+            added up.
     """
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int):
         super().__init__()
         self.fuse = nn.Conv2d(in_channels, out_channels, 1)
         self.blocks = nn.Sequential(*[ResBlock(out_channels) for _ in range(blocks)])
+
+    @torch.no_grad()
+    def init_identity(self) -> None:
+        """Pass the first ``out_channels`` input channels through and ignore the rest, until training says otherwise."""
+        nn.init.dirac_(self.fuse.weight)
+        nn.init.zeros_(self.fuse.bias)
+        for block in self.blocks:
+            nn.init.zeros_(block.conv2.weight)
+            nn.init.zeros_(block.conv2.bias)
 
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         """Tensors [N, c_i, H, W] in a fixed order -> [N, out_channels, H, W]."""

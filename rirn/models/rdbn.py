@@ -1,0 +1,151 @@
+"""Residual dense recurrent networks: RDBN, and ESTRNN, which is RDBN with cached features (Zhong et al., ECCV 2020).
+
+Layers follow the public implementation in zzh-tech/ESTRNN. RDBN is the name that the RIRN paper gives to ESTRNN without its
+global spatio-temporal attention.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rirn.errors import RirnError
+from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
+from rirn.models.window import Window, repeat_ends
+from rirn.nn.blocks import conv3
+from rirn.nn.gsa import GSA
+
+LAYERS = 3
+"""Dense layers of a block."""
+
+
+class RDB(nn.Module):
+    """Residual dense block: three times ``x = [x, gelu(conv3(x))]``, then conv1 back to C channels, plus the input.
+
+    Args:
+        channels: C, of input and output [N, C, H, W].
+        growth: channels that each dense layer adds.
+    """
+
+    def __init__(self, channels: int, growth: int):
+        super().__init__()
+        self.dense = nn.ModuleList([conv3(channels + i * growth, growth) for i in range(LAYERS)])
+        self.condense = nn.Conv2d(channels + LAYERS * growth, channels, 1)
+        self.gelu = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        grown = x
+        for layer in self.dense:
+            grown = torch.cat([grown, self.gelu(layer(grown))], 1)
+        return x + self.condense(grown)
+
+
+class Trunk(nn.Module):
+    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the same."""
+
+    def __init__(self, channels: int, growth: int, blocks: int):
+        super().__init__()
+        self.blocks = nn.ModuleList([RDB(channels, growth) for _ in range(blocks)])
+        self.condense = nn.Sequential(nn.Conv2d(blocks * channels, channels, 1), conv3(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return self.condense(torch.cat(outputs, 1))
+
+
+class RDBN(BaseNetwork):
+    """The recurrent cell of ESTRNN with a head on the features of the current frame alone.
+
+    Args:
+        width: factor on all internal channels, each rounded to a multiple of 4.
+        blocks: dense blocks in the trunk; 15 is the public default (B15C80), 9 the cheaper B9C80.
+
+    Raises:
+        RirnError: ``blocks`` is below 1.
+    """
+
+    def __init__(self, *, width: float = 1.0, blocks: int = 15):
+        super().__init__()
+        if blocks < 1:
+            raise RirnError(f"blocks must be at least 1; got {blocks}")
+        full, half, quarter, hidden = (scaled(c, width) for c in (16, 32, 64, 16))
+        features = quarter + hidden
+        self.channels = {"features": features, "hidden": hidden}
+        self.state_channels = (hidden,)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, full, 5, padding=2),
+            RDB(full, scaled(16, width)),
+            nn.Conv2d(full, half, 5, stride=2, padding=2),
+            RDB(half, scaled(24, width)),
+            nn.Conv2d(half, quarter, 5, stride=2, padding=2),
+        )
+        self.trunk = Trunk(features, scaled(32, width), blocks)
+        self.state_update = nn.Sequential(
+            conv3(features, hidden), RDB(hidden, scaled(16, width)), conv3(hidden, hidden)
+        )
+        self.decoder = self._make_decoder(features, width)
+
+    @staticmethod
+    def _make_decoder(channels: int, width: float) -> nn.Sequential:
+        half, full = scaled(32, width), scaled(16, width)
+        return nn.Sequential(
+            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1),
+            nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
+            nn.Conv2d(full, 3, 5, padding=2),
+        )
+
+    def stem(self, frames: Tensor) -> Stem:
+        return (self.encoder(frames),)
+
+    def encode(self, stem: Stem, state: BaseState) -> Tensors:
+        return {"features": self.trunk(torch.cat([*stem, *state], 1))}
+
+    def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
+        hidden = self.state_update(tensors["features"])
+        return {"hidden": hidden}, (hidden,)
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.decoder(x)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.decoder[-1]
+
+
+class ESTRNN(RDBN):
+    """RDBN whose head attends to the features of neighbouring frames (GSA); the recurrence is untouched.
+
+    Args:
+        width: factor on all internal channels, each rounded to a multiple of 4.
+        blocks: dense blocks in the trunk.
+        past: earlier frames whose features are kept.
+        future: later frames, which the output waits for; 0 makes the causal form that the RIRN paper compares with.
+        ends: at the ends of a video ``"replicate"`` repeats the features of the first and the last frame, our choice;
+            ``"drop"`` returns no image there, as public code does.
+
+    Raises:
+        RirnError: ``past`` or ``future`` is negative, or both are 0, or ``ends`` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        blocks: int = 15,
+        past: int = 2,
+        future: int = 2,
+        ends: str = "replicate",
+    ):
+        super().__init__(width=width, blocks=blocks)
+        if past < 0 or future < 0 or past + future == 0:
+            raise RirnError(f"past and future must not be negative, nor both 0; got {past} and {future}")
+        self.feature_window = Window(past, future, repeat_ends(ends))
+        frames, features = self.feature_window.size, self.channels["features"]
+        self.gsa = GSA(features, frames, past)
+        self.decoder = self._make_decoder(frames * features, width)
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.decoder(self.gsa(x.chunk(self.feature_window.size, 1)))

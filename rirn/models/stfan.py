@@ -1,0 +1,129 @@
+"""STFAN: spatio-temporal filter adaptive network (Zhou et al., ICCV 2019).
+
+Layers follow the public implementation in sczhou/STFAN. One convolution ("fea") stands at the end of the step here and not
+at the start of the next one: the numbers are the same and the state has half the channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
+from rirn.nn.blocks import conv3
+from rirn.nn.fac import FAC
+
+TAPS = 25
+
+
+def act() -> nn.Module:
+    return nn.LeakyReLU(0.1)
+
+
+class LeakyResBlock(nn.Module):
+    """``x + conv3(leaky_relu(conv3(x), 0.1))`` on [N, C, H, W]."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = conv3(channels, channels)
+        self.conv2 = conv3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.leaky_relu(self.conv1(x), 0.1))
+
+
+def stage(layer: nn.Module, channels: int) -> Iterator[nn.Module]:
+    """A convolution with its activation, then two residual blocks."""
+    yield from (layer, act(), LeakyResBlock(channels), LeakyResBlock(channels))
+
+
+def pyramid(in_channels: int, widths: tuple[int, int, int]) -> nn.Sequential:
+    """Three stages down to a quarter of the size: [N, in, H, W] -> [N, widths[2], H/4, W/4]."""
+    full, half, quarter = widths
+    return nn.Sequential(
+        *stage(nn.Conv2d(in_channels, full, 3, padding=1), full),
+        *stage(nn.Conv2d(full, half, 3, stride=2, padding=1), half),
+        *stage(nn.Conv2d(half, quarter, 3, stride=2, padding=1), quarter),
+    )
+
+
+class STFAN(BaseNetwork):
+    """Predicts a filter for every pixel of every channel, to align the state with the frame and to deblur the frame.
+
+    Args:
+        width: factor on all internal channels, each rounded to a multiple of 4.
+        clamp_feedback: keep the restored image that the next step reads within the range of images, as sczhou/STFAN does.
+        input_shift: subtracted from frames in [0, 1]; 0 for public weights, which read them as they are.
+    """
+
+    head_reads: ClassVar[tuple[str, ...]] = ("features", "aligned")
+    fuse_reads: ClassVar[tuple[str, ...]] = ("features", "aligned", "hidden", "inner", "blended")
+    fuse_blocks: ClassVar[int] = 0
+    adds_input: ClassVar[bool] = True
+    feeds_back: ClassVar[bool] = True
+
+    def __init__(self, *, width: float = 1.0, clamp_feedback: bool = True, input_shift: float = 0.5):
+        super().__init__()
+        self.clamp_feedback, self.input_shift = clamp_feedback, input_shift
+        full, half, quarter = widths = tuple(scaled(c, width) for c in (32, 64, 128))
+        self.channels = {"features": quarter, "hidden": quarter, "aligned": quarter}
+        self.state_channels, self.state_strides = (quarter, 3, 3), (4, 1, 1)
+        self.kernel_net = pyramid(9, widths)
+        self.align_head = nn.Sequential(
+            *stage(conv3(quarter, quarter), quarter), nn.Conv2d(quarter, TAPS * quarter, 1), act()
+        )
+        self.squeeze = nn.Sequential(nn.Conv2d(TAPS * quarter, quarter, 1), act())
+        self.deblur_head = nn.Sequential(
+            *stage(conv3(2 * quarter, quarter), quarter), nn.Conv2d(quarter, TAPS * quarter, 1), act()
+        )
+        self.encoder = pyramid(3, widths)
+        self.fac = FAC()
+        self.state_update = nn.Sequential(conv3(2 * quarter, quarter), act())
+        self.decoder = nn.Sequential(
+            *stage(nn.ConvTranspose2d(2 * quarter, half, 4, stride=2, padding=1), half),
+            *stage(nn.ConvTranspose2d(half, full, 4, stride=2, padding=1), full),
+            conv3(full, 3),
+            act(),
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def stem(self, frames: Tensor) -> Stem:
+        return self.encoder(frames), frames
+
+    def initial_state(self, stem: Stem) -> BaseState:
+        encoded, frame = stem
+        return self.state_update(torch.cat([encoded, encoded], 1)), frame, frame
+
+    def encode(self, stem: Stem, state: BaseState) -> Tensors:
+        encoded, frame = stem
+        hidden, last_frame, last_image = state
+        triple = self.kernel_net(torch.cat([frame, last_frame, last_image], 1))
+        align = self.align_head(triple)
+        aligned = self.fac(hidden, align)
+        squeezed = self.squeeze(align)
+        del align  # 25 times the features: the largest tensor here, and another one of its size follows
+        deblurred = self.fac(encoded, self.deblur_head(torch.cat([triple, squeezed], 1)))
+        return {"features": deblurred, "aligned": aligned}
+
+    def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
+        hidden = self.state_update(torch.cat([tensors["features"], tensors["aligned"]], 1))
+        return {"hidden": hidden}, (hidden, stem[1])
+
+    def feedback(self, state: BaseState, image: Tensor) -> BaseState:
+        if self.clamp_feedback:
+            image = image.clamp(-self.input_shift, 1 - self.input_shift)
+        return *state, image
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.decoder(x)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.decoder[-2]

@@ -1,0 +1,98 @@
+"""STRCNN with dynamic temporal blending: online video deblurring (Kim, Lee, Schoelkopf, Hirsch, ICCV 2017).
+
+Layers follow the public implementations in zzh-tech/ESTRNN and ljzycmd/SimDeblur.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
+from rirn.models.window import Window, repeat_ends
+from rirn.nn.blocks import conv3
+from rirn.nn.dtb import DTB
+
+FRAMES_AROUND = 2
+"""Frames that the encoder sees before and after the one that it is for."""
+
+
+class NormResBlock(nn.Module):
+    """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the sum."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1, self.norm1 = conv3(channels, channels), nn.BatchNorm2d(channels)
+        self.conv2, self.norm2 = conv3(channels, channels), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))))
+
+
+class STRCNN(BaseNetwork):
+    """Five frames in, the sharp middle one out, two frames late; its own DTB blends f_t over time.
+
+    Args:
+        width: factor on all internal channels, each rounded to a multiple of 4.
+        dtb: variant of the blending, see :class:`rirn.nn.DTB`.
+        ends: at the ends of a video ``"replicate"`` repeats the first and the last frame, our choice; ``"drop"`` returns
+            no image for the two frames at either end, as public code does.
+
+    Raises:
+        RirnError: ``dtb`` or ``ends`` is unknown.
+    """
+
+    stride: ClassVar[int] = 2
+    head_reads: ClassVar[tuple[str, ...]] = ("latent",)
+    fuse_reads: ClassVar[tuple[str, ...]] = ("latent", "features", "blended", "hidden", "inner")
+    fuse_blocks: ClassVar[int] = 0
+
+    def __init__(self, *, width: float = 1.0, dtb: str = "ovd", ends: str = "replicate"):
+        super().__init__()
+        narrow = scaled(32, width)
+        wide = 2 * narrow
+        self.channels = {"features": wide, "hidden": narrow, "latent": wide}
+        self.state_channels = (narrow, wide)
+        self.stem_window = Window(FRAMES_AROUND, FRAMES_AROUND, repeat_ends(ends))
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3 * self.stem_window.size, wide, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(wide, narrow, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.encoder_trunk = nn.Sequential(*[NormResBlock(wide) for _ in range(4)])
+        self.dtb = DTB(wide, variant=dtb)
+        self.decoder_trunk = nn.Sequential(*[NormResBlock(wide) for _ in range(4)])
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(wide, wide, 4, stride=2, padding=1), nn.ReLU(), conv3(wide, 3)
+        )
+        self.state_update = nn.Sequential(conv3(wide, narrow), nn.ReLU())
+
+    def remove_blending(self) -> None:
+        self.dtb = None
+        self.state_channels = self.state_channels[:1]
+
+    def stem(self, frames: Tensor) -> Stem:
+        return (self.encoder(frames),)
+
+    def encode(self, stem: Stem, state: BaseState) -> Tensors:
+        return {"features": self.encoder_trunk(torch.cat([*stem, state[0]], 1))}
+
+    def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
+        if self.dtb is None:
+            blended, kept = tensors["blended"], ()
+        else:
+            blended = self.dtb(tensors["features"], state[1])
+            kept = (blended,)
+        latent = self.decoder_trunk(blended)
+        hidden = self.state_update(latent)
+        return {"hidden": hidden, "latent": latent}, (hidden, *kept)
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.decoder(x)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.decoder[-1]

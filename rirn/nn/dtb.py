@@ -1,0 +1,60 @@
+"""Dynamic temporal blending of features, the convex rival of ATB."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rirn import ops
+from rirn.errors import RirnError
+
+VARIANTS = ("ovd", "estrnn-repo")
+
+
+class DTB(nn.Module):
+    """``f~_t = w * f_t + (1 - w) * f~_{t-1}`` with ``w = clamp(|tanh(conv5([f_t, f~_{t-1}]))| + beta, 0, 1)``.
+
+    One attention map per channel and pixel, and weights that sum to one (OVD, Kim et al., ICCV 2017; layers as in
+    ljzycmd/SimDeblur). ``beta`` is trained, from 0.
+
+    Args:
+        channels: c, channels of the features.
+        variant: ``"estrnn-repo"`` reproduces zzh-tech/ESTRNN instead: ``w = |tanh(a / 2)|`` of an unpadded convolution,
+            zero on the outer two pixels, which so copy f~_{t-1}, and no beta.
+
+    Raises:
+        RirnError: an unknown variant.
+    """
+
+    def __init__(self, channels: int, *, variant: str = "ovd"):
+        super().__init__()
+        if variant not in VARIANTS:
+            raise RirnError(f"there is no DTB variant {variant!r}; there are {', '.join(VARIANTS)}")
+        self.channels = channels
+        self.padded = variant == "ovd"
+        self.conv = nn.Conv2d(2 * channels, channels, 5, padding=2 if self.padded else 0)
+        self.beta = nn.Parameter(torch.zeros(())) if self.padded else None
+
+    def logits(self, f_cur: Tensor, f_prev: Tensor) -> Tensor:
+        """What the weight of f_t is the |tanh| of, [N, c, H, W]."""
+        pair = torch.cat([f_cur, f_prev], 1)
+        if self.padded:
+            return self.conv(pair)
+        if min(pair.shape[2:]) < 5:  # no pixel has a whole neighbourhood
+            return torch.zeros_like(f_cur)
+        return F.pad(self.conv(pair) / 2, (2, 2, 2, 2))
+
+    def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of f~_{t-1} and of f_t in [0, 1], each [N, c, H, W]; they sum to one."""
+        weight = torch.tanh(self.logits(f_cur, f_prev)).abs()
+        weight = weight if self.beta is None else (weight + self.beta).clamp(0, 1)
+        return 1 - weight, weight
+
+    def forward(
+        self,
+        f_cur: Tensor,  # [N, c, H, W]  f_t
+        f_prev: Tensor,  # [N, c, H, W]  f~_{t-1}, zeros at the start of a sequence
+    ) -> Tensor:  # [N, c, H, W]  f~_t
+        beta = f_cur.new_zeros(()) if self.beta is None else self.beta
+        return ops.dtb_blend(f_prev, f_cur, self.logits(f_cur, f_prev), beta)
