@@ -9,11 +9,13 @@ a fixed order.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from rirn.kernels import jit, tl, triton
+from rirn.kernels.aot import Variant
 from rirn.ops.atb_blend import register
 
 BLOCK = 1024  # elements a program holds of each tensor: eight a thread, two 128-bit loads in float32
@@ -212,6 +214,50 @@ def triton_atb_blend_backward(
     with _on(f_cur.device):
         _backward[grid](*inputs, *targets, *sizes, NEEDS=needs, **constants)
     return tuple(r if t is r else r.copy_(t) for r, t in zip(results, targets, strict=True))
+
+
+def variants() -> Iterator[Variant]:
+    """Yield the specialisations to compile ahead of time: dtypes, layouts and kinds of gates that training
+    meets."""
+    for dtype, wide in (
+        ("fp32", tl.float32),
+        ("fp16", tl.float32),
+        ("bf16", tl.float32),
+        ("fp64", tl.float64),
+    ):
+        for planar, per_pixel in ((True, False), (True, True), (False, True)):
+            if per_pixel and dtype in ("fp16", "fp64"):
+                continue  # differs from bf16 or fp32 in the width of the loads alone, which the first form covers
+            block_c = 1 if planar else CHANNELS
+            constants = {
+                "MAX_WEIGHT": 1.0,
+                "PLANAR": planar,
+                "PER_PIXEL_PREV": per_pixel,
+                "PER_PIXEL_CUR": per_pixel,
+                "WIDE": wide,
+                "BLOCK_P": BLOCK // block_c,
+                "BLOCK_C": block_c,
+            }
+            sizes = {"pixels": "i32", "channels": "i32"}
+            divisible = ("pixels", "channels")
+            if (
+                not per_pixel
+            ):  # one long row: the launch passes channels=1, which Triton turns into a constant
+                constants["channels"] = 1
+                del sizes["channels"]
+                divisible = ("pixels",)
+            label = (
+                f"{dtype}-{'planar' if planar else 'interleaved'}-{'pixel' if per_pixel else 'channel'}-gates"
+            )
+            for kernel, extra in ((_forward, {}), (_backward, {"NEEDS": 15})):
+                pointers = [name for name in kernel.arg_names if name.startswith("p_")]
+                yield Variant(
+                    f"atb_blend{kernel.__name__}-{label}",
+                    kernel,
+                    {**dict.fromkeys(pointers, f"*{dtype}"), **sizes},
+                    {**constants, **extra},
+                    (*pointers, *divisible),
+                )
 
 
 register("triton_atb_blend")
