@@ -227,7 +227,7 @@ def variants() -> Iterator[Variant]:
     ):
         for planar, per_pixel in ((True, False), (True, True), (False, True)):
             if per_pixel and dtype in ("fp16", "fp64"):
-                continue  # differs from bf16 or fp32 in the width of the loads alone, which the first form covers
+                continue  # as bf16 and fp32 but for the width of loads, which the first form covers
             block_c = 1 if planar else CHANNELS
             constants = {
                 "MAX_WEIGHT": 1.0,
