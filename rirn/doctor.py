@@ -1,0 +1,149 @@
+"""What runs here and what does not, with the reasons: the text to put into a bug report."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rirn.ops._library import library
+from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
+
+# Distributions, not modules: reading a version must not import the package, which may be what is broken.
+DISTRIBUTIONS = ("rirn", "torch", "triton", "numpy", "av", "safetensors")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def devices() -> list[dict[str, Any]]:
+    """Return one entry per device torch can use: ``name`` as torch spells it, ``model``, and for a GPU its
+    memory."""
+    cpu = {
+        "name": "cpu",
+        "model": _cpu_name(),
+        "cores": os.cpu_count(),
+        "simd": torch.backends.cpu.get_cpu_capability(),
+    }
+    found: list[dict[str, Any]] = [cpu]
+    for i in range(torch.cuda.device_count() if why_no_gpu() is None else 0):
+        properties = torch.cuda.get_device_properties(i)
+        found.append(
+            {
+                "name": f"cuda:{i}",
+                "model": properties.name,
+                "capability": f"{properties.major}.{properties.minor}",
+                "memory_GiB": round(properties.total_memory / 2**30, 1),
+            }
+        )
+    return found
+
+
+def report() -> dict[str, Any]:
+    """Return the facts as a dictionary of JSON types; works without the compiled library, without Triton,
+    without a GPU.
+
+    Keys: ``versions`` (None: not installed), ``library`` (path, loaded, why_not, isa, build), ``devices``,
+    ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``threads``,
+    ``environment`` (every ``RIRN_`` variable that is set).
+    """
+    compiled = library()
+    here = devices()
+    # Without a GPU, say why the GPU backends cannot run on one, rather than that they do not take CPU
+    # tensors.
+    names = [device["name"] for device in here] if len(here) > 1 else ["cpu", "cuda"]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in DISTRIBUTIONS},
+            "torch_cuda": torch.version.cuda,
+        },
+        "library": {
+            "path": compiled.path,
+            "loaded": compiled.loaded,
+            "why_not": compiled.reason,
+            "isa": compiled.isa,
+            "build": compiled.build,
+        },
+        "devices": here,
+        "why_no_gpu": why_no_gpu(),
+        "backends": {
+            op: {
+                name: {"auto": available_backends(op, name)[0], **{b: why_not(b, op, name) for b in BACKENDS}}
+                for name in names
+            }
+            for op in OPS
+        },
+        "threads": {"torch": torch.get_num_threads(), "interop": torch.get_num_interop_threads()},
+        "environment": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith("RIRN_")
+        },
+    }
+
+
+def _section(title: str, rows: dict[str, Any]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    return [title, *(f"  {name:<{width}}  {value}" for name, value in rows.items()), ""]
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Return the report of :func:`report` as text, one fact a line."""
+    versions = {name: version or "not installed" for name, version in report["versions"].items()}
+    versions["torch_cuda"] = report["versions"]["torch_cuda"] or "none: this torch was built without CUDA"
+    lines = _section("versions", versions)
+
+    compiled = report["library"]
+    if compiled["loaded"]:
+        rows = {"path": compiled["path"], "SIMD picked": compiled["isa"]}
+        rows |= {name: _words(value) for name, value in compiled["build"].items()}
+    else:
+        rows = {"not loaded": compiled["why_not"]}
+    lines += _section("compiled library", rows)
+
+    described = {}
+    for device in report["devices"]:
+        facts = [f"{name} {_words(value)}" for name, value in device.items() if name not in ("name", "model")]
+        described[device["name"]] = f"{device['model']} ({', '.join(facts)})"
+    if report["why_no_gpu"]:
+        described["cuda"] = report["why_no_gpu"]
+    lines += _section("devices", described)
+    lines += _section("threads", report["threads"])
+
+    # Ops mostly agree with each other, so those with the same answers share a paragraph.
+    groups: dict[str, list[str]] = {}
+    for op, by_device in report["backends"].items():
+        rows = {}
+        for device, answers in by_device.items():
+            rows[f"{device}: auto"] = answers["auto"]
+            rows |= {f"{device}: {b}": answers[b] or "yes" for b in BACKENDS}
+        groups.setdefault("\n".join(_section("", rows)).replace(f" of {op}", " of it"), []).append(op)
+    for text, ops in groups.items():
+        lines += [f"backends of {', '.join(ops)}" + text]
+
+    lines += _section("environment", report["environment"] or {"RIRN_*": "none set"})
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
