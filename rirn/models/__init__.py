@@ -3,5 +3,6 @@
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import create_model, model_names
 from rirn.models.state import State
+from rirn.models.summary import summary
 
-__all__ = ["State", "VideoDeblurrer", "create_model", "model_names"]
+__all__ = ["State", "VideoDeblurrer", "create_model", "model_names", "summary"]

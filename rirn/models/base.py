@@ -17,10 +17,10 @@ Tensors = dict[str, Tensor]
 class BaseNetwork(nn.Module, abc.ABC):
     """A recurrent deblurrer cut where RIRN attaches: encoder (equation 1) and head (equation 2).
 
-    One frame passes ``stem -> encode -> update -> head``. Frames come in as x - ``input_shift`` with sides that
-    are multiples of 4. Between the stages go tensors by name, [N, c, H/stride, W/stride] each: ``features`` is
-    f_t, ``hidden`` is h_t, others are the network's own. A base network knows nothing about RIRN; it only says
-    in which order the tensors would be fused.
+    One frame passes ``stem -> encode -> update -> head``. Frames come in as x - ``input_shift`` with sides
+    that are multiples of 4. Between the stages go tensors by name, [N, c, H/stride, W/stride] each:
+    ``features`` is f_t, ``hidden`` is h_t, others are the network's own. A base network knows nothing about
+    RIRN; it only says in which order the tensors would be fused.
     """
 
     channels: dict[str, int]
@@ -32,8 +32,8 @@ class BaseNetwork(nn.Module, abc.ABC):
     head_reads: ClassVar[tuple[str, ...]] = ("features",)
     """Tensors that :meth:`head` reads, concatenated, when nothing is put on top."""
     fuse_reads: ClassVar[tuple[str, ...]] = ("features", "hidden", "inner", "blended")
-    """Order of all tensors that RIRN fuses in front of the head, those of ``head_reads`` first; ``inner`` is h~_t and
-    ``blended`` f~_t, and the ones that do not exist are left out."""
+    """Order of all tensors that RIRN fuses in front of the head, those of ``head_reads`` first; ``inner`` is
+    h~_t and ``blended`` f~_t, and the ones that do not exist are left out."""
     fuse_blocks: ClassVar[int] = 1
     """Residual blocks behind the fusing convolution; 0 where the head has activations of its own."""
     stride: ClassVar[int] = 4
@@ -62,7 +62,8 @@ class BaseNetwork(nn.Module, abc.ABC):
         """
 
     def initial_state(self, stem: Stem) -> BaseState:
-        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
+        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by
+        default."""
         n, _, h, w = stem[0].shape
         return tuple(stem[0].new_zeros(n, c, h, w) for c in self.state_channels)
 
@@ -78,7 +79,8 @@ class BaseNetwork(nn.Module, abc.ABC):
         """
 
     def feedback(self, state: BaseState, image: Tensor) -> BaseState:
-        """The state with the restored image [N, 3, H, W], shifted like the frames; only with ``feeds_back``."""
+        """The state with the restored image [N, 3, H, W], shifted like the frames; only with
+        ``feeds_back``."""
         raise TypeError(f"{type(self).__name__} reads no restored image")
 
     def remove_blending(self) -> None:

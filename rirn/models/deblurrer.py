@@ -14,7 +14,8 @@ from rirn.models.window import Window
 from rirn.nn import ATB, DTB, IRM, Fuse
 
 MULTIPLE = 4
-"""Sides of the frames inside a model are multiples of this; frames are padded by replication and the output is cropped."""
+"""Sides of the frames inside a model are multiples of this; frames are padded by replication and the output
+is cropped."""
 
 
 class VideoDeblurrer(nn.Module):
@@ -25,14 +26,15 @@ class VideoDeblurrer(nn.Module):
     Args:
         base: the base network.
         irm: add the inner-recurrence module (equation 3).
-        atb: add adaptive temporal blending (equation 4), in the place of the base network's own blending if it has one.
+        atb: add adaptive temporal blending (equation 4), in the place of the base network's own blending if
+            it has one.
         dtb: add dynamic temporal blending in ATB's place, for comparison.
-        fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and ``dtb``. Alone
-            it makes the control of an ablation: the added capacity without the added memory.
-        residual: the network predicts the difference to its input frame, and starts at zero. Not in the paper; a short
-            training of the plain form stays below its own input.
-        identity_init: start the fusing layers as the identity on what the head alone reads, so that the untrained whole
-            equals the base network.
+        fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and
+            ``dtb``. Alone it makes the control of an ablation: the added capacity without the added memory.
+        residual: the network predicts the difference to its input frame, and starts at zero. Not in the
+            paper; a short training of the plain form stays below its own input.
+        identity_init: start the fusing layers as the identity on what the head alone reads, so that the
+            untrained whole equals the base network.
 
     Example:
         >>> import torch, rirn
@@ -93,8 +95,8 @@ class VideoDeblurrer(nn.Module):
     ) -> tuple[Tensor | None, State]:  # [N, 3, H, W] and the state for the next frame
         """Restore one frame.
 
-        With a :attr:`delay`, the result is None while it fills and then belongs to the frame of that many steps ago;
-        :meth:`flush` has the rest.
+        With a :attr:`delay`, the result is None while it fills and then belongs to the frame of that many
+        steps ago; :meth:`flush` has the rest.
 
         Raises:
             ValueError: the frame has the wrong shape, or another batch or size than the state was made with.
@@ -105,7 +107,8 @@ class VideoDeblurrer(nn.Module):
         return (sharp[0] if sharp else None), state
 
     def flush(self, state: State | None) -> list[Tensor]:  # [N, 3, H, W] each
-        """Restore the frames that are still waiting when a video ends, oldest first; none without a :attr:`delay`."""
+        """Restore the frames that are still waiting when a video ends, oldest first; none without a
+        :attr:`delay`."""
         return self._run([], state, end=True)[0]
 
     def forward(
@@ -116,17 +119,19 @@ class VideoDeblurrer(nn.Module):
     ) -> Tensor | tuple[Tensor, State]:  # [N, T, 3, H, W]
         """Restore a clip; the same recurrence as :meth:`step`.
 
-        What does not depend on the state runs once for all frames, which the convolution library rewards with larger
-        batches; memory grows with the length, so step through long videos instead.
+        What does not depend on the state runs once for all frames, which the convolution library rewards with
+        larger batches; memory grows with the length, so step through long videos instead.
 
-        With a :attr:`delay`, asking for the state says that more is to come: only finished frames are returned then.
-        Without it the clip is the end of the sequence and the waiting frames are flushed.
+        With a :attr:`delay`, asking for the state says that more is to come: only finished frames are
+        returned then. Without it the clip is the end of the sequence and the waiting frames are flushed.
 
         Raises:
             ValueError: the clip has the wrong shape or no frames, or does not fit the state.
         """
         if clip.ndim != 5 or clip.shape[2] != 3 or clip.shape[1] == 0:
-            raise ValueError(f"clip must be [N, T, 3, H, W] with T >= 1, RGB in [0, 1]; got {list(clip.shape)}")
+            raise ValueError(
+                f"clip must be [N, T, 3, H, W] with T >= 1, RGB in [0, 1]; got {list(clip.shape)}"
+            )
         sharp, state = self._run(clip.unbind(1), state, end=not return_state)
         restored = torch.stack(sharp, 1) if sharp else clip.new_empty(clip.shape[0], 0, *clip.shape[2:])
         return (restored, state) if return_state else restored
@@ -139,8 +144,8 @@ class VideoDeblurrer(nn.Module):
     ) -> tuple[list[Tensor], State]:
         """The recurrence over some frames; all images that are complete by then, and the state.
 
-        The stem and the head run once for all frames. Two heads must stay inside the loop: one whose image is part of
-        the state (``feeds_back``), and, for every base, what lies between f_t and h_t.
+        The stem and the head run once for all frames. What lies between them depends on the state and stays
+        in the loop, and so does the head of a base network whose image is part of its state (``feeds_back``).
         """
         state = State() if state is None else state
         self._check_state(state, frames)
@@ -170,26 +175,28 @@ class VideoDeblurrer(nn.Module):
 
     @property
     def _frame_window(self) -> Window:
-        """Frames to keep: those that the stem reads together, or those that wait for the features of later ones."""
+        """Frames to keep: those that the stem reads together, or those that wait for the features of later
+        ones."""
         stem, features = self.base.stem_window, self.base.feature_window
         return stem if stem.size > 1 else Window(future=features.future, repeat_ends=features.repeat_ends)
 
     def _stems(self, inputs: Sequence[Tensor]) -> list[Stem]:
-        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by side."""
+        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by
+        side."""
         if not inputs:
             return []
         stem = self.base.stem(_pad(_stack(inputs)) - self.base.input_shift)
         return list(zip(*(tensor.split(inputs[0].shape[0]) for tensor in stem), strict=True))
 
     def _recur(self, stem: Stem, state: State) -> tuple[tuple[Tensor, ...], State]:
-        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in order."""
+        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in
+        order."""
         if not state.base:
             state = self._start(stem, state)
         inner = blended = None
         tensors = self.base.encode(stem, state.base)
-        blend = self.dtb if self.atb is None else self.atb
-        if blend is not None:
-            tensors["blended"] = blended = blend(tensors["features"], state.blended)
+        if self._blend is not None:
+            tensors["blended"] = blended = self._blend(tensors["features"], state.blended)
         updated, base_state = self.base.update(tensors, stem, state.base)
         tensors.update(updated)
         if self.irm is not None:
@@ -201,8 +208,8 @@ class VideoDeblurrer(nn.Module):
         """The state before the first frame: zeros, or what the base network starts with."""
         n, _, h, w = stem[0].shape
         zeros = {
-            name: None if tensor is None else stem[0].new_zeros(n, tensor, h, w)
-            for name, tensor in self._added_channels().items()
+            name: None if c is None else stem[0].new_zeros(n, c, h, w)
+            for name, c in self._added_channels().items()
         }
         return State(self.base.initial_state(stem), **zeros, frames=state.frames, features=state.features)
 
@@ -214,43 +221,55 @@ class VideoDeblurrer(nn.Module):
             return image + _pad(_stack(frames))
         return image + self.base.input_shift
 
+    @property
+    def _blend(self) -> ATB | DTB | None:
+        return self.dtb if self.atb is None else self.atb
+
     def _added_channels(self) -> dict[str, int | None]:
-        blend = self.atb if self.dtb is None else self.dtb
+        """Channels of h~ and f~, None where there is no such tensor."""
         return {
             "inner": None if self.irm is None else self.irm.channels,
-            "blended": None if blend is None else blend.channels,
+            "blended": None if self._blend is None else self._blend.channels,
         }
 
     def _check_state(self, state: State, frames: Sequence[Tensor]) -> None:
-        tensors = state.tensors()
-        if not tensors:
-            return
-        stride = self.base.stride
-        channels = self.base.state_channels
-        expected = {
-            f"base.{i}": layout
-            for i, layout in enumerate(zip(channels, self.base.state_strides or [stride] * len(channels), strict=True))
-        }
-        expected |= {name: (c, stride) for name, c in self._added_channels().items() if c is not None}
-        if not state.base:  # the delay is filling and nothing has been encoded yet
-            expected = {}
-        expected |= {f"frames.{i}": (3, None) for i in range(self._frame_window.size - 1) if i < len(state.frames)}
-        cached = min(len(state.features), self.base.feature_window.size - 1)
-        expected |= {f"features.{i}": (self.base.channels["features"], stride) for i in range(cached)}
-        if set(expected) != set(tensors) or any(tensors[n].shape[1] != c for n, (c, _) in expected.items()):
+        """Refuse a state that this model did not make, or made for frames of another batch or size."""
+        tensors, layout = state.tensors(), self._layout(state)
+        channels = {name: tensor.shape[1] for name, tensor in tensors.items()}
+        if channels != {name: c for name, (c, _) in layout.items()}:
             raise ValueError(
-                "this state was made by another kind of model; give a state of this model, or None to start afresh"
+                "this state was made by another kind of model; "
+                "give a state of this model, or None to start afresh"
             )
         if not frames:
             return
         n, _, h, w = frames[0].shape
-        for name, (c, s) in expected.items():
-            shape = (n, c, h, w) if s is None else (n, c, (h + -h % MULTIPLE) // s, (w + -w % MULTIPLE) // s)
-            if tensors[name].shape != shape:
+        for name, (c, stride) in layout.items():
+            shape = [n, c, *((side + -side % MULTIPLE) // stride if stride else side for side in (h, w))]
+            if list(tensors[name].shape) != shape:
                 raise ValueError(
-                    f"state {name} {list(tensors[name].shape)} does not fit frames [{n}, 3, {h}, {w}], which need "
-                    f"{list(shape)}; pass None when the video or its frame size changes"
+                    f"state {name} {list(tensors[name].shape)} does not fit frames [{n}, 3, {h}, {w}], which "
+                    f"need {shape}; pass None when the video or its frame size changes"
                 )
+
+    def _layout(self, state: State) -> dict[str, tuple[int, int | None]]:
+        """Channels, and frame size over size, of the tensors that a state of this model has.
+
+        None instead of a ratio: as large as the frames are before they are padded.
+        While a delay fills, a state has fewer tensors.
+        """
+        base, stride = self.base, self.base.stride
+        layout: dict[str, tuple[int, int | None]] = {}
+        if state.base:
+            strides = base.state_strides or [stride] * len(base.state_channels)
+            layout = {
+                f"base.{i}": pair for i, pair in enumerate(zip(base.state_channels, strides, strict=True))
+            }
+            layout |= {name: (c, stride) for name, c in self._added_channels().items() if c is not None}
+        frames = min(len(state.frames), self._frame_window.size - 1)
+        features = min(len(state.features), base.feature_window.size - 1)
+        layout |= {f"frames.{i}": (3, None) for i in range(frames)}
+        return layout | {f"features.{i}": (base.channels["features"], stride) for i in range(features)}
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:

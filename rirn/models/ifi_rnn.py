@@ -29,7 +29,9 @@ class Cell(nn.Module):
         self.hidden_channels = hidden
         self.feature_channels = quarter + hidden
         self.trunk = nn.Sequential(*[ResBlock(self.feature_channels) for _ in range(6)])
-        self.update = nn.Sequential(conv3(self.feature_channels, hidden), ResBlock(hidden), conv3(hidden, hidden))
+        self.update = nn.Sequential(
+            conv3(self.feature_channels, hidden), ResBlock(hidden), conv3(hidden, hidden)
+        )
 
     def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
         return self.trunk(torch.cat([encoded, hidden], 1))
@@ -40,8 +42,9 @@ class IFIRNN(BaseNetwork):
 
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
-        variant: ``"CxHy"``: x cells with weights of their own; the first x - 1 update the hidden state once each, the last one
-            y times, all on the same frame. Public code calls one cell A and three passes of a cell B "C2H3".
+        variant: ``"CxHy"``: x cells with weights of their own; the first x - 1 update the hidden state once
+            each, the last one y times, all on the same frame. Public code calls one cell A and three passes
+            of a cell B "C2H3".
 
     Raises:
         RirnError: ``variant`` is not of the form CxHy with x, y >= 1.
@@ -51,7 +54,10 @@ class IFIRNN(BaseNetwork):
         super().__init__()
         match = re.fullmatch(r"C([1-9]\d*)H([1-9]\d*)", variant)
         if match is None:
-            raise RirnError(f"ifi-rnn has no variant {variant!r}; write it as CxHy with x, y >= 1, for example C1H1 or C2H3")
+            raise RirnError(
+                f"ifi-rnn has no variant {variant!r}; "
+                "write it as CxHy with x, y >= 1, for example C1H1 or C2H3"
+            )
         cells, self.passes = int(match[1]), int(match[2])
         self.cells = nn.ModuleList([Cell(width) for _ in range(cells)])
         features, hidden = self.cells[-1].feature_channels, self.cells[-1].hidden_channels

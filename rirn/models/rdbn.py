@@ -1,7 +1,8 @@
-"""Residual dense recurrent networks: RDBN, and ESTRNN, which is RDBN with cached features (Zhong et al., ECCV 2020).
+"""Residual dense recurrent networks: RDBN, and ESTRNN, which is RDBN with cached features (Zhong et al., ECCV
+2020).
 
-Layers follow the public implementation in zzh-tech/ESTRNN. RDBN is the name that the RIRN paper gives to ESTRNN without its
-global spatio-temporal attention.
+Layers follow the public implementation in zzh-tech/ESTRNN. RDBN is the name that the RIRN paper gives to
+ESTRNN without its global spatio-temporal attention.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ LAYERS = 3
 
 
 class RDB(nn.Module):
-    """Residual dense block: three times ``x = [x, gelu(conv3(x))]``, then conv1 back to C channels, plus the input.
+    """Residual dense block: three times ``x = [x, gelu(conv3(x))]``, then conv1 back to C channels, plus the
+    input.
 
     Args:
         channels: C, of input and output [N, C, H, W].
@@ -41,7 +43,8 @@ class RDB(nn.Module):
 
 
 class Trunk(nn.Module):
-    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the same."""
+    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the
+    same."""
 
     def __init__(self, channels: int, growth: int, blocks: int):
         super().__init__()
@@ -122,9 +125,10 @@ class ESTRNN(RDBN):
         width: factor on all internal channels, each rounded to a multiple of 4.
         blocks: dense blocks in the trunk.
         past: earlier frames whose features are kept.
-        future: later frames, which the output waits for; 0 makes the causal form that the RIRN paper compares with.
-        ends: at the ends of a video ``"replicate"`` repeats the features of the first and the last frame, our choice;
-            ``"drop"`` returns no image there, as public code does.
+        future: later frames, which the output waits for; 0 makes the causal form that the RIRN paper compares
+            with.
+        ends: at the ends of a video ``"replicate"`` repeats the features of the first and the last frame, our
+            choice; ``"drop"`` returns no image there, as public code does.
 
     Raises:
         RirnError: ``past`` or ``future`` is negative, or both are 0, or ``ends`` is neither of the two.

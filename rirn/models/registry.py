@@ -74,13 +74,17 @@ def create_model(
     """Make a model with fresh weights.
 
     Args:
-        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``gru``, ``lstm``), alone or with an
-            addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor layers without
+        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``gru``, ``lstm``), alone or with
+            an
+            addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor
+                layers without
             added memory); or a rival: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
-        residual: predict the difference to the input frame (see :class:`~rirn.models.deblurrer.VideoDeblurrer`).
+        residual: predict the difference to the input frame (see
+            :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         identity_init: with an addition, start as exactly the base network; no effect on one alone.
-        **options: of the base network: ``width`` (factor on the internal channels) for all, ``variant="C2H3"`` for
-            IFI-RNN, ``blocks=9`` for RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and more in their docstrings.
+        **options: of the base network: ``width`` (factor on the internal channels) for all,
+            ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and
+            more in their docstrings.
 
     Raises:
         RirnError: an unknown name or option; the message has the nearest one that exists.

@@ -1,7 +1,7 @@
 """STFAN: spatio-temporal filter adaptive network (Zhou et al., ICCV 2019).
 
-Layers follow the public implementation in sczhou/STFAN. One convolution ("fea") stands at the end of the step here and not
-at the start of the next one: the numbers are the same and the state has half the channels.
+Layers follow the public implementation in sczhou/STFAN. One convolution ("fea") stands at the end of the step
+here and not at the start of the next one: the numbers are the same and the state has half the channels.
 """
 
 from __future__ import annotations
@@ -52,11 +52,13 @@ def pyramid(in_channels: int, widths: tuple[int, int, int]) -> nn.Sequential:
 
 
 class STFAN(BaseNetwork):
-    """Predicts a filter for every pixel of every channel, to align the state with the frame and to deblur the frame.
+    """Predicts a filter for every pixel of every channel, to align the state with the frame and to deblur the
+    frame.
 
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
-        clamp_feedback: keep the restored image that the next step reads within the range of images, as sczhou/STFAN does.
+        clamp_feedback: keep the restored image that the next step reads within the range of images, as
+            sczhou/STFAN does.
         input_shift: subtracted from frames in [0, 1]; 0 for public weights, which read them as they are.
     """
 

@@ -20,7 +20,8 @@ FRAMES_AROUND = 2
 
 
 class NormResBlock(nn.Module):
-    """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the sum."""
+    """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the
+    sum."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -37,8 +38,8 @@ class STRCNN(BaseNetwork):
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
         dtb: variant of the blending, see :class:`rirn.nn.DTB`.
-        ends: at the ends of a video ``"replicate"`` repeats the first and the last frame, our choice; ``"drop"`` returns
-            no image for the two frames at either end, as public code does.
+        ends: at the ends of a video ``"replicate"`` repeats the first and the last frame, our choice;
+            ``"drop"`` returns no image for the two frames at either end, as public code does.
 
     Raises:
         RirnError: ``dtb`` or ``ends`` is unknown.

@@ -12,7 +12,8 @@ from rirn.errors import RirnError
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A moving window over the frames of a video, or over their features, that keeps what it needs in a cache.
+    """A moving window over the frames of a video, or over their features, that keeps what it needs in a
+    cache.
 
     The caller holds the cache; how many tensors are in it says how far the first window has filled.
     """
@@ -22,8 +23,8 @@ class Window:
     future: int = 0
     """Items after it: the delay in frames."""
     repeat_ends: bool = True
-    """Repeat the first and the last item of a video, so that every item gets a window; otherwise the first ``past``
-    and the last ``future`` items get none."""
+    """Repeat the first and the last item of a video, so that every item gets a window; otherwise the first
+    ``past`` and the last ``future`` items get none."""
 
     @property
     def size(self) -> int:

@@ -23,11 +23,12 @@ class GateBranch(nn.Module):
 
 
 class ATB(nn.Module):
-    """``f~_t = w~ * f~_{t-1} + w * f_t`` with two independent attention maps in (0, 1), one value per channel and pixel.
+    """``f~_t = w~ * f~_{t-1} + w * f_t`` with two independent attention maps in (0, 1), one value per channel
+    and pixel.
 
-    The weights form a conical combination: their sum lies in (0, 2), so that a feature can be weakened or emphasised. The
-    sigmoid keeps the gate of f~_{t-1} below 1, without which the recursion could grow on long videos. The paper gives the
-    equation; the two branches are our reading.
+    The weights form a conical combination: their sum lies in (0, 2), so that a feature can be weakened or
+    emphasised. The sigmoid keeps the gate of f~_{t-1} below 1, without which the recursion could grow on long
+    videos. The paper gives the equation; the two branches are our reading.
 
     Args:
         channels: c, channels of the features.
@@ -48,7 +49,8 @@ class ATB(nn.Module):
         return self.branch_prev(u_prev), self.branch_cur(u_cur)
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention maps w~_{t-1} in (0, 1) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and 6)."""
+        """Attention maps w~_{t-1} in (0, 1) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and
+        6)."""
         logit_prev, logit_cur = self.logits(f_cur, f_prev)
         return torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
 

@@ -13,15 +13,16 @@ VARIANTS = ("ovd", "estrnn-repo")
 
 
 class DTB(nn.Module):
-    """``f~_t = w * f_t + (1 - w) * f~_{t-1}`` with ``w = clamp(|tanh(conv5([f_t, f~_{t-1}]))| + beta, 0, 1)``.
+    """``f~_t = w * f_t + (1 - w) * f~_{t-1}`` with ``w = clamp(|tanh(conv5([f_t, f~_{t-1}]))| + beta, 0,
+    1)``.
 
-    One attention map per channel and pixel, and weights that sum to one (OVD, Kim et al., ICCV 2017; layers as in
-    ljzycmd/SimDeblur). ``beta`` is trained, from 0.
+    One attention map per channel and pixel, and weights that sum to one (OVD, Kim et al., ICCV 2017; layers
+    as in ljzycmd/SimDeblur). ``beta`` is trained, from 0.
 
     Args:
         channels: c, channels of the features.
-        variant: ``"estrnn-repo"`` reproduces zzh-tech/ESTRNN instead: ``w = |tanh(a / 2)|`` of an unpadded convolution,
-            zero on the outer two pixels, which so copy f~_{t-1}, and no beta.
+        variant: ``"estrnn-repo"`` reproduces zzh-tech/ESTRNN instead: ``w = |tanh(a / 2)|`` of an unpadded
+            convolution, zero on the outer two pixels, which so copy f~_{t-1}, and no beta.
 
     Raises:
         RirnError: an unknown variant.

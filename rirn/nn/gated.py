@@ -37,8 +37,8 @@ class ConvGRU(nn.Module):
 class ConvLSTM(nn.Module):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997) with a 3x3 convolution for all four gates.
 
-    ``[i, f, o, g] = conv3([x, h])``, ``c_t = sigmoid(f) * c + sigmoid(i) * tanh(g)``, ``h_t = sigmoid(o) * tanh(c_t)``.
-    The bias of the forget gate f starts at 1, so that an untrained cell remembers.
+    ``[i, f, o, g] = conv3([x, h])``, ``c_t = sigmoid(f) * c + sigmoid(i) * tanh(g)``, ``h_t = sigmoid(o) *
+    tanh(c_t)``. The bias of the forget gate f starts at 1, so that an untrained cell remembers.
 
     Args:
         in_channels: channels of the input x.

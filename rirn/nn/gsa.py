@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class GSA(nn.Module):
     """Fusion of the features of several frames by channel attention (ESTRNN, Zhong et al., ECCV 2020).
 
-    For every neighbour i of the reference r, with weights shared by all: ``c = [f_r, f_i]``, ``g = sigmoid(Lin(GELU(
-    Lin(mean of c over all pixels))))``, ``e_i = conv1(g * conv1(conv1(c)))``; then conv1 on ``[e_i ..., f_r]``. Layers
-    as in zzh-tech/ESTRNN.
+    For every neighbour i of the reference r, with weights shared by all: ``c = [f_r, f_i]``, ``g =
+    sigmoid(Lin(GELU( Lin(mean of c over all pixels))))``, ``e_i = conv1(g * conv1(conv1(c)))``; then conv1 on
+    ``[e_i ..., f_r]``. Layers as in zzh-tech/ESTRNN.
 
     Args:
         channels: c, channels of the features.
@@ -25,7 +25,9 @@ class GSA(nn.Module):
         super().__init__()
         self.reference = reference
         pair = 2 * channels
-        self.gate = nn.Sequential(nn.Linear(pair, 2 * pair), nn.GELU(), nn.Linear(2 * pair, pair), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(pair, 2 * pair), nn.GELU(), nn.Linear(2 * pair, pair), nn.Sigmoid()
+        )
         self.expand = nn.Sequential(nn.Conv2d(pair, 2 * pair, 1), nn.Conv2d(2 * pair, pair, 1))
         self.condense = nn.Conv2d(pair, channels, 1)
         self.fusion = nn.Conv2d(frames * channels, frames * channels, 1)

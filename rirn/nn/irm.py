@@ -9,11 +9,12 @@ from rirn.nn.blocks import ResBlock, conv3
 
 
 class IRM(nn.Module):
-    """A recurrent network whose input sequence is the hidden states of another one: ``h~_t = IRM(h_t, h~_{t-1})``.
+    """A recurrent network whose input sequence is the hidden states of another one: ``h~_t = IRM(h_t,
+    h~_{t-1})``.
 
-    ``conv3 2c->c( Res(2c)( Res(2c)( ReLU( conv3 2c->2c( [h_t, h~_{t-1}] ) ) ) ) )``. The output is linear, like the hidden
-    states it reads. The paper gives the equation only; the layers are ours, IFI-RNN's conv-Res-conv state pattern one block
-    deeper. The whole step is one op, :func:`rirn.ops.irm_update`.
+    ``conv3 2c->c( Res(2c)( Res(2c)( ReLU( conv3 2c->2c( [h_t, h~_{t-1}] ) ) ) ) )``. The output is linear,
+    like the hidden states it reads. The paper gives the equation only; the layers are ours, IFI-RNN's
+    conv-Res-conv state pattern one block deeper. The whole step is one op, :func:`rirn.ops.irm_update`.
 
     Args:
         channels: c, channels of the hidden state.
@@ -33,4 +34,6 @@ class IRM(nn.Module):
         inner: Tensor,  # [N, c, H, W]  h~_{t-1}, zeros at the start of a sequence
     ) -> Tensor:  # [N, c, H, W]  h~_t
         layers = (self.joint, self.res1.conv1, self.res1.conv2, self.res2.conv1, self.res2.conv2, self.out)
-        return ops.irm_update(hidden, inner, [layer.weight for layer in layers], [layer.bias for layer in layers])
+        return ops.irm_update(
+            hidden, inner, [layer.weight for layer in layers], [layer.bias for layer in layers]
+        )

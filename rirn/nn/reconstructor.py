@@ -16,8 +16,8 @@ class Fuse(nn.Module):
     Args:
         in_channels: sum of the channels of the tensors given to :meth:`forward`.
         out_channels: input width of the base network's head.
-        blocks: number of residual blocks; a head without activations needs at least one, or the tensors could only be
-            added up.
+        blocks: number of residual blocks; a head without activations needs at least one, or the tensors could
+            only be added up.
     """
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int):
@@ -27,7 +27,8 @@ class Fuse(nn.Module):
 
     @torch.no_grad()
     def init_identity(self) -> None:
-        """Pass the first ``out_channels`` input channels through and ignore the rest, until training says otherwise."""
+        """Pass the first ``out_channels`` input channels through and ignore the rest, until training says
+        otherwise."""
         nn.init.dirac_(self.fuse.weight)
         nn.init.zeros_(self.fuse.bias)
         for block in self.blocks:
