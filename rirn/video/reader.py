@@ -205,12 +205,11 @@ class _VideoSource:
         return Frame(self._rgb(item), self._pts, self.info.time_base, item.duration or 0)
 
     def _rgb(self, picture: av.VideoFrame) -> np.ndarray:
-        colour = self.info.colour
+        # The range is the frame's own, and limited where it has none.
         options = {}
         if not _holds_rgb(picture):
-            matrix = colour.resolved_matrix(picture.width, picture.height)
+            matrix = self.info.colour.resolved_matrix(picture.width, picture.height)
             options["src_colorspace"] = SWS_MATRIX.get(matrix, Colorspace.DEFAULT)
-            options["src_color_range"] = ColorRange(colour.resolved_range())
         rgb = self._scale.reformat(
             picture, format="rgb24", interpolation=SWS_FLAGS, dst_color_range=ColorRange.JPEG, **options
         )

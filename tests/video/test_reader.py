@@ -91,6 +91,22 @@ def test_untagged_video_is_read_as_players_guess(tmp_path):
             assert reader.info.colour.resolved_matrix(width, height) == matrix
 
 
+def test_jpeg_video_is_full_range(tmp_path):
+    clip = write_clip(
+        tmp_path / "clip.avi",
+        2,
+        codec="mjpeg",
+        pix_fmt="yuvj420p",
+        qmin=1,
+        color_range=2,
+        time_base=Fraction(1, 25),
+        pts=[0, 1],
+    )
+    with Reader(clip) as reader:
+        assert reader.info.colour.range == 2
+        assert psnr(next(iter(reader)).rgb, picture(64, 48, 0)) > 33
+
+
 def test_rgb_video_needs_no_matrix(tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", 2, 32, 32, codec="ffv1", pix_fmt="bgr0")
     with Reader(clip) as reader:

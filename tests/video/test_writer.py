@@ -62,6 +62,9 @@ def test_uneven_times_are_exact(tmp_path, suffix, time_base):
     writer.finish()
     times, _, _ = probe(tmp_path / f"out.{suffix}")
     assert times == [pts * time_base for pts in stamps]
+    if time_base in (Fraction(1, 90000), Fraction(1, 1000)):
+        with av.open(str(tmp_path / f"out.{suffix}")) as container:
+            assert container.streams.video[0].time_base == time_base
 
 
 def test_the_last_frame_keeps_its_duration(tmp_path):
