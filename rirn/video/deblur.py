@@ -91,6 +91,11 @@ def deblur(
             returns non-finite values.
         BrokenStream: the input is cut short or damaged; the frames before are in `target`.
         KeyboardInterrupt: after closing `target`; a second one while closing removes it.
+
+    Example:
+        >>> summary = deblur(model, "clip.mp4", "sharp.mp4", progress=False)
+        >>> summary.frames, summary.width, summary.height
+        (2, 64, 48)
     """
     device, torch_dtype = _device(device), _dtype(dtype)
     check_target(source, target)

@@ -111,6 +111,17 @@ class VideoWriter:
 
     Raises:
         RirnError: the file cannot be created or written.
+
+    Example:
+        >>> with Reader("clip.mp4") as reader:
+        ...     writer = VideoWriter("darker.mkv", reader.info, copy=reader.copyable)
+        ...     for item in reader.demux():
+        ...         if isinstance(item, Frame):
+        ...             item.rgb //= 2
+        ...             writer.write(item)
+        ...         else:
+        ...             writer.copy(item)
+        ...     writer.finish()
     """
 
     def __init__(
