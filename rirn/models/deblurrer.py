@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, Stem
+from rirn.models.init import preserve_variance_
 from rirn.models.state import State
 from rirn.models.window import Window
 from rirn.nn import ATB, DTB, IRM, Fuse
@@ -31,8 +32,9 @@ class VideoDeblurrer(nn.Module):
         dtb: add dynamic temporal blending in ATB's place, for comparison.
         fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and
             ``dtb``. Alone it makes the control of an ablation: the added capacity without the added memory.
-        residual: the network predicts the difference to its input frame, and starts at zero. Not in the
-            paper; a short training of the plain form stays below its own input.
+        residual: the network predicts the difference to its input frame, starts at zero, and its other layers
+            start with weights that preserve the variance of the signal. Not in the paper; a short training of
+            the plain form stays below its own input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
 
@@ -76,12 +78,13 @@ class VideoDeblurrer(nn.Module):
             self.reads = [name for name in base.fuse_reads if name in channels]
             width = sum(channels[name] for name in self.reads)
             self.fuse = Fuse(width, base.head_channels, base.fuse_blocks)
-            if identity_init:
-                self.fuse.init_identity()
         self.residual = residual
         if residual:
+            preserve_variance_(self)
             nn.init.zeros_(base.output_layer.weight)
             nn.init.zeros_(base.output_layer.bias)
+        if identity_init and self.fuse is not None:
+            self.fuse.init_identity()
 
     @property
     def delay(self) -> int:
@@ -217,6 +220,7 @@ class VideoDeblurrer(nn.Module):
         """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors and T input frames."""
         tensors = [_stack(same) for same in zip(*reads, strict=True)]
         image = self.base.head(_join(tensors) if self.fuse is None else self.fuse(tensors))
+        image = image.to(frames[0].dtype)  # under autocast, half precision at 1/2 is coarser than 8 bit
         if self.residual or self.base.adds_input:
             return image + _pad(_stack(frames))
         return image + self.base.input_shift
@@ -234,7 +238,10 @@ class VideoDeblurrer(nn.Module):
 
     def _check_state(self, state: State, frames: Sequence[Tensor]) -> None:
         """Refuse a state that this model did not make, or made for frames of another batch or size."""
-        tensors, layout = state.tensors(), self._layout(state)
+        tensors = state.tensors()
+        if not tensors:  # the start of a video
+            return
+        layout = self._layout(state)
         channels = {name: tensor.shape[1] for name, tensor in tensors.items()}
         if channels != {name: c for name, (c, _) in layout.items()}:
             raise ValueError(
@@ -266,8 +273,8 @@ class VideoDeblurrer(nn.Module):
                 f"base.{i}": pair for i, pair in enumerate(zip(base.state_channels, strides, strict=True))
             }
             layout |= {name: (c, stride) for name, c in self._added_channels().items() if c is not None}
-        frames = min(len(state.frames), self._frame_window.size - 1)
-        features = min(len(state.features), base.feature_window.size - 1)
+        frames = min(max(1, len(state.frames)), self._frame_window.size - 1)
+        features = min(max(1, len(state.features)), base.feature_window.size - 1)
         layout |= {f"frames.{i}": (3, None) for i in range(frames)}
         return layout | {f"features.{i}": (base.channels["features"], stride) for i in range(features)}
 

@@ -1,0 +1,33 @@
+"""Initial weights that keep the size of a signal from layer to layer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from rirn.nn.blocks import ResBlock
+
+
+@torch.no_grad()
+def preserve_variance_(module: nn.Module) -> None:
+    """Draw the weights of all convolutions anew so that input and output of each have about the same variance.
+
+    PyTorch's default shrinks the signal by 1.7 in each layer without an activation, and the encoders and heads here
+    are chains of such layers: after six of them 5 % are left, and a short training is spent on growing it back.
+    Biases stay as they are.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            taps = layer.weight[0, 0].numel()
+            if isinstance(layer, nn.Conv2d):
+                fan_in = layer.in_channels // layer.groups * taps
+            else:
+                # A transposed convolution of stride s reaches each output pixel with 1 / s^2 of its taps.
+                fan_in = layer.in_channels * taps / math.prod(layer.stride)
+            nn.init.normal_(layer.weight, std=1 / math.sqrt(fan_in))
+    for block in module.modules():
+        if isinstance(block, ResBlock):
+            block.conv1.weight *= math.sqrt(2)  # the ReLU behind it drops half of the power
+            block.conv2.weight *= 0.5  # a chain of blocks must not grow: each sum adds a quarter
