@@ -15,7 +15,6 @@ from rirn import __version__
 from rirn.errors import RirnError
 from rirn.training.config import TrainConfig
 
-
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help texts of the fields of TrainConfig
 
 
@@ -50,14 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser = make()
         commands.add_subcommand(name, subparser, help=subparser.description)
         subparser.prog = f"rirn {name}"
-    options = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
+        if argv[:1] == ["bench"]:  # has a parser of its own, since it is also `python -m rirn.bench`
+            return _bench(argv[1:])
+        options = parser.parse_args(argv)
         return COMMANDS[options.subcommand][1](options[options.subcommand]) or 0
     except RirnError as error:
-        print(f"rirn {options.subcommand}: {error}", file=sys.stderr)
+        print(f"rirn {argv[0]}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"rirn {options.subcommand}: stopped", file=sys.stderr)
+        print(f"rirn {argv[0]}: stopped", file=sys.stderr)
         return 130
 
 
@@ -71,13 +73,23 @@ def _deblur_parser() -> Parser:
     )
     parser.add_argument("source", help="video file, or folder of images")
     parser.add_argument("target", help="video file (.mp4, .mov, .mkv), or folder for PNG images")
-    parser.add_argument("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
-    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
-    parser.add_argument("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    parser.add_argument(
+        "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
+    )
+    parser.add_argument(
+        "--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network"
+    )
+    parser.add_argument(
+        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    )
     parser.add_argument("--compare", action="store_true", help="write input and result side by side")
     parser.add_argument("--crf", type=int, default=18, help="quality of the video, 0 (lossless) to 51")
-    parser.add_argument("--rate", type=int, default=25, help="frames per second when the input is a folder of images")
+    parser.add_argument(
+        "--rate", type=int, default=25, help="frames per second when the input is a folder of images"
+    )
     return parser
 
 
@@ -128,11 +140,17 @@ def _train(options: Namespace) -> None:
 
 
 def _evaluate_parser() -> Parser:
-    parser = Parser(description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output.")
+    parser = Parser(
+        description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output."
+    )
     parser.add_argument("data", type=Path, nargs="+", help="folders of sequences")
-    parser.add_argument("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    parser.add_argument(
+        "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
-    parser.add_argument("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    parser.add_argument(
+        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write the scores to this file too")
     return parser
 
@@ -153,22 +171,61 @@ def _evaluate(options: Namespace) -> None:
         for score in evaluate(model, sequences, with_ssim=True):
             scores.append(score)
             print(_row(score.sequence, score.frames, *(getattr(score, f) for f in fields)))
-    print(_row("mean over all frames", sum(s.frames for s in scores), *(frame_mean(scores, f) for f in fields)))
-    print("PSNR in dB and SSIM (Gaussian 11x11, sigma 1.5) of RGB frames rounded to 8 bits, whole frame, mean over frames")
+    print(
+        _row("mean over all frames", sum(s.frames for s in scores), *(frame_mean(scores, f) for f in fields))
+    )
+    print(
+        "PSNR in dB and SSIM (Gaussian 11x11, sigma 1.5) of RGB frames rounded to 8 bits, whole frame, mean over frames"
+    )
     if options.json is not None:
         options.json.write_text(json.dumps([dataclasses.asdict(score) for score in scores], indent=1) + "\n")
 
 
 def _row(name: str, frames: int, psnr_in: float, psnr_out: float, ssim_in: float, ssim_out: float) -> str:
     gain = psnr_out - psnr_in
-    return f"{name:40s} {frames:6d}  {psnr_in:7.2f} {psnr_out:6.2f} {gain:+6.2f}    {ssim_in:.4f} {ssim_out:.4f}"
+    return (
+        f"{name:40s} {frames:6d}  {psnr_in:7.2f} {psnr_out:6.2f} {gain:+6.2f}    {ssim_in:.4f} {ssim_out:.4f}"
+    )
+
+
+def _models_parser() -> Parser:
+    parser = Parser(description="List the models: parameters, arithmetic, size of the state, delay.")
+    parser.add_argument("--height", type=int, default=720, help="height of the frames, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="width of the frames, pixels")
+    return parser
+
+
+def _models(options: Namespace) -> None:
+    from rirn.models import model_names, summary
+
+    print(f"{'model':18s} {'parameters':>11s} {'GMACs':>9s} {'state MiB':>10s} {'delay':>6s}")
+    for name in model_names():
+        (row,) = summary([name], frame_size=(options.height, options.width))
+        print(f"{row.name:18s} {row.parameters:11,d} {row.gmacs:9.2f} {row.state_mib:10.2f} {row.delay:6d}")
+    print(
+        f"GMACs and state for one {options.width}x{options.height} frame amid a video, float32; delay in frames"
+    )
+
+
+def _bench_parser() -> Parser:
+    return Parser(description="Time the fused ops against the eager and the compiled reference.")
+
+
+def _bench(argv: Sequence[str]) -> int:
+    from rirn.bench.__main__ import main as bench
+
+    return bench(argv)
 
 
 def _demo_parser() -> Parser:
     parser = Parser(description="Make a shaken clip with known truth, restore it, then restore a real video.")
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for videos and pictures")
-    parser.add_argument("--clip", type=Path, default=None, help="the real video; without it only the first part runs")
-    parser.add_argument("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    parser.add_argument(
+        "--clip", type=Path, default=None, help="the real video; without it only the first part runs"
+    )
+    parser.add_argument(
+        "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    )
     return parser
 
 
@@ -192,6 +249,8 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None
     "deblur": (_deblur_parser, _deblur),
     "train": (_train_parser, _train),
     "evaluate": (_evaluate_parser, _evaluate),
+    "models": (_models_parser, _models),
+    "bench": (_bench_parser, _bench),
     "demo": (_demo_parser, _demo),
     "doctor": (_doctor_parser, _doctor),
 }

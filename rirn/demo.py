@@ -29,7 +29,9 @@ def run(out: Path, clip: Path | None, model_name: str) -> None:
     """
     model = load(model_name)
     out.mkdir(parents=True, exist_ok=True)
-    print(f"[1/2] a photo seen by a shaking camera: {FRAMES} frames of {SIZE[1]}x{SIZE[0]}, the sharp truth is known")
+    print(
+        f"[1/2] a photo seen by a shaking camera: {FRAMES} frames of {SIZE[1]}x{SIZE[0]}, the sharp truth is known"
+    )
     _restore_shaken_photo(model, out)
     if clip is None:
         print("[2/2] left out: give a real video with --clip")
@@ -44,7 +46,9 @@ def _restore_shaken_photo(model, out: Path) -> None:
     pairs = shake_photo(_photo(), np.random.default_rng(SEED), size=SIZE, frames=FRAMES)
     write_sequence(folder, pairs)
     deblur(model, folder / "blur", folder / "restored")
-    views = {name: [read_image(p) for p in list_images(folder / name)] for name in ("blur", "restored", "sharp")}
+    views = {
+        name: [read_image(p) for p in list_images(folder / name)] for name in ("blur", "restored", "sharp")
+    }
     figures = {}
     for name in ("blur", "restored"):
         rows = [(psnr(a, b), ssim(a, b)) for a, b in zip(views[name], views["sharp"], strict=True)]
@@ -56,7 +60,12 @@ def _restore_shaken_photo(model, out: Path) -> None:
     strength = [psnr(a, b) for a, b in zip(views["blur"], views["sharp"], strict=True)]
     middle = int(np.argsort(strength)[FRAMES // 2])
     path = out / "shaken_before_after.png"
-    rows = [[(label, views[name][middle]) for label, name in (("blurry", "blur"), ("restored", "restored"), ("truth", "sharp"))]]
+    rows = [
+        [
+            (label, views[name][middle])
+            for label, name in (("blurry", "blur"), ("restored", "restored"), ("truth", "sharp"))
+        ]
+    ]
     write_png(path, contact_sheet(rows))
     print(f"      frames in {folder}, picture {path}")
 
@@ -64,7 +73,9 @@ def _restore_shaken_photo(model, out: Path) -> None:
 def _restore_video(model, clip: Path, out: Path) -> None:
     target = out / f"{clip.stem}_restored.mp4"
     summary = deblur(model, clip, target)
-    print(f"      {summary.frames} frames of {summary.width}x{summary.height} at {summary.fps:.1f} frames/s -> {target}")
+    print(
+        f"      {summary.frames} frames of {summary.width}x{summary.height} at {summary.fps:.1f} frames/s -> {target}"
+    )
     rows = []
     for index, before, after in _most_changed(clip, target, count=3):
         y, x = _busiest_crop(before, after)
@@ -81,7 +92,9 @@ def _photo() -> np.ndarray:
     try:
         from skimage import data
     except ModuleNotFoundError as error:
-        raise RirnError("the demo needs scikit-image for its photo and for SSIM: pip install 'rirn[eval]'") from error
+        raise RirnError(
+            "the demo needs scikit-image for its photo and for SSIM: pip install 'rirn[eval]'"
+        ) from error
     return data.astronaut()
 
 
@@ -110,7 +123,12 @@ def _busiest_crop(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     """Top left corner of the crop of size CROP that changed most."""
     integral = np.pad(_difference(before, after).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     rows, columns = min(CROP[0], before.shape[0]), min(CROP[1], before.shape[1])
-    total = integral[rows:, columns:] - integral[:-rows, columns:] - integral[rows:, :-columns] + integral[:-rows, :-columns]
+    total = (
+        integral[rows:, columns:]
+        - integral[:-rows, columns:]
+        - integral[rows:, :-columns]
+        + integral[:-rows, :-columns]
+    )
     y, x = np.unravel_index(int(total.argmax()), total.shape)
     return int(y), int(x)
 

@@ -31,11 +31,15 @@ class ClipDataset(Dataset):
         RirnError: no sequence is long enough, or a frame is smaller than the crop or unlike its partner.
     """
 
-    def __init__(self, sequences: ListLike[Sequence], *, frames: int, crop: int, seed: int, cache_mib: int = 2048):
+    def __init__(
+        self, sequences: ListLike[Sequence], *, frames: int, crop: int, seed: int, cache_mib: int = 2048
+    ):
         self._sequences = [s for s in sequences if len(s) >= frames]
         if not self._sequences:
             longest = max((len(s) for s in sequences), default=0)
-            raise RirnError(f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips")
+            raise RirnError(
+                f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips"
+            )
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
         self._frames, self._crop, self._seed = frames, crop, seed
         self._cache = FrameCache(cache_mib << 20)

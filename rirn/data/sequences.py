@@ -54,7 +54,9 @@ def find_sequences(root: str | Path) -> list[Sequence]:
 def _pair(name: str, blurry: list[Path], sharp: list[Path], folder: Path) -> Sequence:
     alone = sorted({p.stem for p in blurry} ^ {p.stem for p in sharp})
     if alone:
-        raise RirnError(f"{folder}: {len(alone)} frames are only among the blurry or only among the sharp ones, first {alone[0]!r}")
+        raise RirnError(
+            f"{folder}: {len(alone)} frames are only among the blurry or only among the sharp ones, first {alone[0]!r}"
+        )
     if not blurry:
         raise RirnError(f"{folder}: the folders of blurry and sharp frames hold no images")
     return Sequence(name, tuple(blurry), tuple(sharp))

@@ -31,7 +31,8 @@ def from_linear(light: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
 def average_frames(
     frames: Sequence[np.ndarray],  # uint8 [H, W, 3] each, consecutive frames of high-speed video
     window: int,  # odd: frames per exposure
-    stride: int | None = None,  # frames between two exposures; default window, as in GOPRO: exposures do not overlap
+    stride: int
+    | None = None,  # frames between two exposures; default window, as in GOPRO: exposures do not overlap
     gamma: float = GAMMA,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (blurry, sharp), uint8 [H, W, 3]: the mean of ``window`` frames, and the middle one of them.
@@ -77,7 +78,9 @@ def trajectory(rng: np.random.Generator, frames: int, shake: Shake = Shake()) ->
             path[:, axis] += amplitude / np.sqrt(3) * rng.normal() * wave * (3 / hertz) ** 0.7
     sway = rng.uniform(0.2, 0.8)
     for axis in range(2):
-        path[:, axis] += shake.drift * rng.normal() * steps * (1 + 0.5 * np.sin(2 * np.pi * (sway * seconds + axis / 4)))
+        path[:, axis] += (
+            shake.drift * rng.normal() * steps * (1 + 0.5 * np.sin(2 * np.pi * (sway * seconds + axis / 4)))
+        )
     start = rng.exponential(1 / shake.jerk_rate) if shake.jerk_rate > 0 else np.inf
     while start < frames:
         first = int(start * SUBSTEPS)
@@ -120,7 +123,10 @@ def shake_photo(
         views = int(np.clip(np.ceil(length), 5, 48))
         steps = np.unique(np.linspace(first, first + open_steps - 1, views).round().astype(int))
         total = sum(_view(light, path[i], centre, size) for i in steps)
-        yield from_linear(total / len(steps), gamma), from_linear(_view(light, path[middle], centre, size), gamma)
+        yield (
+            from_linear(total / len(steps), gamma),
+            from_linear(_view(light, path[middle], centre, size), gamma),
+        )
 
 
 def _draw(rng: np.random.Generator, reach: float, length: int) -> float:

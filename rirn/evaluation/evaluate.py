@@ -26,7 +26,9 @@ class Score:
     ssim_out: float | None = None
 
 
-def evaluate(model: VideoDeblurrer, sequences: Iterable[Sequence], *, with_ssim: bool = False) -> Iterator[Score]:
+def evaluate(
+    model: VideoDeblurrer, sequences: Iterable[Sequence], *, with_ssim: bool = False
+) -> Iterator[Score]:
     """Run each sequence whole, with a fresh state at its first frame and no reset inside.
 
     PSNR in dB and, if asked, SSIM, per frame and then averaged over the frames; see :mod:`rirn.evaluation.metrics`.

@@ -30,6 +30,12 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
     return float(
         structural_similarity(
-            image, truth, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+            image,
+            truth,
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,16 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise RirnError(f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}; move it away to start afresh") from error
-    except Exception as error:  # pickle's own errors have no common class but Exception
-        if type(error).__module__ not in ("_pickle", "pickle"):
-            raise
-        raise RirnError(f"{path} is not a checkpoint of rirn; move it away to start afresh") from error
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RirnError(
+            f"{path} is not a whole checkpoint of rirn ({reason}); move it away to start afresh"
+        ) from error

@@ -51,10 +51,16 @@ def train(config: TrainConfig) -> Path:
     config.out.mkdir(parents=True, exist_ok=True)
     first = _restore(config, model, optimizer) if config.resume else 0
     log = _Log(config.out / "log.jsonl", first)
-    with ops.use_backend(config.backend), log, tqdm(total=config.optim.steps, initial=first, unit="step", disable=None) as bar:
+    with (
+        ops.use_backend(config.backend),
+        log,
+        tqdm(total=config.optim.steps, initial=first, unit="step", disable=None) as bar,
+    ):
         for step in range(first, config.optim.steps):
             started = time.perf_counter()
-            loss, norm = _step(model, optimizer, _batch(clips, config, step), learning_rate(config.optim, step), config)
+            loss, norm = _step(
+                model, optimizer, _batch(clips, config, step), learning_rate(config.optim, step), config
+            )
             log.write(step=step, loss=loss, grad_norm=norm, seconds=round(time.perf_counter() - started, 4))
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
@@ -65,8 +71,15 @@ def train(config: TrainConfig) -> Path:
                 scores = list(evaluate(model.eval(), validation))
                 model.train()
                 figures = {f: round(frame_mean(scores, f), 3) for f in ("psnr_in", "psnr_out")}
-                log.write(step=step, **figures, sequences={s.sequence: round(s.psnr_out - s.psnr_in, 3) for s in scores})
-                bar.write(f"step {step + 1}: validation {figures['psnr_in']:.2f} -> {figures['psnr_out']:.2f} dB", sys.stderr)
+                log.write(
+                    step=step,
+                    **figures,
+                    sequences={s.sequence: round(s.psnr_out - s.psnr_in, 3) for s in scores},
+                )
+                bar.write(
+                    f"step {step + 1}: validation {figures['psnr_in']:.2f} -> {figures['psnr_out']:.2f} dB",
+                    sys.stderr,
+                )
     weights = config.out / "weights.safetensors"
     save_weights(model, weights)
     return weights
@@ -76,7 +89,11 @@ def learning_rate(config: OptimConfig, step: int) -> float:
     """Learning rate of a step counted from 0: linear rise over ``warmup`` steps, then half a cosine down to zero."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
+    return (
+        config.lr
+        * 0.5
+        * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
+    )
 
 
 def _all_sequences(folders: list[Path]) -> list[Sequence]:
@@ -104,17 +121,25 @@ def _step(
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
     if not torch.isfinite(norm):
-        raise RirnError(f"the gradient is not finite (loss {loss.item()}); lower optim.lr, now {config.optim.lr}")
+        raise RirnError(
+            f"the gradient is not finite (loss {loss.item()}); lower optim.lr, now {config.optim.lr}"
+        )
     optimizer.step()
     return loss.item(), norm.item()
 
 
 def _identity(config: TrainConfig) -> dict[str, Any]:
     """The settings that a resumed run must share with the one it goes on from."""
-    return json.loads(json.dumps([dataclasses.asdict(part) for part in (config.model, config.optim)] + [config.seed], default=str))
+    return json.loads(
+        json.dumps(
+            [dataclasses.asdict(part) for part in (config.model, config.optim)] + [config.seed], default=str
+        )
+    )
 
 
-def _content(config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
+def _content(
+    config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> dict[str, Any]:
     return {
         "identity": _identity(config),
         "step": step,
@@ -131,7 +156,8 @@ def _restore(config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optim
         return 0
     if content["identity"] != _identity(config):
         raise RirnError(
-            f"the checkpoint in {config.out} belongs to other settings of model, optim or seed; give another --out, or --resume false"
+            f"the checkpoint in {config.out} belongs to other settings of model, optim or seed; "
+            "give another --out, or --resume false"
         )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])

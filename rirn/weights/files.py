@@ -21,7 +21,11 @@ FORMAT = "rirn-weights-1"
 def shipped() -> dict[str, Path]:
     """Names and paths of the weights in the package; each has a card ``NAME.md`` beside it."""
     folder = resources.files("rirn.weights")
-    return {p.name.removesuffix(".safetensors"): Path(str(p)) for p in folder.iterdir() if p.name.endswith(".safetensors")}
+    return {
+        p.name.removesuffix(".safetensors"): Path(str(p))
+        for p in folder.iterdir()
+        if p.name.endswith(".safetensors")
+    }
 
 
 def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -39,7 +43,9 @@ def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | N
         partial.unlink(missing_ok=True)
 
 
-def load(name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VideoDeblurrer:
+def load(
+    name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> VideoDeblurrer:
     """A model ready to run, in evaluation mode.
 
     Args:
@@ -52,7 +58,9 @@ def load(name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.d
     """
     path = Path(name) if Path(name).suffix or os.sep in str(name) else shipped().get(str(name))
     if path is None:
-        raise RirnError(f"there are no weights {str(name)!r}; {near_match(str(name), shipped())}, or give a path")
+        raise RirnError(
+            f"there are no weights {str(name)!r}; {near_match(str(name), shipped())}, or give a path"
+        )
     if not path.is_file():
         raise RirnError(f"there is no weights file {path}")
     try:
@@ -76,9 +84,13 @@ def load(name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.d
 
 def _make(metadata: dict[str, str], path: Path) -> VideoDeblurrer:
     if metadata.get("format") != FORMAT:
-        raise RirnError(f"{path} is a safetensors file but not of rirn (its format is {metadata.get('format')!r}, not {FORMAT!r})")
+        raise RirnError(
+            f"{path} is a safetensors file but not of rirn (its format is {metadata.get('format')!r}, not {FORMAT!r})"
+        )
     try:
         config = dict(json.loads(metadata["model"]))
         return create_model(config.pop("name"), **config)
     except (KeyError, ValueError, TypeError) as error:
-        raise RirnError(f"the weights file {path} does not say which model it belongs to ({error})") from error
+        raise RirnError(
+            f"the weights file {path} does not say which model it belongs to ({error})"
+        ) from error

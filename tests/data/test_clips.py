@@ -24,7 +24,7 @@ def test_shapes_range_and_pairing(sequences):
     for number in range(20):
         blurry, sharp = clips[number]
         assert blurry.shape == sharp.shape == (3, 3, 12, 12) and blurry.dtype == torch.float32
-        assert 0 <= blurry.min() and blurry.max() <= 1
+        assert blurry.min() >= 0 and blurry.max() <= 1
         torch.testing.assert_close(blurry + sharp, torch.ones_like(blurry))
 
 

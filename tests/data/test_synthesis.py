@@ -48,14 +48,18 @@ def test_a_still_camera_gives_sharp_frames():
 def test_the_view_is_a_piece_of_the_photo():
     source = photo()
     # The photo as large as the clip and no movement: the view is the photo itself.
-    _, sharp = next(iter(shake_photo(source, np.random.default_rng(0), size=source.shape[:2], frames=1, shake=STILL)))
+    _, sharp = next(
+        iter(shake_photo(source, np.random.default_rng(0), size=source.shape[:2], frames=1, shake=STILL))
+    )
     assert np.abs(sharp.astype(int) - source).max() <= 1
 
 
 def test_shaking_blurs_and_is_reproducible():
     make = lambda seed: list(shake_photo(photo(), np.random.default_rng(seed), size=(64, 80), frames=3))  # noqa: E731
     first, again, other = make(1), make(1), make(2)
-    assert all(np.array_equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(
+        np.array_equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True)
+    )
     assert not np.array_equal(first[0][0], other[0][0])
     detail = lambda image: np.abs(np.diff(image.astype(float), axis=1)).mean()  # noqa: E731
     assert all(detail(blurry) < detail(sharp) for blurry, sharp in first)

@@ -20,7 +20,9 @@ def images(seed=0, size=(40, 52)):
 def test_psnr_is_scikit_images():
     metrics = pytest.importorskip("skimage.metrics")
     image, truth = images()
-    assert psnr(image, truth) == pytest.approx(metrics.peak_signal_noise_ratio(truth, image, data_range=255), abs=1e-9)
+    assert psnr(image, truth) == pytest.approx(
+        metrics.peak_signal_noise_ratio(truth, image, data_range=255), abs=1e-9
+    )
     assert psnr(truth, truth) == math.inf
     assert psnr(np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)) == 0
 

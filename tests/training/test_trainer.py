@@ -1,5 +1,6 @@
 """Training: it learns, fused ops and reference agree, a run that was cut off goes on exactly."""
 
+import itertools
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from rirn import RirnError, load
 from rirn.data import Shake, shake_photo, write_sequence
 from rirn.ops import why_not
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
-from rirn.training.checkpoint import NAME, save_checkpoint
+from rirn.training.checkpoint import NAME, load_checkpoint, save_checkpoint
 from rirn.training.trainer import learning_rate
 
 
@@ -25,7 +26,9 @@ def data(tmp_path_factory):
     coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     photo = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
     for i in range(2):
-        pairs = shake_photo(photo, np.random.default_rng(i), size=(48, 56), frames=6, shake=Shake(tremor=3, drift=1))
+        pairs = shake_photo(
+            photo, np.random.default_rng(i), size=(48, 56), frames=6, shake=Shake(tremor=3, drift=1)
+        )
         write_sequence(folder / f"s{i}", pairs)
     return folder
 
@@ -41,7 +44,9 @@ def config(data, out, **changes):
 
 
 def losses(out):
-    return [row["loss"] for row in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in row]
+    return [
+        row["loss"] for row in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in row
+    ]
 
 
 def test_training_with_fused_ops_equals_training_with_the_reference(data, tmp_path):
@@ -118,17 +123,13 @@ def test_failed_save_keeps_the_last_checkpoint(tmp_path):
 
 
 def test_checkpoints_run_no_code(tmp_path):
-    import pickle
-
     class Evil:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "owned"),))
 
-    from rirn.training.checkpoint import load_checkpoint
-
     with (tmp_path / NAME).open("wb") as file:
-        torch.save({"step": Evil()}, file, pickle_module=pickle)
-    with pytest.raises(RirnError, match="not a checkpoint"):
+        torch.save({"step": Evil()}, file)
+    with pytest.raises(RirnError, match="not a whole checkpoint"):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "owned").exists()
 
@@ -147,10 +148,12 @@ def test_learning_rate_rises_then_falls_to_zero():
     rates = [learning_rate(optim, step) for step in range(110)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1
     assert rates[60] == pytest.approx(0.5) and rates[109] < 1e-3
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
-@pytest.mark.parametrize("change", [{"save_every": 0}, {"optim": OptimConfig(lr=-1)}, {"optim": OptimConfig(steps=0)}])
+@pytest.mark.parametrize(
+    "change", [{"save_every": 0}, {"optim": OptimConfig(lr=-1)}, {"optim": OptimConfig(steps=0)}]
+)
 def test_impossible_settings_are_named(data, tmp_path, change):
     with pytest.raises(RirnError, match="must be positive"):
         config(data, tmp_path, **change)

@@ -54,7 +54,7 @@ def test_truncated_file(saved):
 
 
 def test_file_of_another_architecture(saved):
-    model, path = saved
+    _, path = saved
     tensors = load_file(path)
     other = {"name": "ifi-rnn+rirn", "width": 0.4}
     save_file(tensors, path, metadata={"format": "rirn-weights-1", "model": json.dumps(other)})
