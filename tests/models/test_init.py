@@ -48,8 +48,7 @@ def test_a_residual_model_starts_as_the_identity_whatever_the_base():
 
 
 def test_the_forget_gate_stays_open():
-    cell = [m for m in rirn.create_model("lstm", width=0.2, residual=True).modules() if hasattr(m, "gates")][
-        0
-    ]
+    model = rirn.create_model("lstm", width=0.2, residual=True)
+    cell = next(m for m in model.modules() if hasattr(m, "gates"))
     channels = cell.gates.bias.numel() // 4
     assert (cell.gates.bias[channels : 2 * channels] == 1).all()
