@@ -4,10 +4,11 @@ architecture."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rirn.kernels import OPS, triton
+from rirn.kernels import OPS, triton, why_not
 
 
 class Variant(NamedTuple):
@@ -52,3 +53,16 @@ def compile_all(archs: Iterable[int] = (80, 90)) -> Iterator[Compiled]:
             )
             done = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": 4})
             yield Compiled(variant, arch, done.asm, done.metadata.shared)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compile for the architectures named (80 and 90 by default) and print one line per variant."""
+    archs = [int(arch) for arch in (sys.argv[1:] if argv is None else argv)] or [80, 90]
+    for done in compile_all(archs):
+        sizes = f"{len(done.asm['cubin']):7d} bytes, {done.shared:6d} bytes shared"
+        print(f"sm_{done.arch}  {done.variant.name:50} {sizes}", flush=True)
+
+
+if __name__ == "__main__":
+    missing = why_not()
+    sys.exit(missing) if missing else main()
