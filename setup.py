@@ -5,9 +5,10 @@ What gets compiled is decided by what is there to compile with, never by whether
 * a C++ compiler: the CPU kernels;  none: a pure-Python install that runs on the reference implementation;
 * nvcc as well: the CUDA kernels, also against a CPU-only torch.
 
-Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as above),
-``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line and recorded in
-``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
+Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as
+above), ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line
+(pip shows it with ``-v``) and recorded in ``rirn/_build_info.json``. Everything else about the package stands
+in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 TORCH_MINIMUM = (2, 13)
 TORCH_TARGET_VERSION = "0x020d000000000000"  # the stable ABI of torch 2.13: runs there and on anything later
 PYTHON_ABI_TAG = "cp310"
+DEFAULT_CUDA_HOME = Path("/usr/local/cuda")
 DEFAULT_CUDA_ARCHS = "8.0+PTX"  # when no GPU is visible: Ampere, and just-in-time from PTX on anything newer
 
 CXX_FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
@@ -75,11 +77,11 @@ def cuda_candidates(env: Mapping[str, str]) -> list[Path]:
     on_path = shutil.which("nvcc", path=env.get("PATH", ""))
     if on_path:
         places.append(Path(on_path).resolve().parent.parent)
-    return [*places, Path("/usr/local/cuda")]
+    return [*places, DEFAULT_CUDA_HOME]
 
 
 def find_cuda_home(env: Mapping[str, str]) -> Path | None:
-    """The first candidate with both nvcc and the headers: an nvcc on PATH may be a wrapper far from its toolkit."""
+    """The first candidate with nvcc and headers: an nvcc on PATH may be a wrapper far from its toolkit."""
     for home in cuda_candidates(env):
         if (home / "bin" / "nvcc").is_file() and (home / "include" / "cuda_runtime.h").is_file():
             return home
@@ -88,7 +90,9 @@ def find_cuda_home(env: Mapping[str, str]) -> Path | None:
 
 def nvcc_version(cuda_home: Path) -> str:
     """The release of nvcc, such as 13.0."""
-    text = subprocess.run([cuda_home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [cuda_home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     found = re.search(r"release (\d+\.\d+)", text)
     if not found:
         raise BuildError(f"Cannot read the version of {cuda_home / 'bin' / 'nvcc'} from: {text.strip()!r}.")
@@ -112,7 +116,7 @@ def import_torch():
         import torch
     except ImportError as error:
         raise BuildError(
-            f"Building rirn without build isolation needs torch >= 2.13, which does not import here ({error}): "
+            f"Building rirn without build isolation needs torch >= 2.13, which fails to import ({error}): "
             "install it with `pip install 'torch>=2.13'`, or leave out --no-build-isolation."
         ) from None
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
@@ -129,12 +133,18 @@ def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
     want_cpu, want_cuda = switch(env, "RIRN_BUILD_CPU"), switch(env, "RIRN_BUILD_CUDA")
     if want_cpu is False:
         if want_cuda:
-            raise BuildError("RIRN_BUILD_CUDA=1 contradicts RIRN_BUILD_CPU=0: the CUDA kernels live in the same library.")
-        return Plan(False, False, "pure Python, on the reference implementation: RIRN_BUILD_CPU=0 forbids compiling")
+            raise BuildError(
+                "RIRN_BUILD_CUDA=1 contradicts RIRN_BUILD_CPU=0: the CUDA kernels live in the same library."
+            )
+        return Plan(
+            False, False, "pure Python, on the reference implementation: RIRN_BUILD_CPU=0 forbids compiling"
+        )
     if find_cxx(env) is None:
         if want_cpu or want_cuda:
             name = "RIRN_BUILD_CPU" if want_cpu else "RIRN_BUILD_CUDA"
-            raise BuildError(f"{name}=1 needs a C++ compiler: none of CXX, c++, g++, clang++ is on PATH; install g++.")
+            raise BuildError(
+                f"{name}=1 needs a C++ compiler: none of CXX, c++, g++, clang++ is on PATH; install g++."
+            )
         return Plan(False, False, "pure Python, on the reference implementation: no C++ compiler was found")
     torch = load_torch()
     if want_cuda is False:
@@ -143,33 +153,50 @@ def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
     if home is None or torch.version.hip:
         if want_cuda:
             tried = ", ".join(str(place) for place in cuda_candidates(env))
-            cause = "this torch is built for ROCm" if home else f"no CUDA toolkit with nvcc in any of: {tried}"
-            raise BuildError(f"RIRN_BUILD_CUDA=1 but {cause}; install the toolkit or set CUDA_HOME to its folder.")
-        return Plan(True, False, "CPU kernels without CUDA: " + ("torch is built for ROCm" if home else "no nvcc was found"))
+            cause = (
+                "this torch is built for ROCm" if home else f"no CUDA toolkit with nvcc in any of: {tried}"
+            )
+            raise BuildError(
+                f"RIRN_BUILD_CUDA=1 but {cause}; install the toolkit or set CUDA_HOME to its folder."
+            )
+        return Plan(
+            True,
+            False,
+            "CPU kernels without CUDA: " + ("torch is built for ROCm" if home else "no nvcc was found"),
+        )
     version = nvcc_version(home)
     archs = cuda_archs(env, torch)
-    return Plan(True, True, f"CPU and CUDA kernels: nvcc {version} for {' '.join(archs)}", archs, str(home), version)
+    return Plan(
+        True, True, f"CPU and CUDA kernels: nvcc {version} for {' '.join(archs)}", archs, str(home), version
+    )
 
 
 def extension_modules(plan: Plan) -> list:
-    """The compiled library, if any. Only CPU libraries of torch are linked, so that one binary imports on every torch."""
+    """The compiled library, if any: linked to torch's CPU libraries alone, it imports on every torch."""
     if not plan.cpu:
         return []
     from torch.utils import cpp_extension
 
-    sources = [ROOT / "csrc" / "library.cpp", ROOT / "csrc" / "build_info.cpp", *sorted((ROOT / "csrc" / "cpu").glob("*.cpp"))]
+    sources = [
+        ROOT / "csrc" / "library.cpp",
+        ROOT / "csrc" / "build_info.cpp",
+        *sorted((ROOT / "csrc" / "cpu").glob("*.cpp")),
+    ]
     target = f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"
     flags = {"cxx": [*CXX_FLAGS, target], "nvcc": [*NVCC_FLAGS, target]}
     include_dirs, library_dirs, libraries = [], [], []
     if plan.cuda:
         home = Path(plan.cuda_home)
-        # cpp_extension ignores the toolkit when torch itself was built without CUDA. The version check guards the ABI of
-        # torch's own CUDA libraries, of which we use none.
+        # cpp_extension ignores the toolkit when torch itself was built without CUDA. Its version check guards
+        # the ABI of torch's own CUDA libraries, of which we use none.
         cpp_extension.CUDA_HOME = plan.cuda_home
         cpp_extension._check_cuda_version = lambda *args, **kwargs: None
         os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(plan.archs)
         sources += sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
-        flags["cxx"] += [f"-DRIRN_CUDA_VERSION={plan.cuda_version}", f"-DRIRN_CUDA_ARCHS={','.join(plan.archs)}"]
+        flags["cxx"] += [
+            f"-DRIRN_CUDA_VERSION={plan.cuda_version}",
+            f"-DRIRN_CUDA_ARCHS={','.join(plan.archs)}",
+        ]
         include_dirs = [str(home / "include")]
         library_dirs = [str(home / "lib64"), str(home / "lib")]
         libraries = ["cudart_static", "dl", "rt", "pthread"]

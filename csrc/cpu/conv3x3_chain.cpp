@@ -47,12 +47,8 @@ float* thread_scratch(size_t floats) {
 }
 
 Image image_of(const Tensor& t, int64_t n) {
-  const ScalarType dtype = t.scalar_type();
-  const Element element = dtype == ScalarType::BFloat16 ? Element::bfloat16
-                          : dtype == ScalarType::Half   ? Element::float16
-                                                        : Element::float32;
   char* data = static_cast<char*>(t.data_ptr()) + n * t.stride(0) * static_cast<int64_t>(t.element_size());
-  return {data, element, (int)t.size(1), t.stride(1), t.stride(2), t.stride(3)};
+  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3)};
 }
 
 std::vector<Image> images_of(const Tensors& tensors, int64_t n) {

@@ -1,18 +1,13 @@
-// Element types: which C++ type a dtype is, and in which type its sums are made.
+// Element types: which C++ type a dtype is, and what the SIMD kernels call it.
 #pragma once
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
-#include <type_traits>
-
 #include "../checks.h"
+#include "simd.h"
 
 namespace rirn {
-// Sums are made in double for double and in float for everything else.
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
 template <class T>
 struct Tag {
   using type = T;
@@ -26,6 +21,15 @@ auto dispatch_float(ScalarType dtype, F&& f) {
     case ScalarType::Half: return f(Tag<torch::headeronly::Half>());
     case ScalarType::BFloat16: return f(Tag<torch::headeronly::BFloat16>());
     default: return f(Tag<float>());
+  }
+}
+
+// For the dtypes that the SIMD kernels know: all but double.
+inline Element simd_element(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::BFloat16: return Element::bfloat16;
+    case ScalarType::Half: return Element::float16;
+    default: return Element::float32;
   }
 }
 }  // namespace rirn

@@ -80,25 +80,28 @@ struct WeightJob {
   float* arena;        // weight_arena() floats, aligned to 64 bytes
 };
 
-// A run of atb_blend: n elements `stride` apart (0: one value for the whole run).
+// One tensor of atb_blend: strides in elements from pixel to pixel and from channel to channel (0: shared by all channels).
 struct Run {
-  void* data;  // null: not wanted
-  int64_t stride;
+  void* data;  // null: a gradient that is not wanted
+  int64_t pixel, channel;
 };
 
+// atb_blend over some pixels of one image.
 struct BlendJob {
   Element element;
-  int64_t n;
-  Run f_prev, f_cur, logit_prev, logit_cur, out;
+  int64_t pixels, channels;
+  bool channels_inner;  // channels are the neighbours in memory, else pixels are
   float max_weight;
+  Run f_prev, f_cur, logit_prev, logit_cur, out;
 };
 
 struct BlendBackwardJob {
   Element element;
-  int64_t n;
+  int64_t pixels, channels;
+  bool channels_inner;
+  float max_weight;
   Run grad, f_prev, f_cur, logit_prev, logit_cur;
   Run grad_f_prev, grad_f_cur, grad_logit_prev, grad_logit_cur;
-  float max_weight;
 };
 
 struct SimdKernels {
@@ -113,6 +116,8 @@ struct SimdKernels {
   int (*padded_outputs)(int co);
   size_t (*weight_arena)(int ci, int co);
   void (*weight_gradient)(const WeightJob&);
+  void (*blend)(const BlendJob&);
+  void (*blend_backward)(const BlendBackwardJob&);
 
   int plane_tiles(int W) const {
     const int tiles = (W + kTile - 1) / kTile;

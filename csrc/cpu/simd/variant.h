@@ -10,6 +10,7 @@ constexpr int kLanes = RIRN_LANES;
 #include "conv_tiles.h"
 #include "sweep.h"
 #include "weight_gradient.h"
+#include "blend.h"
 }  // namespace
 }  // namespace RIRN_VARIANT
 
@@ -27,5 +28,7 @@ const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_VARIANT::padded_outputs,
     RIRN_VARIANT::weight_arena,
     RIRN_VARIANT::weight_gradient,
+    RIRN_VARIANT::blend,
+    RIRN_VARIANT::blend_backward,
 };
 }  // namespace rirn

@@ -1,0 +1,210 @@
+"""What setup.py decides to compile, in made-up environments. Nothing is built here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def setup(tmp_path, monkeypatch):
+    """The functions of setup.py, which builds nothing when imported; no toolkit in the default place."""
+    spec = importlib.util.spec_from_file_location("rirn_setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "rirn_setup", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "DEFAULT_CUDA_HOME", tmp_path / "no-cuda-here")
+    return module
+
+
+def executable(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def toolkit(tmp_path) -> Path:
+    home = tmp_path / "toolkit"
+    executable(home / "bin" / "nvcc", "echo 'Cuda compilation tools, release 12.9, V12.9.41'\n")
+    (home / "include").mkdir()
+    (home / "include" / "cuda_runtime.h").touch()
+    return home
+
+
+@pytest.fixture
+def compiler(tmp_path) -> str:
+    """A PATH with a C++ compiler and nothing else."""
+    return str(executable(tmp_path / "compiler" / "g++").parent)
+
+
+def fake_torch(version="2.13.0", hip=None, capabilities=()):
+    return SimpleNamespace(
+        __version__=version,
+        version=SimpleNamespace(hip=hip),
+        cuda=SimpleNamespace(
+            is_available=lambda: bool(capabilities),
+            device_count=lambda: len(capabilities),
+            get_device_capability=lambda i: capabilities[i],
+        ),
+    )
+
+
+def never_torch():
+    raise AssertionError("torch must not be imported for a pure-Python install")
+
+
+def test_no_compiler_gives_pure_python(setup, tmp_path):
+    plan = setup.make_plan({"PATH": str(tmp_path)}, never_torch)
+    assert (plan.cpu, plan.cuda) == (False, False)
+    assert "no C++ compiler" in plan.reason
+    assert setup.extension_modules(plan) == []
+
+
+@pytest.mark.parametrize("name", ["RIRN_BUILD_CPU", "RIRN_BUILD_CUDA"])
+def test_insisting_without_compiler_is_an_error(setup, tmp_path, name):
+    with pytest.raises(SystemExit, match=rf"{name}=1 needs a C\+\+ compiler.*install g\+\+"):
+        setup.make_plan({"PATH": str(tmp_path), name: "1"}, never_torch)
+
+
+def test_cpu_forbidden(setup, compiler):
+    plan = setup.make_plan({"PATH": compiler, "RIRN_BUILD_CPU": "0"}, never_torch)
+    assert not plan.cpu
+    with pytest.raises(SystemExit, match="contradicts"):
+        setup.make_plan({"PATH": compiler, "RIRN_BUILD_CPU": "0", "RIRN_BUILD_CUDA": "1"}, never_torch)
+
+
+def test_cxx_names_the_compiler(setup, compiler, tmp_path):
+    assert setup.find_cxx({"PATH": compiler}) == str(Path(compiler) / "g++")
+    assert setup.find_cxx({"PATH": compiler, "CXX": "no-such-compiler -m64"}) is None
+    other = executable(tmp_path / "other" / "my-cxx")
+    assert setup.find_cxx({"PATH": compiler, "CXX": f"{other} -m64"}) == str(other)
+
+
+@pytest.mark.parametrize("value", ["yes", "2", "off"])
+def test_switch_takes_only_zero_and_one(setup, value):
+    with pytest.raises(SystemExit, match=f"RIRN_BUILD_CUDA must be 0, 1 or unset; got '{value}'"):
+        setup.make_plan({"PATH": "", "RIRN_BUILD_CUDA": value}, never_torch)
+
+
+def test_no_nvcc_gives_cpu_kernels(setup, compiler):
+    plan = setup.make_plan({"PATH": compiler}, fake_torch)
+    assert (plan.cpu, plan.cuda, plan.archs) == (True, False, [])
+    assert "no nvcc" in plan.reason
+
+
+def test_insisting_without_nvcc_names_the_places(setup, compiler, tmp_path):
+    env = {"PATH": compiler, "RIRN_BUILD_CUDA": "1", "CUDA_HOME": str(tmp_path / "mine")}
+    with pytest.raises(SystemExit) as error:
+        setup.make_plan(env, fake_torch)
+    assert str(tmp_path / "mine") in str(error.value)
+    assert str(tmp_path / "no-cuda-here") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("found_by", ["CUDA_HOME", "CUDA_PATH", "PATH", "default"])
+def test_nvcc_is_found(setup, compiler, toolkit, monkeypatch, found_by):
+    env = {"PATH": compiler}
+    if found_by == "PATH":
+        env["PATH"] += os.pathsep + str(toolkit / "bin")
+    elif found_by == "default":
+        monkeypatch.setattr(setup, "DEFAULT_CUDA_HOME", toolkit)
+    else:
+        env[found_by] = str(toolkit)
+    plan = setup.make_plan(env, fake_torch)
+    assert plan.cuda
+    assert plan.cuda_home == str(toolkit)
+    assert plan.cuda_version == "12.9"
+    assert "cuda_home" not in plan.record()
+
+
+def test_nvcc_wrapper_away_from_its_toolkit(setup, compiler, toolkit, monkeypatch, tmp_path):
+    wrapper = executable(tmp_path / "usr" / "bin" / "nvcc", f'exec {toolkit}/bin/nvcc "$@"\n')
+    env = {"PATH": compiler + os.pathsep + str(wrapper.parent)}
+    assert not setup.make_plan(env, fake_torch).cuda
+    monkeypatch.setattr(setup, "DEFAULT_CUDA_HOME", toolkit)
+    assert setup.make_plan(env, fake_torch).cuda_home == str(toolkit)
+
+
+def test_cuda_forbidden(setup, compiler, toolkit):
+    plan = setup.make_plan({"PATH": compiler, "CUDA_HOME": str(toolkit), "RIRN_BUILD_CUDA": "0"}, fake_torch)
+    assert (plan.cpu, plan.cuda) == (True, False)
+
+
+def test_rocm_torch_gets_cpu_kernels(setup, compiler, toolkit):
+    env = {"PATH": compiler, "CUDA_HOME": str(toolkit)}
+    plan = setup.make_plan(env, lambda: fake_torch(hip="6.4"))
+    assert not plan.cuda
+    assert "ROCm" in plan.reason
+    with pytest.raises(SystemExit, match="ROCm"):
+        setup.make_plan({**env, "RIRN_BUILD_CUDA": "1"}, lambda: fake_torch(hip="6.4"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "capabilities", "archs"),
+    [
+        ("", (), ["8.0+PTX"]),
+        ("", ((9, 0), (8, 6), (9, 0)), ["8.6", "9.0"]),
+        ("8.0;9.0+PTX", ((8, 6),), ["8.0", "9.0+PTX"]),
+        ("8.0 9.0, 10.0", (), ["8.0", "9.0", "10.0"]),
+    ],
+)
+def test_archs(setup, compiler, toolkit, wanted, capabilities, archs):
+    env = {"PATH": compiler, "CUDA_HOME": str(toolkit), "TORCH_CUDA_ARCH_LIST": wanted}
+    plan = setup.make_plan(env, lambda: fake_torch(capabilities=capabilities))
+    assert plan.archs == archs
+
+
+def test_old_torch(setup, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.9.1+cu128"))
+    with pytest.raises(SystemExit, match=r"has 2\.9\.1\+cu128: upgrade it with `pip install"):
+        setup.import_torch()
+    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.13.0a0+git1"))
+    assert setup.import_torch().__version__ == "2.13.0a0+git1"
+
+
+def test_missing_torch(setup, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit, match=r"`pip install 'torch>=2\.13'`, or leave out --no-build-isolation"):
+        setup.import_torch()
+
+
+def test_missing_torch_prints_no_traceback():
+    code = (
+        "import sys, runpy; sys.modules['torch'] = None; "
+        f"runpy.run_path({str(ROOT / 'setup.py')!r}, run_name='__main__')"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RIRN_BUILD")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT, check=False
+    )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "pip install 'torch>=2.13'" in run.stderr
+
+
+def test_import_builds_nothing():
+    before = set(sys.modules)
+    names = runpy.run_path(str(ROOT / "setup.py"), run_name="not_main")
+    assert callable(names["main"])
+    assert not {name for name in set(sys.modules) - before if name.startswith("torch")}
+
+
+def test_packages_are_those_in_the_checkout(setup, monkeypatch):
+    """Every folder of Python files under rirn/ is an installed package, and the two mapped folders exist."""
+    monkeypatch.chdir(ROOT)
+    found = set(setup.find_packages(include=["rirn", "rirn.*"]))
+    with_python = {path.parent.relative_to(ROOT) for path in (ROOT / "rirn").rglob("*.py")}
+    assert found == {".".join(folder.parts) for folder in with_python}
+    for folder in ("kernels", "bench"):
+        assert (ROOT / folder / "__init__.py").is_file()
