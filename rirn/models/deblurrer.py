@@ -18,6 +18,14 @@ MULTIPLE = 4
 """Sides of the frames inside a model are multiples of this; frames are padded by replication and the output
 is cropped."""
 
+RESIDUAL_SCALE = 0.1
+"""Factor on what a residual model adds to its input.
+
+The difference between a sharp and a blurry frame is about 0.02 in size, that is weights of 0.001 in a last layer that
+reads 300 activations of size 1, which one step of Adam at a learning rate of 0.001 overthrows. With the factor the loss
+of a width-0.6 model fell to 0.977 of the input's in 150 steps; without it, it rose above the input's.
+"""
+
 
 class VideoDeblurrer(nn.Module):
     """Recurrent video deblurring: frames in, sharp frames out, with the state in the caller's hands.
@@ -32,9 +40,9 @@ class VideoDeblurrer(nn.Module):
         dtb: add dynamic temporal blending in ATB's place, for comparison.
         fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and
             ``dtb``. Alone it makes the control of an ablation: the added capacity without the added memory.
-        residual: the network predicts the difference to its input frame, starts at zero, and its other layers
-            start with weights that preserve the variance of the signal. Not in the paper; a short training of
-            the plain form stays below its own input.
+        residual: the network predicts the difference to its input frame in units of ``RESIDUAL_SCALE`` and starts
+            at zero; its other layers start with weights that preserve the variance of the signal. Not in the
+            paper; a short training of the plain form stays below its own input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
 
@@ -221,7 +229,9 @@ class VideoDeblurrer(nn.Module):
         tensors = [_stack(same) for same in zip(*reads, strict=True)]
         image = self.base.head(_join(tensors) if self.fuse is None else self.fuse(tensors))
         image = image.to(frames[0].dtype)  # under autocast, half precision at 1/2 is coarser than 8 bit
-        if self.residual or self.base.adds_input:
+        if self.residual:
+            return torch.add(_pad(_stack(frames)), image, alpha=RESIDUAL_SCALE)
+        if self.base.adds_input:
             return image + _pad(_stack(frames))
         return image + self.base.input_shift
 
