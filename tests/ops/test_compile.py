@@ -31,6 +31,11 @@ def step(f_prev, f_cur, logit_prev, logit_cur, weights, biases):
     return irm_update(blended, f_cur, weights, biases).square().mean() + blended.mean()
 
 
+def blend_step(f_prev, f_cur, logit_prev, logit_cur, weights, biases):
+    blended = atb_blend(f_prev, f_cur, logit_prev, logit_cur, max_weight=1.5)
+    return blended.square().mean() + sum(w.mean() for w in (*weights, *biases))
+
+
 def inputs_of(n, h, w, layout="contiguous"):
     case = Case(n, 3, h, w, layout=layout)
     flat = irm_inputs(case)
@@ -43,13 +48,13 @@ def train(function, args):
     return [loss, *torch.autograd.grad(loss, leaves)]
 
 
-@pytest.mark.parametrize("backend", ["reference", "auto"])
-def test_training_step_with_changing_sizes(backend):
+@pytest.mark.parametrize(("function", "backend"), [(blend_step, "reference"), (step, "auto")])
+def test_training_step_with_changing_sizes(function, backend):
     with use_backend(backend):
-        compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
         for size in SIZES:
             args = inputs_of(*size)
-            for got, want in zip(train(compiled, args), train(step, args), strict=True):
+            for got, want in zip(train(compiled, args), train(function, args), strict=True):
                 assert_close(got, want, TABLE["irm_update", "gradient", "fp32"])
     assert graphs() <= 2, "one graph for the first size, one for all later ones"
 
