@@ -73,9 +73,9 @@ def row(clip):
     return torch.stack(numbers)
 
 
-def assert_numbers(got, expected):
+def assert_numbers(got, expected, tolerance=1e-6):
     got, expected = torch.as_tensor(got), torch.tensor(expected, dtype=torch.float64)
-    assert (got - expected).abs().le(1e-6).all(), got.tolist()
+    assert (got - expected).abs().le(tolerance).all(), got.tolist()
 
 
 DROP = {"ends": "drop"}

@@ -1,0 +1,98 @@
+"""Names, options, messages, and what it takes to add a base network."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from rirn import RirnError, create_model, model_names
+from rirn.models.base import BaseNetwork
+from rirn.models.registry import BASES
+
+
+class Toy(BaseNetwork):
+    """The smallest base network: one convolution for everything, and h_t = f_t."""
+
+    stride: ClassVar[int] = 1
+
+    def __init__(self, *, width: float = 1.0, channels: int = 4):
+        super().__init__()
+        self.channels = {"features": channels, "hidden": channels}
+        self.state_channels = (channels,)
+        self.encoder = nn.Conv2d(3, channels, 3, padding=1)
+        self.decoder = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def stem(self, frames):
+        return (self.encoder(frames),)
+
+    def encode(self, stem, state):
+        return {"features": stem[0] + state[0] / 2}
+
+    def update(self, tensors, stem, state):
+        return {"hidden": tensors["features"]}, (tensors["features"],)
+
+    def head(self, x):
+        return self.decoder(x)
+
+    @property
+    def output_layer(self):
+        return self.decoder
+
+
+@pytest.mark.parametrize("addition", ["", "+control", "+irm", "+atb", "+rirn"])
+def test_a_new_base_needs_one_line_in_the_registry(monkeypatch, addition):
+    monkeypatch.setitem(BASES, "toy", Toy)
+    assert f"toy{addition}" in model_names()
+    model = create_model(f"toy{addition}", channels=6, residual=True)
+    clip = torch.rand(2, 3, 3, 5, 7)
+    assert torch.equal(model(clip), clip)
+    model.base.output_layer.reset_parameters()
+    whole, state = model(clip, return_state=True)
+    assert (whole - clip).abs().max() > 0
+    again = None
+    for frame, image in zip(clip.unbind(1), whole.unbind(1), strict=True):
+        sharp, again = model.step(frame, again)
+        assert torch.allclose(sharp, image, atol=1e-6)
+    for name, tensor in state.tensors().items():
+        assert torch.allclose(again.tensors()[name], tensor, atol=1e-6)
+
+
+def test_names():
+    names = model_names()
+    assert len(names) == len(set(names)) == 34
+    for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm"):
+        assert {base, f"{base}+rirn", f"{base}+irm", f"{base}+atb", f"{base}+control"} <= set(names)
+    assert {"ifi-rnn+dtb", "rdbn+dtb", "rdbn+gsa", "estrnn"} <= set(names)
+
+
+def test_config_makes_the_model_again():
+    model = create_model("rdbn+rirn", width=0.25, blocks=2, residual=True)
+    config = dict(model.config)
+    again = create_model(config.pop("name"), **config)
+    again.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("rdbn+rinr", {}, "there is no model 'rdbn+rinr'; did you mean 'rdbn+rirn'?"),
+        ("estrnn+rirn", {}, "there is no model 'estrnn+rirn'; did you mean 'strcnn+rirn'?"),
+        ("xyz", {}, "there is no model 'xyz'; there are ifi-rnn, ifi-rnn+control"),
+        ("rdbn", {"block": 3}, "model 'rdbn' has no option 'block'; did you mean 'blocks'?"),
+        ("gru", {"blocks": 3}, "model 'gru' has no option 'blocks'"),
+        ("rdbn+gsa", {"future": 2}, "model 'rdbn+gsa' has no option 'future'"),
+        ("gru", {"width": 0}, "width must lie in (0, 8]; got 0"),
+        ("gru", {"width": float("nan")}, "width must lie in (0, 8]; got nan"),
+        ("ifi-rnn", {"variant": "C0H1"}, "ifi-rnn has no variant 'C0H1'; write it as CxHy"),
+        ("rdbn", {"blocks": 0}, "blocks must be at least 1; got 0"),
+        ("strcnn", {"ends": "repeat"}, "ends must be 'replicate' or 'drop'; got 'repeat'"),
+        ("strcnn", {"dtb": "mine"}, "there is no DTB variant 'mine'; there are ovd, estrnn-repo"),
+        ("estrnn", {"past": 0, "future": 0}, "past and future must not be negative, nor both 0; got 0 and 0"),
+    ],
+)
+def test_messages(name, options, message):
+    with pytest.raises(RirnError) as caught:
+        create_model(name, **options)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
