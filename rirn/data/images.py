@@ -3,37 +3,84 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rirn.errors import RirnError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".webp")
+
+# What Pillow raises for a file that is no image, or a damaged one.
+_FAILURES = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Image files of a folder, numeric stems in numeric order whatever their number of digits, then the others by name."""
-    images = (
-        p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    """Image files of a folder, ordered by the numbers in their names: frame2 before frame10, whatever the padding."""
+    files = (
+        f for f in Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")
     )
-    return sorted(images, key=lambda p: (0, int(p.stem), p.name) if p.stem.isdecimal() else (1, 0, p.name))
+    return sorted(files, key=_numeric_key)
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as RGB, uint8 [H, W, 3] in 0..255.
+def _numeric_key(file: Path) -> tuple:
+    parts = re.split(r"([0-9]+)", file.stem)
+    return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)], file.name
+
+
+def image_size(file: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels after the EXIF orientation, from the header alone.
 
     Raises:
-        RirnError: the file is missing, or no image that Pillow reads.
+        RirnError: the file is missing, or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
+            width, height = image.size
+            # EXIF orientations 5 to 8 swap the axes.
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+    except _FAILURES as error:
+        raise _unreadable(file, error) from error
+
+
+def read_image(file: str | Path) -> np.ndarray:
+    """uint8 RGB [H, W, 3], turned upright as its EXIF orientation says; transparency is dropped.
+
+    Raises:
+        RirnError: the file is missing, no image, or of 32 bits per sample.
+    """
+    try:
+        with Image.open(file) as image:
+            if _orientation(image) != 1:
+                image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):
+                # Pillow clips 16-bit grey at 255 instead of scaling it.
+                grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+            if image.mode in ("F", "I"):
+                raise RirnError(
+                    f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits."
+                )
             return np.array(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise RirnError(f"there is no image {path}") from error
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RirnError(f"cannot read the image {path}: {error}") from error
+    except _FAILURES as error:
+        raise _unreadable(file, error) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8."""
+    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return image.getexif().get(0x0112, 1)
+
+
+def _unreadable(file: str | Path, error: Exception) -> RirnError:
+    reason = (
+        (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file").rstrip(".")
+    )
+    return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it.")
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import struct
 from collections import deque
 from collections.abc import Iterator
@@ -16,15 +15,13 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rirn.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image
 from rirn.errors import RirnError
 from rirn.video.containers import missing_bytes
 from rirn.video.frames import IMAGE_COLOUR, MATRIX_RGB, RANGE_FULL, BrokenStream, Colour, Frame, VideoInfo
 
 log = logging.getLogger("rirn.video")
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".webp")
 
 # swscale's matrix for each matrix code point that it can compute; the others are read as BT.601, like
 # swscale's own default.
@@ -307,7 +304,7 @@ class _FolderSource:
         self._files = _images(path)
         sizes = {}
         for file in self._files:
-            sizes.setdefault(_image_size(file), file)
+            sizes.setdefault(image_size(file), file)
         if len(sizes) > 1:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise RirnError(
@@ -315,7 +312,7 @@ class _FolderSource:
                 f"{b[0]}x{b[1]}); a clip needs one size."
             )
         ((width, height),) = sizes
-        self._first: np.ndarray | None = _read_image(self._files[0])
+        self._first: np.ndarray | None = read_image(self._files[0])
         self.info = VideoInfo(width, height, 1 / rate, rate, len(self._files))
 
     def close(self) -> None:
@@ -327,14 +324,14 @@ class _FolderSource:
                 rgb, self._first = self._first, None
             else:
                 try:
-                    rgb = _read_image(file)
+                    rgb = read_image(file)
                 except RirnError as error:
                     raise BrokenStream(f"{error} The {index} images before it were kept.", index) from error
             yield Frame(rgb, index, self.info.time_base, 1, file.stem)
 
 
 def _images(folder: Path) -> list[Path]:
-    files = [f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
+    files = list_images(folder)
     if not files:
         raise RirnError(f"{folder} holds no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}).")
     stems: dict[str, Path] = {}
@@ -343,53 +340,4 @@ def _images(folder: Path) -> list[Path]:
         if other is not file:
             a, b = sorted((other.name, file.name))
             raise RirnError(f"{folder} holds both {a} and {b}; keep one image for each frame.")
-    return sorted(files, key=_numeric_key)
-
-
-def _numeric_key(file: Path) -> tuple:
-    """Order by the numbers in the name: frame2 before frame10, whatever the padding."""
-    parts = re.split(r"([0-9]+)", file.stem)
-    return [(int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)], file.name
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8."""
-    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1
-    return image.getexif().get(0x0112, 1)
-
-
-def _image_size(file: Path) -> tuple[int, int]:
-    """(width, height) in pixels after the EXIF orientation, from the header alone."""
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            # EXIF orientations 5 to 8 swap the axes.
-            return (height, width) if _orientation(image) >= 5 else (width, height)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _read_image(file: Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3], turned upright as its EXIF orientation says; transparency is dropped."""
-    try:
-        with Image.open(file) as image:
-            if _orientation(image) != 1:
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                # Pillow clips 16-bit grey at 255 instead of scaling it.
-                grey = (np.asarray(image).astype(np.uint32) + 128) // 257
-                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-            if image.mode in ("F", "I"):
-                raise RirnError(
-                    f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits."
-                )
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> RirnError:
-    reason = str(error).split("\n")[0].replace(repr(str(file)), "the file").rstrip(".")
-    return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it.")
+    return files
