@@ -21,7 +21,8 @@ TAPS = 25
 
 
 def act() -> nn.Module:
-    return nn.LeakyReLU(0.1)
+    # In place: a tensor of filters takes 0.7 GiB at 1280x720, and what the convolution returned is needed by no one.
+    return nn.LeakyReLU(0.1, inplace=True)
 
 
 class LeakyResBlock(nn.Module):

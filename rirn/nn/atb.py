@@ -33,6 +33,15 @@ class ATB(nn.Module):
     Args:
         channels: c, channels of the features.
         max_weight: upper bound of the gate of f_t alone.
+
+    Example:
+        >>> import torch
+        >>> from rirn.nn import ATB
+        >>> atb = ATB(8)
+        >>> f_cur, f_prev = torch.rand(1, 8, 4, 4), torch.zeros(1, 8, 4, 4)  # before the first frame
+        >>> weight_prev, weight_cur = atb.maps(f_cur, f_prev)
+        >>> torch.allclose(atb(f_cur, f_prev), weight_cur * f_cur)
+        True
     """
 
     def __init__(self, channels: int, *, max_weight: float = 1.0):

@@ -18,6 +18,15 @@ class IRM(nn.Module):
 
     Args:
         channels: c, channels of the hidden state.
+
+    Example:
+        >>> import torch
+        >>> from rirn.nn import IRM
+        >>> inner = torch.zeros(1, 20, 8, 8)
+        >>> for hidden in torch.rand(5, 1, 20, 8, 8):
+        ...     inner = IRM(20)(hidden, inner)
+        >>> inner.shape
+        torch.Size([1, 20, 8, 8])
     """
 
     def __init__(self, channels: int):

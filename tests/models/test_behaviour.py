@@ -174,6 +174,7 @@ def test_dropped_ends_are_the_only_difference(name):
     if name != "strcnn+rirn":  # whose recurrence itself starts later
         assert_equal(restored, repeating(clip)[:, kept])
     assert dropping(clip[:, :2]).shape == (1, 0, 3, 8, 8)
+    assert_equal(small(name, ends="drop", residual=True)(clip), clip[:, kept])
 
 
 @pytest.mark.parametrize("name", FEW)
