@@ -34,7 +34,15 @@ inline std::string shape_of(const Tensor& t) {
   return text.str();
 }
 
-inline std::string dtype_of(const Tensor& t) { return torch::headeronly::toString(t.scalar_type()); }
+inline std::string dtype_of(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return "float32";
+    case ScalarType::Double: return "float64";
+    case ScalarType::Half: return "float16";
+    case ScalarType::BFloat16: return "bfloat16";
+    default: return torch::headeronly::toString(t.scalar_type());
+  }
+}
 
 inline std::string device_of(const Tensor& t) {
   if (t.is_cpu()) return "cpu";

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <tuple>
 
 #include "../checks.h"
+#include "../strides.h"
 #include "scalar.h"
 #include "simd.h"
 
@@ -24,24 +24,6 @@ struct Layout {
   bool flat;  // all strides agree and nothing is shared: one long run of elements
   bool channels_inner;
 };
-
-bool is_dense(const Tensor& t) {
-  std::array<int, 4> order = {0, 1, 2, 3};
-  std::sort(order.begin(), order.end(), [&](int a, int b) { return t.stride(a) < t.stride(b); });
-  int64_t expected = 1;
-  for (int d : order) {
-    if (t.size(d) == 1) continue;
-    if (t.stride(d) != expected) return false;
-    expected *= t.size(d);
-  }
-  return true;
-}
-
-bool same_strides(const Tensor& a, const Tensor& b) {
-  for (int d = 0; d < 4; ++d)
-    if (a.stride(d) != b.stride(d)) return false;
-  return true;
-}
 
 // `like` has the full shape; tensors without elements are gradients that are not wanted.
 Layout layout_of(const Tensor& like, const Tensors& tensors) {
@@ -64,7 +46,7 @@ Run run_of(const Tensor& t, const Layout& layout, int64_t n, int64_t r, int64_t 
   const int64_t size = static_cast<int64_t>(t.element_size());
   if (layout.flat) return {data + p * size, 1, 0};
   const int64_t offset = n * t.stride(0) + r * t.stride(2) + p * t.stride(3);
-  return {data + offset * size, t.stride(3), t.size(1) == 1 ? 0 : t.stride(1)};
+  return {data + offset * size, t.stride(3), channel_stride(t)};
 }
 
 // Calls f(image, row, first pixel, pixel count) for all pieces of the layout, in parallel.
@@ -72,7 +54,8 @@ template <class F>
 void each_piece(const Layout& layout, const F& f) {
   const int64_t pieces = (layout.pixels + kPixelsAtATime - 1) / kPixelsAtATime, total = layout.images * layout.rows * pieces;
   const int64_t work = std::min(layout.pixels, kPixelsAtATime) * layout.channels;
-  torch::stable::parallel_for(0, total, std::max<int64_t>(1, 8 * kPixelsAtATime / std::max<int64_t>(1, work)), [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max<int64_t>(1, 8 * kPixelsAtATime / work);
+  torch::stable::parallel_for(0, total, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t p = i % pieces * kPixelsAtATime;
       f(i / pieces / layout.rows, i / pieces % layout.rows, p, std::min(kPixelsAtATime, layout.pixels - p));

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <utility>
 
 #include "dense.h"
 #include "simd.h"
@@ -125,26 +127,61 @@ void forward_planes(const SimdKernels& simd, const std::vector<Image>& inputs, c
 
 // Whole images of working rows, with a border of zeros that the tiles of any layer may touch: everything starts as zero, and
 // whatever writes to a plane leaves what lies outside the image as it is or writes zeros there.
-struct PlaneMemory {
-  std::vector<Plane> planes;
-  Arena memory;
-};
+//
+// The memory of the last call is kept for the next one of the same shape: in a backward pass fresh pages took a fifth of the
+// time. Very large images give theirs back.
+class WorkingPlanes {
+ public:
+  WorkingPlanes(std::vector<int> channels, int tiles, int H) {
+    Memory wanted{std::move(channels), tiles, H, 0, Arena()};
+    for (int c : wanted.channels) wanted.size += plane(c, wanted).size();
+    {
+      const std::lock_guard<std::mutex> lock(mutex());
+      std::swap(memory_, kept());
+    }
+    if (memory_.channels != wanted.channels || memory_.tiles != tiles || memory_.H != H) {
+      memory_ = Memory();
+      wanted.arena = Arena(wanted.size);
+      memory_ = std::move(wanted);
+    }
+    float* p = memory_.arena.get();
+    for (int c : memory_.channels) {
+      planes_.push_back(plane(c, memory_));
+      planes_.back().base = p;
+      p += planes_.back().size();
+    }
+  }
+  ~WorkingPlanes() {
+    if (memory_.size > kMostKept) return;
+    const std::lock_guard<std::mutex> lock(mutex());
+    std::swap(memory_, kept());
+  }
+  WorkingPlanes(const WorkingPlanes&) = delete;
+  WorkingPlanes& operator=(const WorkingPlanes&) = delete;
 
-PlaneMemory make_planes(const std::vector<int>& channels, int tiles, int H) {
-  PlaneMemory out;
-  size_t size = 0;
-  for (int c : channels) {
-    out.planes.push_back({nullptr, c, tiles, H + 4 * kTile});
-    size += out.planes.back().size();
+  const std::vector<Plane>& planes() const { return planes_; }
+
+ private:
+  static constexpr size_t kMostKept = (256 << 20) / sizeof(float);
+  struct Memory {
+    std::vector<int> channels;
+    int tiles = 0, H = 0;
+    size_t size = 0;
+    Arena arena;
+  };
+  static Plane plane(int channels, const Memory& m) { return {nullptr, channels, m.tiles, m.H + 4 * kTile}; }
+  static std::mutex& mutex() {
+    static std::mutex it;
+    return it;
   }
-  out.memory = Arena(size);
-  float* p = out.memory.get();
-  for (Plane& plane : out.planes) {
-    plane.base = p;
-    p += plane.size();
+  static Memory& kept() {
+    static Memory it;
+    return it;
   }
-  return out;
-}
+
+  Memory memory_;
+  std::vector<Plane> planes_;
+};
 
 std::vector<int> input_channels(const std::vector<ConvLayer>& layers) {
   std::vector<int> channels;
@@ -172,10 +209,10 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
   const int64_t N = out.size(0);
   const int rows = band_rows(N, H, n);
   if (!rows) {
-    const PlaneMemory planes = make_planes(input_channels(layers), simd.plane_tiles(W), H);
+    const WorkingPlanes working(input_channels(layers), simd.plane_tiles(W), H);
     for (int64_t i = 0; i < N; ++i) {
       const Image image = image_of(out, i);
-      forward_planes(simd, images_of(inputs, i), layers, planes.planes, &image, H, W);
+      forward_planes(simd, images_of(inputs, i), layers, working.planes(), &image, H, W);
     }
     return;
   }
@@ -265,8 +302,8 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
   // before its activation. Plane n holds the gradient of the result.
   std::vector<int> widths = input_channels(layers);
   widths.push_back(layers.back().co);
-  const PlaneMemory memory = make_planes(widths, simd.plane_tiles(W), H);
-  const std::vector<Plane>& planes = memory.planes;
+  const WorkingPlanes working(widths, simd.plane_tiles(W), H);
+  const std::vector<Plane>& planes = working.planes();
   for (int64_t i = 0; grad.numel() && i < N; ++i) {
     forward_planes(simd, images_of(inputs, i), layers, planes, nullptr, H, W);
     load_plane(simd, {image_of(grad, i)}, planes[n], H, W);

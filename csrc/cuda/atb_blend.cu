@@ -6,9 +6,11 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <array>
 #include <tuple>
 
 #include "../checks.h"
+#include "../strides.h"
 #include "atb_blend.cuh"
 
 namespace rirn {
@@ -48,32 +50,12 @@ T* pointer(const Tensor& t) {
   return t.numel() ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
-// Dimensions from the slowest to the fastest in memory.
-std::array<int, 4> memory_order(const Tensor& t) {
-  std::array<int, 4> order = {0, 1, 2, 3};
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return t.stride(a) > t.stride(b); });
-  return order;
-}
-
-bool is_dense(const Tensor& t) {
-  const std::array<int, 4> order = memory_order(t);
-  int64_t expected = 1;
-  for (int k = 3; k >= 0; --k) {
-    if (t.size(order[k]) == 1) continue;
-    if (t.stride(order[k]) != expected) return false;
-    expected *= t.size(order[k]);
-  }
-  return true;
-}
-
 // Whether all tensors (but those without elements) are dense with the strides of `like`.
 bool is_flat(const Tensor& like, const Tensors& tensors) {
   if (!is_dense(like)) return false;
   for (const Tensor& t : tensors) {
     if (!t.numel()) continue;
-    if (!same_shape(t, like)) return false;
-    for (int d = 0; d < 4; ++d)
-      if (t.stride(d) != like.stride(d)) return false;
+    if (!same_shape(t, like) || !same_strides(t, like)) return false;
   }
   return true;
 }
@@ -83,8 +65,6 @@ bool is_aligned(const Tensors& tensors) {
     if (t.numel() && reinterpret_cast<uintptr_t>(t.data_ptr()) % 16) return false;
   return true;
 }
-
-int64_t channel_stride(const Tensor& t) { return t.size(1) == 1 ? 0 : t.stride(1); }
 
 Strides strides_of(const Tensor& t, const std::array<int, 4>& order) {
   Strides s;
