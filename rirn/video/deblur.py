@@ -78,7 +78,7 @@ def deblur(
         device: where the network runs.
         dtype: "fp32", "bf16" or "fp16", for weights and frames.
         compare: write input and result side by side instead of the result alone.
-        progress: show a progress bar on stderr.
+        progress: show a progress bar on stderr if that is a terminal.
         crf: see `VideoWriter`.
         preset: see `VideoWriter`.
         rate: frames per second of a folder of images.
@@ -105,7 +105,7 @@ def deblur(
         joined = SideBySide(reader.info) if compare else None
         info = joined.info if joined else reader.info
         bar = tqdm(
-            total=reader.info.frames, unit="frame", file=sys.stderr, disable=not progress, dynamic_ncols=True
+            total=reader.info.frames, unit="frame", file=sys.stderr, disable=None if progress else True, dynamic_ncols=True
         )
         with bar:
             writer = open_writer(target, info, copy=reader.copyable, crf=crf, preset=preset)
