@@ -1,4 +1,4 @@
-"""Time the fused ops against the eager and the compiled reference: ``python -m rirn.bench``.
+"""Time the fused ops against the eager and the compiled reference: ``rirn bench``, ``python -m rirn.bench``.
 
 Every competitor first has to reproduce the reference, forward and every gradient; one that does not gets no
 number, and the command ends with exit status 1. Times are medians over alternating rounds, with quartiles.
@@ -33,9 +33,9 @@ PASSES = ("forward", "forward+backward")
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
     options = argparse.ArgumentParser(
-        prog="python -m rirn.bench",
+        prog="rirn bench",
         description="Time the fused ops against the eager and the compiled reference, equality first.",
-        epilog="example: python -m rirn.bench --size 180x320 --dtype bf16 --json timings.json",
+        epilog="example: rirn bench --size 180x320 --dtype bf16 --json timings.json",
     )
     options.add_argument(
         "--size", default=None, help="height x width of the features (default: 180x320, a 720p frame / 4)"

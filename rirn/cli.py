@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"rirn {argv[0]}: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # somebody reads the output through `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _deblur_parser() -> Parser:
@@ -207,6 +211,26 @@ def _models(options: Namespace) -> None:
     )
 
 
+def _convert_parser() -> Parser:
+    from rirn.models.convert import CHANNEL_ORDERS, KINDS
+
+    parser = Parser(description="Turn a published checkpoint of the base networks into weights for rirn.")
+    parser.add_argument("kind", choices=list(KINDS), help="what the checkpoint is of")
+    parser.add_argument(
+        "checkpoint", type=Path, help="file of torch.save from zzh-tech/ESTRNN or sczhou/STFAN"
+    )
+    parser.add_argument("out", type=Path, help="safetensors file to write")
+    parser.add_argument("--channel_order", default="bgr", choices=list(CHANNEL_ORDERS), help="of its images")
+    return parser
+
+
+def _convert(options: Namespace) -> None:
+    from rirn.models.convert import convert
+
+    convert(options.kind, options.checkpoint, options.out, channel_order=options.channel_order)
+    print(options.out)
+
+
 def _bench_parser() -> Parser:
     return Parser(description="Time the fused ops against the eager and the compiled reference.")
 
@@ -250,6 +274,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None
     "train": (_train_parser, _train),
     "evaluate": (_evaluate_parser, _evaluate),
     "models": (_models_parser, _models),
+    "convert": (_convert_parser, _convert),
     "bench": (_bench_parser, _bench),
     "demo": (_demo_parser, _demo),
     "doctor": (_doctor_parser, _doctor),

@@ -150,6 +150,7 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["deblur", "a.mp4", "b.mp4", "--crf", "x"], "crf"),
         (["train"], "out"),
         (["train", "--out", "x", "--optm.lr", "1"], "did you mean --optim.lr?"),
+        (["convert", "ifi-rnn", "/nowhere.pth", "/nowhere/out.safetensors"], "/nowhere.pth"),
         (["evaluate", "/nowhere", "--model", "rirn-smal"], "rirn-small"),
     ],
 )

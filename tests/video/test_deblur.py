@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -342,7 +343,10 @@ def test_a_missing_gpu_is_one_sentence(tmp_path, clip, monkeypatch):
         deblur(Identity(), clip, tmp_path / "out.mp4", device="cuda:0")
 
 
-def test_progress_goes_to_stderr(tmp_path, clip, capsys):
+def test_progress_goes_to_a_terminal_on_stderr(tmp_path, clip, capsys, monkeypatch):
+    deblur(Identity(), clip, tmp_path / "out.mp4")
+    assert capsys.readouterr() == ("", "")  # no terminal, no bar
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     deblur(Identity(), clip, tmp_path / "out.mp4")
     out, err = capsys.readouterr()
     assert out == "" and "12/12" in err and "frame/s" in err
