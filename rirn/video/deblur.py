@@ -105,7 +105,11 @@ def deblur(
         joined = SideBySide(reader.info) if compare else None
         info = joined.info if joined else reader.info
         bar = tqdm(
-            total=reader.info.frames, unit="frame", file=sys.stderr, disable=None if progress else True, dynamic_ncols=True
+            total=reader.info.frames,
+            unit="frame",
+            file=sys.stderr,
+            disable=None if progress else True,
+            dynamic_ncols=True,
         )
         with bar:
             writer = open_writer(target, info, copy=reader.copyable, crf=crf, preset=preset)
