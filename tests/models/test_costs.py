@@ -70,7 +70,7 @@ def test_state_size(name, floats):
 
 
 def test_all_models_by_default(monkeypatch):
-    monkeypatch.setattr("rirn.models.summary.model_names", lambda: ["gru", "lstm+irm"])
+    monkeypatch.setattr("rirn.models.costs.model_names", lambda: ["gru", "lstm+irm"])
     assert [row.name for row in summary(frame_size=(16, 16), width=0.1)] == ["gru", "lstm+irm"]
 
 
