@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test lint bench clean
+.PHONY: env demo test test-slow lint bench clean
 
 env: $(VENV)/.installed
 
@@ -33,7 +33,11 @@ demo: env $(CLIP)
 	$(BIN)/rirn demo --out demo_out --clip $(CLIP)
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# Everything that takes more than half a minute: every model compiled, long videos, wheels compiled and installed.
+test-slow: env
+	$(BIN)/python -m pytest -m slow
 
 lint: env
 	$(BIN)/ruff check .

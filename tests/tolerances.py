@@ -29,13 +29,14 @@ class Tolerance:
 
 
 _ROUND_OFF = "order of operations and the exponential's last bits"
+_CANCELLATION = "the exponential's last bits, where the two terms of a single pixel nearly cancel"
 _ONE_ROUNDING = "one rounding at the end"
 _EVERY_CONV = "each convolution may round its output"
 _KINK = "a rounded activation may fall on the other side of ReLU's kink, which switches its whole gradient"
 
 TABLE = {  # worst seen on x86-64 CPUs
     ("atb_blend", "output", "fp64"): Tolerance(1e-15, 2.1e-16, 5e-16, 8e-17, _ROUND_OFF),
-    ("atb_blend", "output", "fp32"): Tolerance(5e-07, 1.2e-07, 2e-07, 8.1e-08, _ROUND_OFF),
+    ("atb_blend", "output", "fp32"): Tolerance(1e-06, 4.7e-07, 1e-06, 4.7e-07, _CANCELLATION),
     ("atb_blend", "output", "fp16"): Tolerance(0.0005, 0.00034, 0.0002, 5.8e-05, _ONE_ROUNDING),
     ("atb_blend", "output", "bf16"): Tolerance(0.004, 0.0028, 0.002, 0.00051, _ONE_ROUNDING),
     ("atb_blend", "gradient", "fp64"): Tolerance(1e-15, 3.1e-16, 5e-16, 7.3e-17, _ROUND_OFF),

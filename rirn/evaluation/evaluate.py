@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -33,18 +34,32 @@ def evaluate(
 
     PSNR in dB and, if asked, SSIM, per frame and then averaged over the frames; see :mod:`rirn.evaluation.metrics`.
     """
-    like = next(model.parameters())
     metrics = [psnr, ssim] if with_ssim else [psnr]
     for sequence in sequences:
-        state, rows = None, []
-        for blurry_path, sharp_path in zip(sequence.blurry, sequence.sharp, strict=True):
-            blurry, truth = read_image(blurry_path), read_image(sharp_path)
-            frame = torch.from_numpy(blurry).permute(2, 0, 1)[None].to(like.device, like.dtype) / 255
-            with torch.inference_mode():
-                sharp, state = model.step(frame, state)
-            restored = to_uint8(sharp[0])
+        rows = []
+        for blurry, restored, truth in _restored(model, sequence):
             rows.append([metric(image, truth) for metric in metrics for image in (blurry, restored)])
         yield Score(sequence.name, len(sequence), *np.mean(rows, axis=0).tolist())
+
+
+@torch.inference_mode()
+def _restored(
+    model: VideoDeblurrer, sequence: Sequence
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Blurry, restored and true frame after each other, uint8 [H, W, 3]; a model with look-ahead lags behind its input."""
+    like = next(model.parameters())
+    state, waiting = None, deque()
+    for blurry_path, sharp_path in zip(sequence.blurry, sequence.sharp, strict=True):
+        blurry = read_image(blurry_path)
+        waiting.append((blurry, read_image(sharp_path)))
+        frame = torch.from_numpy(blurry).permute(2, 0, 1)[None].to(like.device, like.dtype) / 255
+        sharp, state = model.step(frame, state)
+        if sharp is not None:
+            blurry, truth = waiting.popleft()
+            yield blurry, to_uint8(sharp[0]), truth
+    for sharp in model.flush(state) if model.delay else []:
+        blurry, truth = waiting.popleft()
+        yield blurry, to_uint8(sharp[0]), truth
 
 
 def frame_mean(scores: Iterable[Score], field: str) -> float:

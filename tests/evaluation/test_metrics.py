@@ -38,11 +38,14 @@ def test_frames_are_clamped_and_rounded():
     assert to_uint8(frame)[0, :, 0].tolist() == [0, 0, 1, 255]
 
 
-def test_scores_of_a_model_that_changes_nothing(tmp_path):
+@pytest.mark.parametrize("name", ["ifi-rnn", "strcnn"])  # strcnn looks two frames ahead
+def test_scores_of_a_model_that_changes_nothing(tmp_path, name):
     pairs = [images(seed) for seed in range(3)]
     write_sequence(tmp_path / "three", pairs)
     write_sequence(tmp_path / "one", pairs[:1])
-    model = rirn.create_model("ifi-rnn", width=0.2, residual=True)  # a residual model starts as the identity
+    model = rirn.create_model(
+        name, width=0.2, residual=True
+    ).eval()  # a residual model starts as the identity
     scores = list(evaluate(model, find_sequences(tmp_path)))
     assert [(s.sequence, s.frames) for s in scores] == [("one", 1), ("three", 3)]
     expected = [psnr(*pair) for pair in pairs]
