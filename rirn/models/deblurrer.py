@@ -22,8 +22,9 @@ RESIDUAL_SCALE = 0.1
 """Factor on what a residual model adds to its input.
 
 The difference between a sharp and a blurry frame is about 0.02 in size, that is weights of 0.001 in a last layer that
-reads 300 activations of size 1, which one step of Adam at a learning rate of 0.001 overthrows. With the factor the loss
-of a width-0.6 model fell to 0.977 of the input's in 150 steps; without it, it rose above the input's.
+reads 300 activations of size 1, which one step of Adam at a learning rate of 0.001 overthrows. With the factor the loss of a
+width-0.6 model fell to 0.977 of the input's in 150 steps at 0.001; in a trial without it, at 0.0012 on other data, it was
+still above the input's after 290.
 """
 
 
