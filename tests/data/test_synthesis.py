@@ -27,6 +27,13 @@ def test_average_is_taken_in_linear_light():
     assert np.array_equal(sharp, white)
 
 
+def test_greys_are_converted_before_the_average():
+    frames = [np.full((1, 1, 3), value, np.uint8) for value in (60, 60, 240)]
+    ((blurry, _),) = average_frames(frames, 3)
+    light = sum((value / 255) ** 2.2 for value in (60, 60, 240)) / 3
+    assert blurry[0, 0, 0] == round(255 * light ** (1 / 2.2))
+
+
 def test_exposures_do_not_overlap():
     frames = [np.full((1, 1, 3), i, np.uint8) for i in range(10)]
     assert [sharp[0, 0, 0] for _, sharp in average_frames(frames, 3)] == [1, 4, 7]
