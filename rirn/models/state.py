@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rirn.errors import RirnError
@@ -67,7 +67,8 @@ class State:
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file."""
         # Cloned: a window over the ends of a video holds one frame more than once, which the format refuses.
-        save_file({name: t.detach().clone().contiguous() for name, t in self.tensors().items()}, path)
+        tensors = {name: t.detach().clone().contiguous() for name, t in self.tensors().items()}
+        Path(path).write_bytes(save(tensors))  # save_file would hide the file from others, whatever the umask
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> State:
@@ -80,12 +81,25 @@ class State:
             tensors = load_file(path, device=str(device))
         except (OSError, SafetensorError) as error:
             raise RirnError(f"cannot read a state from {path}: {error}") from error
-        inner, blended = tensors.pop("inner", None), tensors.pop("blended", None)
-        counts = {group: sum(name.startswith(f"{group}.") for name in tensors) for group in GROUPS}
+        try:
+            return cls.from_tensors(tensors)
+        except ValueError as error:
+            raise RirnError(f"{path} holds no recurrent state; give a file written by State.save") from error
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> State:
+        """The state whose :meth:`tensors` these are.
+
+        Raises:
+            ValueError: there are none, or their names are not those of a state.
+        """
+        rest = dict(tensors)
+        inner, blended = rest.pop("inner", None), rest.pop("blended", None)
+        counts = {group: sum(name.startswith(f"{group}.") for name in rest) for group in GROUPS}
         expected = {f"{group}.{i}" for group, count in counts.items() for i in range(count)}
-        if not tensors or set(tensors) != expected:
-            raise RirnError(f"{path} holds no recurrent state; give a file written by State.save")
-        groups = {group: tuple(tensors[f"{group}.{i}"] for i in range(n)) for group, n in counts.items()}
+        if not rest or set(rest) != expected:
+            raise ValueError(f"no recurrent state has the tensors {sorted(tensors)}")
+        groups = {group: tuple(rest[f"{group}.{i}"] for i in range(n)) for group, n in counts.items()}
         return cls(inner=inner, blended=blended, **groups)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from rirn.errors import RirnError
+from rirn.training.losses import LOSSES
 
 
 @dataclasses.dataclass
@@ -19,6 +20,8 @@ class ModelConfig:
     """Predict the difference to the input; short trainings need it."""
     variant: str | None = None
     """CxHy of IFI-RNN."""
+    start: Path | None = None
+    """Weights to go on from (fine-tuning), a file of the same model; else the run starts with random ones."""
 
     def options(self) -> dict[str, object]:
         """Arguments of ``create_model`` but the name."""
@@ -36,6 +39,9 @@ class DataConfig:
     """Folders of sequences to watch; none of their frames is learnt from."""
     frames: int = 12
     """Frames per clip."""
+    chunk: int | None = None
+    """Frames per step: the clip is walked in pieces, the state goes on from one to the next, the gradient does not
+    (truncated back-propagation through time). By default the whole clip makes one step."""
     crop: int = 256
     """Side of the square crop, pixels."""
     batch: int = 16
@@ -43,11 +49,18 @@ class DataConfig:
     cache_mib: int = 2048
     """Memory for decoded frames, MiB."""
 
+    @property
+    def chunks(self) -> int:
+        """Steps per batch of clips."""
+        return 1 if self.chunk is None else self.frames // self.chunk
+
 
 @dataclasses.dataclass
 class OptimConfig:
-    """Adam on the L1 loss, learning rate rising linearly and then falling along half a cosine to zero."""
+    """Adam, learning rate rising linearly and then falling along half a cosine to zero."""
 
+    loss: str = "l1"
+    """``l1``: mean absolute error, as in the paper; ``psnr``: see :mod:`rirn.training.losses`."""
     lr: float = 1e-4
     steps: int = 100_000
     warmup: int = 0
@@ -92,3 +105,9 @@ class TrainConfig:
         for name, value in positive.items():
             if not value > 0:
                 raise RirnError(f"{name} must be positive; got {value}")
+        if self.optim.loss not in LOSSES:
+            raise RirnError(f"optim.loss must be one of {', '.join(LOSSES)}; got {self.optim.loss!r}")
+        if self.data.chunk is not None and (self.data.chunk < 1 or self.data.frames % self.data.chunk):
+            raise RirnError(
+                f"data.chunk must divide data.frames, now {self.data.frames}; got {self.data.chunk}"
+            )

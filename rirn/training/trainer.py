@@ -21,9 +21,12 @@ from rirn.data.sequences import Sequence, find_sequences
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import evaluate, frame_mean
 from rirn.models import create_model
+from rirn.models.deblurrer import VideoDeblurrer
+from rirn.models.state import State
 from rirn.training.checkpoint import load_checkpoint, save_checkpoint
 from rirn.training.config import OptimConfig, TrainConfig
-from rirn.weights import save_weights
+from rirn.training.losses import LOSSES
+from rirn.weights import load, save_weights
 
 
 def train(config: TrainConfig) -> Path:
@@ -37,6 +40,13 @@ def train(config: TrainConfig) -> Path:
     """
     torch.manual_seed(config.seed)
     model = create_model(config.model.name, **config.model.options()).to(config.device)
+    if config.model.start is not None:
+        _start_from(model, config.model.start)
+    if config.data.chunk is not None and config.data.chunk <= model.delay:
+        raise RirnError(
+            f"data.chunk must be more than the {model.delay} frames that {config.model.name} looks ahead; "
+            f"got {config.data.chunk}"
+        )
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     clips = ClipDataset(
@@ -49,7 +59,7 @@ def train(config: TrainConfig) -> Path:
     validation = _all_sequences(config.data.val)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optim.lr)
     config.out.mkdir(parents=True, exist_ok=True)
-    first = _restore(config, model, optimizer) if config.resume else 0
+    first, state = _restore(config, model, optimizer) if config.resume else (0, None)
     log = _Log(config.out / "log.jsonl", first)
     with (
         ops.use_backend(config.backend),
@@ -58,15 +68,16 @@ def train(config: TrainConfig) -> Path:
     ):
         for step in range(first, config.optim.steps):
             started = time.perf_counter()
-            loss, norm = _step(
-                model, optimizer, _batch(clips, config, step), learning_rate(config.optim, step), config
-            )
+            piece, sharp, last = _piece(clips, config, step, model.delay)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config.optim, step)
+            loss, norm, state = _step(model, optimizer, piece, sharp, state, last, config)
             log.write(step=step, loss=loss, grad_norm=norm, seconds=round(time.perf_counter() - started, 4))
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
             done = step + 1 == config.optim.steps
             if done or (step + 1) % config.save_every == 0:
-                save_checkpoint(config.out, _content(config, model, optimizer, step + 1))
+                save_checkpoint(config.out, _content(config, model, optimizer, state, step + 1))
             if validation and (done or (step + 1) % config.val_every == 0):
                 scores = list(evaluate(model.eval(), validation))
                 model.train()
@@ -100,24 +111,41 @@ def _all_sequences(folders: list[Path]) -> list[Sequence]:
     return [sequence for folder in folders for sequence in find_sequences(folder)]
 
 
-def _batch(clips: ClipDataset, config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
-    size = config.data.batch
-    blurry, sharp = default_collate([clips[step * size + i] for i in range(size)])
-    return blurry.to(config.device), sharp.to(config.device)
+def _start_from(model: VideoDeblurrer, path: Path) -> None:
+    """Copy the weights of a file into a model of the same kind."""
+    start = load(path)
+    if start.config != model.config:
+        raise RirnError(
+            f"the weights {path} belong to the model {start.config}, not to {model.config}; "
+            "make the settings of model equal, or leave out model.start"
+        )
+    model.load_state_dict(start.state_dict())
+
+
+def _piece(clips: ClipDataset, config: TrainConfig, step: int, delay: int) -> tuple[Tensor, Tensor, bool]:
+    """Frames that a step feeds, the sharp ones of those that come out, and whether the clips end with them."""
+    size, (batch, piece) = config.data.batch, divmod(step, config.data.chunks)
+    blurry, sharp = default_collate([clips[batch * size + i] for i in range(size)])
+    length = config.data.frames // config.data.chunks
+    last = piece + 1 == config.data.chunks
+    first, end = piece * length, (piece + 1) * length
+    done = slice(max(0, first - delay), end if last else end - delay)
+    return blurry[:, first:end].to(config.device), sharp[:, done].to(config.device), last
 
 
 def _step(
-    model: nn.Module,
+    model: VideoDeblurrer,
     optimizer: torch.optim.Optimizer,
-    batch: tuple[Tensor, Tensor],
-    lr: float,
+    blurry: Tensor,  # [N, T, 3, H, W]
+    sharp: Tensor,  # [N, T', 3, H, W]
+    state: State | None,  # of the frames before, None at the start of the clips
+    last: bool,
     config: TrainConfig,
-) -> tuple[float, float]:
-    blurry, sharp = batch
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+) -> tuple[float, float, State | None]:
+    """Loss, norm of the gradient, and the state that the next step starts with."""
     optimizer.zero_grad(set_to_none=True)
-    loss = nn.functional.l1_loss(model(blurry), sharp)
+    restored, state = (model(blurry, state), None) if last else model(blurry, state, return_state=True)
+    loss = LOSSES[config.optim.loss](restored, sharp)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
     if not torch.isfinite(norm):
@@ -125,44 +153,54 @@ def _step(
             f"the gradient is not finite (loss {loss.item()}); lower optim.lr, now {config.optim.lr}"
         )
     optimizer.step()
-    return loss.item(), norm.item()
+    return loss.item(), norm.item(), None if state is None else state.detach()
 
 
 def _identity(config: TrainConfig) -> dict[str, Any]:
     """The settings that a resumed run must share with the one it goes on from."""
     return json.loads(
         json.dumps(
-            [dataclasses.asdict(part) for part in (config.model, config.optim)] + [config.seed], default=str
+            [dataclasses.asdict(part) for part in (config.model, config.optim)]
+            + [config.seed, config.data.frames, config.data.chunk],
+            default=str,
         )
     )
 
 
 def _content(
-    config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    config: TrainConfig,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: State | None,
+    step: int,
 ) -> dict[str, Any]:
     return {
         "identity": _identity(config),
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "state": {} if state is None else state.tensors(),
         "rng": torch.get_rng_state(),
     }
 
 
-def _restore(config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put the last checkpoint back; the number of steps it has behind it."""
+def _restore(
+    config: TrainConfig, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, State | None]:
+    """Put the last checkpoint back; the number of steps it has behind it, and the state of their clips."""
     content = load_checkpoint(config.out)
     if content is None:
-        return 0
+        return 0, None
     if content["identity"] != _identity(config):
         raise RirnError(
-            f"the checkpoint in {config.out} belongs to other settings of model, optim or seed; "
+            f"the checkpoint in {config.out} belongs to other settings of model, optim, data or seed; "
             "give another --out, or --resume false"
         )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"])
-    return content["step"]
+    state = State.from_tensors(content["state"]).to(config.device) if content["state"] else None
+    return content["step"], state
 
 
 class _Log:

@@ -14,10 +14,15 @@ from safetensors.torch import load_file
 
 from rirn import RirnError, load
 from rirn.data import Shake, shake_photo, write_sequence
+from rirn.data.clips import ClipDataset
+from rirn.data.sequences import find_sequences
+from rirn.models import create_model
 from rirn.ops import why_not
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
 from rirn.training.checkpoint import NAME, load_checkpoint, save_checkpoint
+from rirn.training.losses import psnr_loss
 from rirn.training.trainer import learning_rate
+from rirn.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,79 @@ train(TrainConfig(out=Path({str(out)!r}), data=DataConfig(train=[Path({str(data)
     assert losses(tmp_path / "whole") == losses(out)
 
 
+@pytest.mark.parametrize("name", ["ifi-rnn+rirn", "strcnn+rirn"])  # the second looks two frames ahead
+def test_chunks_carry_the_state(data, tmp_path, name):
+    # With a learning rate of nothing the network stays as it is, so that the chunks of a clip must give the
+    # errors of its frames in one long run.
+    model = ModelConfig(name, width=0.2, residual=True, start=tmp_path / "start.safetensors")
+    torch.manual_seed(3)
+    network = create_model(name, width=0.2, residual=True)
+    # A residual model starts as the identity, which depends on no state.
+    torch.nn.init.normal_(network.base.output_layer.weight, std=0.1)
+    save_weights(network, model.start)
+    settings = config(data, tmp_path / "out", model=model, optim=OptimConfig(lr=1e-30, steps=4))
+    settings.data = DataConfig(train=[data], frames=6, chunk=3, crop=32, batch=1)
+    train(settings)
+    clips = ClipDataset(find_sequences(data), frames=6, crop=32, seed=0)
+    expected = []
+    for i in range(2):
+        blurry, sharp = clips[i]
+        with torch.no_grad():
+            difference = (network(blurry[None])[0] - sharp).abs().mean((1, 2, 3))
+        split = 3 - network.delay
+        expected += [difference[:split].mean().item(), difference[split:].mean().item()]
+    assert losses(tmp_path / "out") == pytest.approx(expected, rel=1e-4)
+
+
+def test_chunked_run_resumes_within_a_clip(data, tmp_path):
+    def chunked(out, **changes):
+        settings = config(data, out, optim=OptimConfig(lr=1e-3, steps=4, warmup=2), **changes)
+        settings.data = DataConfig(train=[data], frames=6, chunk=2, crop=32, batch=2)
+        return settings
+
+    whole = load_file(train(chunked(tmp_path / "whole")))
+    # Killed as step 4 begins: the newest checkpoint is that of step 2, in the middle of the first clip.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClipDataset, "__getitem__", fail_at_call(ClipDataset.__getitem__, 7))
+        with pytest.raises(KeyboardInterrupt):
+            train(chunked(tmp_path / "cut", save_every=2))
+    assert load_checkpoint(tmp_path / "cut")["step"] == 2
+    resumed = load_file(train(chunked(tmp_path / "cut", save_every=2)))
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def fail_at_call(function, number):
+    """``function``, interrupted when it is called for the given time."""
+    calls = itertools.count(1)
+
+    def wrapped(*args):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return function(*args)
+
+    return wrapped
+
+
+def test_fine_tuning_starts_from_the_weights(data, tmp_path):
+    first = train(config(data, tmp_path / "first"))
+    tuned = ModelConfig("ifi-rnn+rirn", width=0.2, residual=True, start=first)
+    still = config(data, tmp_path / "still", model=tuned, optim=OptimConfig(lr=1e-30, steps=1))
+    a, b = load_file(first), load_file(train(still))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    other = ModelConfig("ifi-rnn+irm", width=0.2, residual=True, start=first)
+    with pytest.raises(RirnError, match="belong to the model"):
+        train(config(data, tmp_path / "other", model=other))
+
+
+def test_psnr_loss_weighs_frames_alike():
+    sharp = torch.zeros(1, 2, 3, 8, 8)
+    restored = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.4)])[None].requires_grad_()
+    psnr_loss(restored, sharp).backward()
+    slight, heavy = restored.grad.abs().mean((0, 2, 3, 4))
+    assert slight / heavy == pytest.approx(4, rel=0.05)  # d log(e^2) = 2 de / e
+    assert psnr_loss(sharp, sharp).item() == pytest.approx(0.02 * np.log(1e-4))
+
+
 def test_resuming_other_settings_is_refused(data, tmp_path):
     train(config(data, tmp_path))
     with pytest.raises(RirnError, match="belongs to other settings"):
@@ -162,3 +240,14 @@ def test_learning_rate_rises_then_falls_to_zero():
 def test_impossible_settings_are_named(data, tmp_path, change):
     with pytest.raises(RirnError, match="must be positive"):
         config(data, tmp_path, **change)
+
+
+def test_unknown_loss_and_uneven_chunks_are_named(data, tmp_path):
+    with pytest.raises(RirnError, match=r"optim.loss must be one of l1, psnr; got 'l2'"):
+        config(data, tmp_path, optim=OptimConfig(loss="l2"))
+    with pytest.raises(RirnError, match=r"data.chunk must divide data.frames, now 6; got 4"):
+        TrainConfig(out=tmp_path, data=DataConfig(train=[data], frames=6, chunk=4))
+    ahead = config(data, tmp_path, model=ModelConfig("strcnn", width=0.2))
+    ahead.data = DataConfig(train=[data], frames=6, chunk=2, crop=32, batch=1)
+    with pytest.raises(RirnError, match="more than the 2 frames that strcnn looks ahead; got 2"):
+        train(ahead)
