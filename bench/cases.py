@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,10 +15,13 @@ from rirn.ops import atb_blend, irm_update, why_not
 FUSED = ("cpu", "cuda", "triton")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Relative root-mean-square error up to which a competitor's numbers count as those of the reference in the
-# same dtype. A rounded activation can fall on the other side of ReLU's kink, hence the room in half
-# precision.
+# Relative root-mean-square error against float64 up to which numbers count as right.
 LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
+
+# Eager PyTorch itself can be farther off: an activation within rounding of ReLU's kink may fall on either side, and one such flip
+# in a million changes the gradients of irm_update by 1e-3 (c=20, 180x320, against float64: eager 1.7e-3, fused 7e-4; with biases
+# that keep all activations off the kink 6e-6 and 2e-6). So this many times eager's own error on the same tensor is right too.
+EAGER_ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,25 @@ def run(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor | No
     return [out, *torch.autograd.grad(out, inputs, grad)]
 
 
-def error(got: list[Tensor], truth: list[Tensor]) -> float:
-    """Return the worst relative root-mean-square error over the tensors; infinite if anything is not
-    finite."""
-    worst = 0.0
+def to_double(inputs: list[Tensor], grad: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
+    """Return the same values in float64, for the truth that everyone is held against."""
+    tensors = [t.detach().double().requires_grad_(t.requires_grad) for t in inputs]
+    return tensors, None if grad is None else grad.double()
+
+
+def errors(got: list[Tensor], truth: list[Tensor]) -> list[float]:
+    """Return the relative root-mean-square error of each tensor; infinite if anything in it is not finite."""
+    found = []
     for a, b in zip(got, truth, strict=True):
         difference, scale = (a.double() - b.double()).square().mean(), b.double().square().mean()
-        if not torch.isfinite(difference):
-            return float("inf")
-        worst = max(worst, (difference / scale.clamp_min(1e-30)).sqrt().item())
-    return worst
+        ratio = (difference / scale.clamp_min(1e-30)).sqrt().item()
+        found.append(ratio if math.isfinite(ratio) else math.inf)
+    return found
+
+
+def reproduces(got: list[float], eager: list[float], dtype: str) -> bool:
+    """Whether a competitor's errors are small enough for its time to count."""
+    return all(
+        math.isfinite(a) and a <= max(LIMITS[dtype], EAGER_ERRORS * b)
+        for a, b in zip(got, eager, strict=True)
+    )

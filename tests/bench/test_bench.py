@@ -52,11 +52,19 @@ def test_a_mismatch_gets_no_number_and_fails(bad, monkeypatch, capsys):
     assert "2 of" in out.err
 
 
-def test_error_sees_every_tensor():
+def test_every_tensor_counts():
     truth = [torch.ones(10), torch.ones(10)]
-    assert cases.error(truth, truth) == 0
-    assert cases.error([truth[0], 1.5 * truth[1]], truth) == pytest.approx(0.5)
-    assert math.isinf(cases.error([truth[0], truth[1] * torch.nan], truth))
+    assert cases.errors(truth, truth) == [0, 0]
+    assert cases.errors([truth[0], 1.5 * truth[1]], truth) == pytest.approx([0, 0.5])
+    assert cases.errors([truth[0], truth[1] * torch.nan], truth) == [0, math.inf]
+
+
+def test_what_counts_as_right():
+    assert cases.reproduces([9e-5, 9e-5], [1e-7, 1e-7], "fp32")
+    assert not cases.reproduces([9e-5, 2e-4], [1e-7, 1e-7], "fp32")
+    assert cases.reproduces([2e-3], [1e-3], "fp32")  # no worse than eager by much
+    assert not cases.reproduces([2.1e-3], [1e-3], "fp32")
+    assert not cases.reproduces([math.inf], [math.inf], "fp32")
 
 
 def test_bf16_and_the_compiled_reference_can_take_part():
