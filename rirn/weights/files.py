@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from rirn.errors import RirnError
 from rirn.models.deblurrer import VideoDeblurrer
@@ -37,7 +37,8 @@ def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | N
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, partial, metadata={"format": FORMAT, "model": json.dumps(model.config)})
+        # Not save_file, which makes files that nobody else may read, whatever the umask.
+        partial.write_bytes(save(tensors, {"format": FORMAT, "model": json.dumps(model.config)}))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
