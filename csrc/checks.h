@@ -127,6 +127,41 @@ inline void check_irm_update(const Tensor& hidden, const Tensor& inner, const st
   }
 }
 
+inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
+                                const std::vector<Tensor>& biases, const std::vector<double>& slopes,
+                                const std::vector<int64_t>& skips) {
+  if (inputs.empty()) fail("inputs must be at least one tensor; got none");
+  const size_t n = weights.size();
+  if (n == 0 || biases.size() != n || slopes.size() != n || skips.size() != n)
+    fail("weights, biases, slopes and skips must be of one length, at least 1; got ", n, ", ", biases.size(), ", ",
+         slopes.size(), " and ", skips.size());
+  int64_t channels = 0;
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    const std::string name = "inputs[" + std::to_string(k) + "]";
+    check_image(inputs[k], name.c_str());
+    check_same_kind(inputs[k], name.c_str(), inputs[0], "inputs[0]");
+    for (int d : {0, 2, 3})
+      if (inputs[k].size(d) != inputs[0].size(d))
+        fail(name, " must have the N, H, W of inputs[0] ", shape_of(inputs[0]), "; got ", shape_of(inputs[k]));
+    channels += inputs[k].size(1);
+  }
+  int64_t before = -1;  // channels of what goes into the layer before
+  for (size_t l = 0; l < n; ++l) {
+    const std::string at = "[" + std::to_string(l) + "]", weight = "weights" + at, bias = "biases" + at;
+    const Tensor &w = weights[l], &b = biases[l];
+    check_same_kind(w, weight.c_str(), inputs[0], "inputs[0]");
+    check_same_kind(b, bias.c_str(), inputs[0], "inputs[0]");
+    if (w.dim() != 4 || w.size(1) != channels || w.size(2) != 3 || w.size(3) != 3)
+      fail(weight, " must be [out, ", channels, ", 3, 3] for the ", channels, " channels it reads; got ", shape_of(w));
+    if (b.dim() != 1 || b.size(0) != w.size(0))
+      fail(bias, " must be [", w.size(0), "] for ", weight, " ", shape_of(w), "; got ", shape_of(b));
+    if (skips[l] && (slopes[l] != 1 || before != w.size(0)))
+      fail("skips", at, " needs slope 1 and a layer before it that reads the ", w.size(0), " channels of this one's result");
+    before = channels;
+    channels = w.size(0);
+  }
+}
+
 inline void check_grad(const Tensor& grad, const Tensor& output_like, const char* like_name) {
   check_same_kind(grad, "grad", output_like, like_name);
   check_same_shape(grad, "grad", output_like, like_name);

@@ -1,5 +1,6 @@
 #include "conv3x3_chain.h"
 
+#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include <new>
 #include <utility>
 
+#include "../checks.h"
+#include "conv3x3_direct.h"
 #include "dense.h"
 #include "simd.h"
 #include "winograd_pack.h"
@@ -201,6 +204,7 @@ int band_rows(int64_t N, int H, int n) {
 }  // namespace
 
 void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, const Tensor& out) {
+  if (out.scalar_type() == ScalarType::Double) return conv3x3_direct(inputs, chain, out);
   if (!out.numel()) return;
   const SimdKernels& simd = simd_kernels();
   const Packed packed = pack_layers(chain);
@@ -276,6 +280,7 @@ bool wanted(const Tensor& t) { return t.numel() > 0; }
 
 void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std::vector<ChainLayer>& chain,
                             const ChainGradients& gradients) {
+  if (grad.scalar_type() == ScalarType::Double) return conv3x3_direct_backward(grad, inputs, chain, gradients);
   const SimdKernels& simd = simd_kernels();
   const Packed packed = pack_layers(chain);
   const std::vector<ConvLayer>& layers = packed.layers;
@@ -338,4 +343,57 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     if (wanted(gradients.biases[l])) write_dense(sums[l]->bias(), gradients.biases[l]);
   }
 }
+
+namespace {
+std::vector<ChainLayer> chain_of(const Tensors& weights, const Tensors& biases, const std::vector<double>& slopes,
+                                 const std::vector<int64_t>& skips) {
+  std::vector<ChainLayer> chain;
+  for (size_t l = 0; l < weights.size(); ++l) chain.push_back({weights[l], biases[l], (float)slopes[l], skips[l] != 0});
+  return chain;
+}
+
+// A result of other channels than the input keeps its memory format.
+Tensor empty_like_channels(const Tensor& like, int64_t channels) {
+  const bool channels_last = like.size(1) > 1 && like.stride(1) == 1;
+  Tensor out = torch::stable::new_empty(
+      like, channels_last ? std::vector<int64_t>{like.size(0), like.size(2), like.size(3), channels}
+                          : std::vector<int64_t>{like.size(0), channels, like.size(2), like.size(3)});
+  if (!channels_last) return out;
+  return torch::stable::transpose(torch::stable::transpose(out, 1, 3), 2, 3);
+}
+
+Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes, std::vector<int64_t> skips) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips);
+  Tensor out = empty_like_channels(inputs[0], weights.back().size(0));
+  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out);
+  return out;
+}
+
+Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
+                                  std::vector<int64_t> skips, int64_t needs) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips);
+  check_same_kind(grad, "grad", inputs[0], "inputs[0]");
+  const bool fits = grad.dim() == 4 && grad.size(0) == inputs[0].size(0) && grad.size(1) == weights.back().size(0) &&
+                    grad.size(2) == inputs[0].size(2) && grad.size(3) == inputs[0].size(3);
+  if (!fits) fail("grad must have the shape of the result; got ", shape_of(grad), " for inputs[0] ", shape_of(inputs[0]));
+  int bit = 0;
+  const auto make = [&](const Tensors& like) {
+    Tensors made;
+    for (const Tensor& t : like)
+      made.push_back(needs >> bit++ & 1 ? torch::stable::empty_like(t) : torch::stable::new_empty(t, {0}));
+    return made;
+  };
+  ChainGradients gradients{make(inputs), make(weights), make(biases)};
+  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients);
+  Tensors all = gradients.inputs;
+  all.insert(all.end(), gradients.weights.begin(), gradients.weights.end());
+  all.insert(all.end(), gradients.biases.begin(), gradients.biases.end());
+  return all;
+}
+}  // namespace
 }  // namespace rirn
+
+STABLE_TORCH_LIBRARY_IMPL(rirn, CPU, m) {
+  m.impl("conv3x3_chain", TORCH_BOX(&rirn::conv3x3_chain_op));
+  m.impl("conv3x3_chain_backward", TORCH_BOX(&rirn::conv3x3_chain_backward_op));
+}

@@ -1,6 +1,6 @@
 // Any chain of 3x3 convolutions (stride 1, zero padding 1) in one call, forward and backward:
 //   x_l = act_l(conv_l(x_(l-1)) + b_l) [+ x_(l-2)],   act(v) = v < 0 ? slope v : v
-// Sums are made in float32 by Winograd F(4x4, 3x3); for float64 see conv3x3_direct.h. Results do not depend on the number of
+// Sums are made in float32 by Winograd F(4x4, 3x3); float64 goes to conv3x3_direct.h. Results do not depend on the number of
 // threads, bit for bit.
 #pragma once
 #include <torch/csrc/stable/tensor.h>
@@ -18,8 +18,7 @@ struct ChainLayer {
                   // from the backward pass
 };
 
-// out [N, co, H, W] from inputs [N, ci_k, H, W], read as if concatenated along the channels. One dtype for all (float32,
-// float16, bfloat16), any strides.
+// out [N, co, H, W] from inputs [N, ci_k, H, W], read as if concatenated along the channels. One dtype for all, any strides.
 void conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out);
 
 // Gradients to fill; an empty tensor (no elements) is not wanted.

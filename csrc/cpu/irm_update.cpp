@@ -5,7 +5,6 @@
 
 #include "../checks.h"
 #include "conv3x3_chain.h"
-#include "conv3x3_direct.h"
 
 namespace rirn {
 namespace {
@@ -22,8 +21,7 @@ std::vector<ChainLayer> irm_chain(const Tensors& weights, const Tensors& biases)
 Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) {
   check_irm_update(hidden, inner, weights, biases);
   Tensor out = torch::stable::empty_like(hidden);
-  const auto run = hidden.scalar_type() == ScalarType::Double ? conv3x3_direct : conv3x3_chain;
-  run({hidden, inner}, irm_chain(weights, biases), out);
+  conv3x3_chain({hidden, inner}, irm_chain(weights, biases), out);
   return out;
 }
 
@@ -38,8 +36,7 @@ Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors we
     gradients.weights.push_back(make(2 + l, weights[l]));
     gradients.biases.push_back(make(2 + kIrmLayers + l, biases[l]));
   }
-  const auto run = hidden.scalar_type() == ScalarType::Double ? conv3x3_direct_backward : conv3x3_chain_backward;
-  run(grad, {hidden, inner}, irm_chain(weights, biases), gradients);
+  conv3x3_chain_backward(grad, {hidden, inner}, irm_chain(weights, biases), gradients);
   Tensors all = gradients.inputs;
   all.insert(all.end(), gradients.weights.begin(), gradients.weights.end());
   all.insert(all.end(), gradients.biases.begin(), gradients.biases.end());

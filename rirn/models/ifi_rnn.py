@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
-from rirn.nn.blocks import ResBlock, conv3
+from rirn.nn.blocks import ResBlock, StateUpdate
 
 
 class Cell(nn.Module):
@@ -29,9 +29,7 @@ class Cell(nn.Module):
         self.hidden_channels = hidden
         self.feature_channels = quarter + hidden
         self.trunk = nn.Sequential(*[ResBlock(self.feature_channels) for _ in range(6)])
-        self.update = nn.Sequential(
-            conv3(self.feature_channels, hidden), ResBlock(hidden), conv3(hidden, hidden)
-        )
+        self.update = StateUpdate(self.feature_channels, hidden)
 
     def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
         return self.trunk(torch.cat([encoded, hidden], 1))

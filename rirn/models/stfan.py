@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
-from rirn.nn.blocks import conv3
+from rirn.nn.blocks import ResBlock, conv3
 from rirn.nn.fac import FAC
 
 TAPS = 25
@@ -25,21 +24,9 @@ def act() -> nn.Module:
     return nn.LeakyReLU(0.1, inplace=True)
 
 
-class LeakyResBlock(nn.Module):
-    """``x + conv3(leaky_relu(conv3(x), 0.1))`` on [N, C, H, W]."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv1 = conv3(channels, channels)
-        self.conv2 = conv3(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.leaky_relu(self.conv1(x), 0.1))
-
-
 def stage(layer: nn.Module, channels: int) -> Iterator[nn.Module]:
     """A convolution with its activation, then two residual blocks."""
-    yield from (layer, act(), LeakyResBlock(channels), LeakyResBlock(channels))
+    yield from (layer, act(), ResBlock(channels, slope=0.1), ResBlock(channels, slope=0.1))
 
 
 def pyramid(in_channels: int, widths: tuple[int, int, int]) -> nn.Sequential:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn import ops
-from rirn.nn.blocks import conv3
+from rirn.nn.blocks import conv3, run_chain
 
 
 class GateBranch(nn.Module):
@@ -19,7 +18,7 @@ class GateBranch(nn.Module):
         self.conv2 = conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.leaky_relu(self.conv1(x), 0.1))
+        return run_chain([x], [self.conv1, self.conv2], [0.1, 1])
 
 
 class ATB(nn.Module):
@@ -54,7 +53,7 @@ class ATB(nn.Module):
 
     def logits(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
         """Gate logits of f~_{t-1} and of f_t, each [N, c, H, W]."""
-        u_prev, u_cur = self.joint(torch.cat([f_cur, f_prev], 1)).chunk(2, 1)
+        u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
         return self.branch_prev(u_prev), self.branch_cur(u_cur)
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:

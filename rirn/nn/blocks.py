@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
+
+from rirn import ops
 
 
 def conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -11,13 +14,44 @@ def conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-class ResBlock(nn.Module):
-    """``x + conv3(relu(conv3(x)))`` on [N, C, H, W], nothing after the sum (IFI-RNN's block)."""
+def run_chain(
+    inputs: Sequence[Tensor],  # [N, C_k, H, W] each
+    layers: Sequence[nn.Conv2d],
+    slopes: Sequence[float],
+    skips: Sequence[bool] | None = None,
+) -> Tensor:  # [N, C, H, W]
+    """Run layers made by :func:`conv3` as one op, see :func:`rirn.ops.conv3x3_chain`."""
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    return ops.conv3x3_chain(inputs, weights, biases, slopes, skips or [False] * len(layers))
 
-    def __init__(self, channels: int):
+
+class ResBlock(nn.Module):
+    """``x + conv3(act(conv3(x)))`` on [N, C, H, W], nothing after the sum (IFI-RNN's block).
+
+    Args:
+        channels: C.
+        slope: of the activation below zero; 0 is ReLU.
+    """
+
+    def __init__(self, channels: int, slope: float = 0.0):
         super().__init__()
+        self.slope = slope
         self.conv1 = conv3(channels, channels)
         self.conv2 = conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(torch.relu(self.conv1(x)))
+        return run_chain([x], [self.conv1, self.conv2], [self.slope, 1], [False, True])
+
+
+class StateUpdate(nn.Sequential):
+    """``conv3(Res(conv3(x)))``, [N, in, H, W] -> [N, out, H, W]: F_h of IFI-RNN."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            conv3(in_channels, out_channels), ResBlock(out_channels), conv3(out_channels, out_channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, block, last = self
+        layers = [first, block.conv1, block.conv2, last]
+        return run_chain([x], layers, [1, block.slope, 1, 1], [False, False, True, False])

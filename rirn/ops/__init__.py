@@ -3,6 +3,7 @@ it."""
 
 from rirn.ops.atb_blend import atb_blend
 from rirn.ops.backends import available_backends, use_backend, why_not
+from rirn.ops.conv3x3_chain import conv3x3_chain
 from rirn.ops.dtb_blend import dtb_blend
 from rirn.ops.fac import fac
 from rirn.ops.gates import gru_reset, gru_update, lstm_update
@@ -11,6 +12,7 @@ from rirn.ops.irm_update import irm_update
 __all__ = [
     "atb_blend",
     "available_backends",
+    "conv3x3_chain",
     "dtb_blend",
     "fac",
     "gru_reset",

@@ -31,6 +31,7 @@ from rirn.ops._library import library
 
 OPS = (
     "atb_blend",
+    "conv3x3_chain",
     "dtb_blend",
     "fac",
     "gru_reset",

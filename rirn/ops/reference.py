@@ -1,7 +1,8 @@
 """Every op in plain PyTorch: the specification that all other forms are tested against.
 
-The functions here are differentiable by autograd as they stand. In half precision they compute in float32 and
-round once at the end; in float32 and float64 they compute in the dtype of their inputs.
+The functions here are differentiable by autograd as they stand. In half precision all but the convolutions of
+conv3x3_chain compute in float32 and round once at the end; in float32 and float64 they compute in the dtype of
+their inputs.
 """
 
 from __future__ import annotations
@@ -51,6 +52,27 @@ def irm_update(
     x = x + F.conv2d(torch.relu(F.conv2d(x, *res1a, padding=1)), *res1b, padding=1)
     x = x + F.conv2d(torch.relu(F.conv2d(x, *res2a, padding=1)), *res2b, padding=1)
     return F.conv2d(x, *out, padding=1).to(hidden.dtype)
+
+
+def conv3x3_chain(
+    inputs: Sequence[Tensor],  # [N, C_k, H, W], read as if concatenated along the channels
+    weights: Sequence[Tensor],  # [out, in, 3, 3]
+    biases: Sequence[Tensor],  # [out]
+    slopes: Sequence[float],  # of the activations below zero: 0 is ReLU, 1 none
+    skips: Sequence[bool],  # whether a layer adds the input of the layer before it
+) -> Tensor:  # [N, out of the last layer, H, W]
+    """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l) [+ x_{l-2}]``.
+
+    In the dtype given, unlike the other functions here: whole networks run on it where no kernel of ours does, and there the
+    library's half-precision convolutions are wanted.
+    """
+    before = x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
+    for weight, bias, slope, skip in zip(weights, biases, slopes, skips, strict=True):
+        y = F.conv2d(x, weight, bias, padding=1)
+        if slope != 1:
+            y = torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
+        before, x = x, before + y if skip else y
+    return x
 
 
 def dtb_blend(

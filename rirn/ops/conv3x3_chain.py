@@ -1,0 +1,179 @@
+"""A run of 3x3 convolutions, with their activations and skip connections, as one op."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from rirn.ops._call import (
+    autocast,
+    call_reference,
+    check_images,
+    check_kind,
+    is_wanted,
+    needs_mask,
+    refuse_double_backward,
+)
+from rirn.ops._library import library
+from rirn.ops.backends import choose
+
+MOST_TENSORS = 62
+"""The wanted gradients are bits of one integer."""
+
+
+def conv3x3_chain(
+    inputs: Sequence[Tensor],  # [N, C_k, H, W] each
+    weights: Sequence[Tensor],  # [out, in, 3, 3] each
+    biases: Sequence[Tensor],  # [out] each
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+    *,
+    backend: str | None = None,
+) -> Tensor:  # [N, out of the last layer, H, W]
+    """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
+
+    Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l) [+ x_{l-2}]`` with ``act_l(v) = v if v >= 0 else
+    slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache, and the
+    backward pass recomputes it: nothing but the inputs is saved.
+
+    The reference is the library's convolutions in the dtype given, so that half precision rounds after every
+    layer; the CPU kernel computes in float32 and rounds once. float64 always runs on the reference. Under
+    autocast all tensors are cast to its dtype first.
+
+    Args:
+        inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, of one dtype, read as if
+            concatenated along the channels; any strides.
+        weights: [out, in, 3, 3] of each layer.
+        biases: [out] of each layer.
+        slopes: of the activations below zero: 0 is ReLU, 1 none.
+        skips: whether a layer adds the input of the layer before it; its slope is 1 then.
+        backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
+
+    Returns:
+        [N, out, H, W], channels_last if the first input is.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or the numbers of things do not fit.
+        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+
+    Example:
+        A residual block:
+
+        >>> import torch
+        >>> from rirn.ops import conv3x3_chain
+        >>> x = torch.ones(1, 2, 4, 4)
+        >>> zeros = torch.zeros(2, 2, 3, 3)
+        >>> conv3x3_chain([x], [zeros, zeros], [zeros[0, 0, 0, :2], torch.ones(2)], [0, 1], [False, True]).unique()
+        tensor([2.])
+    """
+    n, counts = len(inputs), [len(part) for part in (weights, biases, slopes, skips)]
+    if n == 0 or min(counts) == 0 or len(set(counts)) > 1 or n + 2 * counts[0] > MOST_TENSORS:
+        raise ValueError(
+            "conv3x3_chain takes at least one input and as many weights as biases, slopes and skips, no more than "
+            f"{MOST_TENSORS} tensors in all; got {n} inputs and {', '.join(map(str, counts))} of these"
+        )
+    tensors = autocast(*inputs, *weights, *biases)
+    inputs, weights, biases = tensors[:n], tensors[n : n + counts[0]], tensors[n + counts[0] :]
+    _check(inputs, weights, biases, slopes, skips)
+    device = inputs[0].device
+    if choose("conv3x3_chain", device, backend) == "reference" or inputs[0].dtype == torch.float64:
+        return call_reference(reference.conv3x3_chain, device.type, inputs, weights, biases, slopes, skips)
+    return torch.ops.rirn.conv3x3_chain(
+        inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips]
+    )
+
+
+def _check(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+) -> None:
+    first = inputs[0]
+    for k, image in enumerate(inputs):
+        check_images(**{f"inputs[{k}]": image})
+        check_kind(f"inputs[{k}]", image, "inputs[0]", first)
+        if (image.shape[0], *image.shape[2:]) != (first.shape[0], *first.shape[2:]):
+            raise ValueError(
+                f"inputs[{k}] must have the N, H, W of inputs[0] {list(first.shape)}; got {list(image.shape)}"
+            )
+    channels = [sum(image.shape[1] for image in inputs)]
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        check_kind(f"weights[{i}]", weight, "inputs[0]", first)
+        check_kind(f"biases[{i}]", bias, "inputs[0]", first)
+        if weight.dim() != 4 or weight.shape[1:] != (channels[-1], 3, 3):
+            raise ValueError(
+                f"weights[{i}] must be [out, {channels[-1]}, 3, 3] for the {channels[-1]} channels it reads; "
+                f"got {list(weight.shape)}"
+            )
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"biases[{i}] must be [{weight.shape[0]}] for weights[{i}]; got {list(bias.shape)}"
+            )
+        channels.append(weight.shape[0])
+    for i, (slope, skip) in enumerate(zip(slopes, skips, strict=True)):
+        if skip and (i == 0 or slope != 1 or channels[i - 1] != channels[i + 1]):
+            raise ValueError(
+                f"skips[{i}] needs slope 1 and a layer before it that reads the {channels[i + 1]} channels of this "
+                f"one's result; got slope {slope} and {channels[i - 1] if i else 'no'} channels"
+            )
+
+
+def _fake(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+) -> Tensor:
+    first, channels = inputs[0], weights[-1].shape[0]
+    n, _, h, w = first.shape
+    if first.shape[1] > 1 and first.stride(1) == 1:
+        return first.new_empty(n, h, w, channels).permute(0, 3, 1, 2)
+    return first.new_empty(n, channels, h, w)
+
+
+def _fake_backward(
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+    needs: int,
+) -> list[Tensor]:
+    tensors = (*inputs, *weights, *biases)
+    return [torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(tensors)]
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    images, weights, biases, ctx.slopes, ctx.skips = inputs
+    ctx.counts = [len(images), len(weights), len(biases)]
+    ctx.save_for_backward(*images, *weights, *biases)
+
+
+def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
+    rest = iter(values)
+    return [list(itertools.islice(rest, count)) for count in counts]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    wanted = [want for part in ctx.needs_input_grad[:3] for want in part]
+    found = torch.ops.rirn.conv3x3_chain_backward(
+        grad, *_split(ctx.saved_tensors, ctx.counts), ctx.slopes, ctx.skips, needs_mask(wanted)
+    )
+    found = [g if want else None for g, want in zip(found, wanted, strict=True)]
+    return (*_split(found, ctx.counts), None, None)
+
+
+if library().loaded:
+    torch.library.register_fake("rirn::conv3x3_chain", _fake)
+    torch.library.register_fake("rirn::conv3x3_chain_backward", _fake_backward)
+    torch.library.register_autograd("rirn::conv3x3_chain", _backward, setup_context=_save_inputs)
+    refuse_double_backward("conv3x3_chain")

@@ -1,0 +1,209 @@
+"""conv3x3_chain on every fused backend against the reference in float64."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from rirn.ops import conv3x3_chain, reference
+from rirn.ops._library import library
+from tests.ops.cases import Case, image, like_truth, randn
+from tests.tolerances import TABLE, assert_close
+
+needs_library = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Channels of the inputs and of each layer's result, and what the layers do besides."""
+
+    reads: tuple[int, ...]
+    channels: tuple[int, ...]
+    slopes: tuple[float, ...]
+    skips: tuple[bool, ...]
+
+    def inputs(self, case, device="cpu"):
+        """Images, weights and biases of the sizes, dtype and layout of ``case``; its own channels are not used."""
+        generator = torch.Generator().manual_seed(0)
+        images = [image(c, case, generator, device) for c in self.reads]
+        ins = (sum(self.reads), *self.channels)
+        shapes = [(o, i, 3, 3) for i, o in zip(ins, self.channels, strict=False)]
+        weights = [
+            randn(*s, case=case, generator=generator, device=device, scale=(9 * s[1]) ** -0.5) for s in shapes
+        ]
+        biases = [randn(s[0], case=case, generator=generator, device=device, scale=0.1) for s in shapes]
+        return images, weights, biases
+
+    def __str__(self):
+        return f"{'+'.join(map(str, self.reads))}to{'-'.join(map(str, self.channels))}"
+
+
+ONE = Chain((3, 2), (7,), (1,), (False,))
+RES = Chain((4,), (4, 4), (0, 1), (False, True))
+GATE = Chain((5,), (6, 5), (0.1, 1), (False, False))
+UPDATE = Chain((10,), (4, 4, 4, 4), (1, 0, 1, 1), (False, False, True, False))
+WIDE = Chain((40, 12), (52, 52), (0.1, 1), (False, True))
+CHAINS = [ONE, RES, GATE, UPDATE]
+CASES = [
+    *((c, Case(2, 0, 7, 5, dtype, "contiguous")) for c in CHAINS for dtype in ("fp32", "fp16", "bf16")),
+    *((c, Case(2, 0, 7, 5, "fp32", "channels_last")) for c in CHAINS),
+    *(
+        (UPDATE, Case(3, 0, 11, 13, "fp32", layout))
+        for layout in ("sliced", "strided", "transposed", "expanded")
+    ),
+    (RES, Case(1, 0, 1, 1)),
+    (UPDATE, Case(1, 0, 1, 17, "bf16", "channels_last")),
+    (RES, Case(0, 0, 3, 3)),
+    (WIDE, Case(1, 0, 19, 67)),
+    (WIDE, Case(1, 0, 19, 67, "bf16", "strided")),
+]
+cases = pytest.mark.parametrize(("chain", "case"), CASES, ids=str)
+
+
+def run(chain, parts, backend, grad=None):
+    out = conv3x3_chain(*parts, chain.slopes, chain.skips, backend=backend)
+    if grad is None:
+        grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).to(out)
+    return out, torch.autograd.grad(out, [t for part in parts for t in part], grad), grad
+
+
+def truth(chain, parts, grad):
+    wide = [like_truth(part) for part in parts]
+    out = reference.conv3x3_chain(*wide, chain.slopes, chain.skips)
+    return out, torch.autograd.grad(out, [t for part in wide for t in part], grad.cpu().double())
+
+
+@cases
+def test_against_reference(chain, case, fused):
+    backend, device = fused("conv3x3_chain")
+    parts = chain.inputs(case, device)
+    out, grads, grad = run(chain, parts, backend)
+    want, want_grads = truth(chain, parts, grad)
+    assert out.dtype == parts[0][0].dtype
+    if case.layout in ("contiguous", "channels_last"):
+        like = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[case.layout]
+        assert out.is_contiguous(memory_format=like)
+    assert_close(out.cpu(), want, TABLE["conv3x3_chain", "output", case.dtype], "output")
+    for i, (got, expected) in enumerate(zip(grads, want_grads, strict=True)):
+        assert_close(got.cpu(), expected, TABLE["conv3x3_chain", "gradient", case.dtype], f"gradient {i}")
+
+
+def test_partial_gradients(fused):
+    backend, device = fused("conv3x3_chain")
+    wanted = {0, 3, 6}  # the first image, the second layer's weight, the first layer's bias
+    chain = Chain((2, 3), (4, 4), (0, 1), (False, False))
+    parts = chain.inputs(Case(2, 0, 5, 4), device)
+    flat = [t for part in parts for t in part]
+    for i, t in enumerate(flat):
+        t.requires_grad_(i in wanted)
+    out = conv3x3_chain(*parts, chain.slopes, chain.skips, backend=backend)
+    out.backward(torch.ones_like(out))
+    _, want = truth(chain, parts, torch.ones_like(out))
+    for i, t in enumerate(flat):
+        assert (t.grad is not None) == (i in wanted)
+        if t.grad is not None:
+            assert_close(t.grad.cpu(), want[i], TABLE["conv3x3_chain", "gradient", "fp32"], str(i))
+
+
+@needs_library
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "layout"), [("fp32", "channels_last"), ("fp64", "strided"), ("bf16", "contiguous")]
+)
+def test_opcheck(chain, dtype, layout):
+    parts = chain.inputs(Case(2, 0, 4, 5, dtype, layout))
+    rest = [list(map(float, chain.slopes)), list(map(int, chain.skips))]
+    torch.library.opcheck(torch.ops.rirn.conv3x3_chain.default, (*parts, *rest))
+    parts = [[t.detach() for t in part] for part in parts]
+    grad = torch.randn_like(conv3x3_chain(*parts, chain.slopes, chain.skips))
+    for needs in (1, 2 ** sum(map(len, parts)) - 1):
+        torch.library.opcheck(torch.ops.rirn.conv3x3_chain_backward.default, (grad, *parts, *rest, needs))
+
+
+@needs_library
+@pytest.mark.parametrize("chain", [RES, UPDATE], ids=str)
+def test_gradcheck_of_the_compiled_op(chain):
+    # In float64 the public function takes the reference, so ask the library itself.
+    small = Chain((1,), (2,) * len(chain.channels), chain.slopes, chain.skips) if chain is UPDATE else chain
+    images, weights, biases = small.inputs(Case(1, 0, 3, 2, "fp64"))
+    n = len(weights)
+
+    def call(*flat):
+        rest = ([float(s) for s in small.slopes], [int(s) for s in small.skips])
+        return torch.ops.rirn.conv3x3_chain(flat[:1], flat[1 : 1 + n], flat[1 + n :], *rest)
+
+    assert torch.autograd.gradcheck(call, (*images, *weights, *biases))
+
+
+def test_second_derivative_of_fused_is_refused(fused):
+    backend, device = fused("conv3x3_chain")
+    parts = RES.inputs(Case(1, 0, 3, 3), device)
+    out = conv3x3_chain(*parts, RES.slopes, RES.skips, backend=backend)
+    (grad,) = torch.autograd.grad(out.square().sum(), parts[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once only"):
+        grad.sum().backward()
+
+
+def test_repeats_bit_for_bit_on_any_number_of_threads(fused, threads):
+    backend, device = fused("conv3x3_chain")
+    results = []
+    for count in (1, 2, 2):
+        threads(count)
+        out, grads, _ = run(WIDE, WIDE.inputs(Case(2, 0, 23, 19), device), backend)
+        results.append([out, *grads])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_compiled_training_step():
+    def step(*parts):
+        return conv3x3_chain(*parts, UPDATE.slopes, UPDATE.skips).square().mean()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    for size in ((6, 9), (7, 11)):
+        parts = UPDATE.inputs(Case(2, 0, *size))
+        flat = [t for part in parts for t in part]
+        got, want = (torch.autograd.grad(f(*parts), flat) for f in (compiled, step))
+        for a, b in zip(got, want, strict=True):
+            assert_close(a, b, TABLE["conv3x3_chain", "gradient", "fp32"])
+
+
+def test_autocast_casts_everything():
+    parts = RES.inputs(Case(1, 0, 5, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv3x3_chain(*parts, RES.slopes, RES.skips).dtype == torch.bfloat16
+
+
+def with_changed(**changes):
+    images, weights, biases = RES.inputs(Case(1, 0, 4, 4))
+    arguments = {
+        "inputs": images,
+        "weights": weights,
+        "biases": biases,
+        "slopes": [0, 1],
+        "skips": [False, True],
+    }
+    return arguments | changes
+
+
+@pytest.mark.parametrize("backend", ["reference", None])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": []}, "at least one input .* got 0 inputs"),
+        ({"slopes": [0]}, "got 1 inputs and 2, 2, 1, 2 of these"),
+        ({"inputs": [torch.ones(1, 5, 4, 4)]}, r"weights\[0\] must be \[out, 5, 3, 3\]"),
+        ({"inputs": [torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4, 5)]}, r"inputs\[1\] must have the N, H, W"),
+        ({"inputs": [torch.ones(1, 4, 4, 4).double()]}, r"weights\[0\] must have the dtype of inputs\[0\]"),
+        (
+            {"biases": [torch.ones(4), torch.ones(3)]},
+            r"biases\[1\] must be \[4\] for weights\[1\]; got \[3\]",
+        ),
+        ({"slopes": [0, 0]}, r"skips\[1\] needs slope 1"),
+        ({"skips": [True, False], "slopes": [1, 1]}, r"skips\[0\] needs slope 1 and a layer before it"),
+    ],
+)
+def test_errors_name_rule_and_value(changes, message, backend):
+    with pytest.raises(ValueError, match=message):
+        conv3x3_chain(**with_changed(**changes), backend=backend)
