@@ -48,11 +48,6 @@ float* thread_scratch(size_t floats) {
   return arena.get();
 }
 
-Image image_of(const Tensor& t, int64_t n) {
-  char* data = static_cast<char*>(t.data_ptr()) + n * t.stride(0) * static_cast<int64_t>(t.element_size());
-  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3)};
-}
-
 std::vector<Image> images_of(const Tensors& tensors, int64_t n) {
   std::vector<Image> images;
   for (const Tensor& t : tensors) images.push_back(image_of(t, n));
