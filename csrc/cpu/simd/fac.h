@@ -46,15 +46,26 @@ struct FacRow {
     return taps;
   }
 
-  // The features from (y, x) on, which may lie outside the image: edges are replicated.
-  RIRN_INLINE_MEMBER V replicated(int c, int y, int x, int left) const {
-    const Image& f = job.features;
-    y = nearest(y, job.H);
-    if (kChannelsInner) return load(f, c, y, nearest(x, job.W), left);
-    if (x >= 0 && x + E::kCount <= job.W) return load(f, c, y, x, E::kCount);
-    Stored values[E::kCount] = {};
-    for (int i = 0; i < E::kCount && i < left; ++i) values[i] = *element<E>(f, c, y, nearest(x + i, job.W));
-    return E::widen(values);
+  // Calls f(j, values) for the kFacSize places x - kFacReach + j of row y: `left` elements from there on, with the edge's pixels
+  // beyond the border, or zeros (or no call).
+  template <bool kReplicated, class F>
+  RIRN_INLINE_MEMBER void around(const Image& image, int c, int y, int x, int left, const F& f) const {
+    constexpr int kWindow = E::kCount + 2 * kFacReach;
+    const int first = x - kFacReach;
+    if (kChannelsInner) {
+      for (int j = 0; j < kFacSize; ++j)
+        if (kReplicated || (first + j >= 0 && first + j < job.W)) f(j, load(image, c, y, nearest(first + j, job.W), left));
+      return;
+    }
+    const Stored* row = element<E>(image, c, y, 0);
+    if (image.w == 1 && first >= 0 && first + kWindow <= job.W) {
+      for (int j = 0; j < kFacSize; ++j) f(j, E::widen(row + first + j));
+      return;
+    }
+    Stored window[kWindow] = {};
+    for (int i = 0; i < kWindow && i < left + 2 * kFacReach; ++i)
+      if (kReplicated || (first + i >= 0 && first + i < job.W)) window[i] = row[nearest(first + i, job.W) * image.w];
+    for (int j = 0; j < kFacSize; ++j) f(j, E::widen(window + j));
   }
 
   // What lies in the image of the `left` elements from x on, zeros elsewhere.
@@ -62,8 +73,9 @@ struct FacRow {
     if (kChannelsInner) return load(image, c, y, x, left);
     if (x >= 0 && x + E::kCount <= job.W) return load(image, c, y, x, left);
     Stored values[E::kCount] = {};
-    for (int i = 0; i < E::kCount && i < left; ++i)
-      if (x + i >= 0 && x + i < job.W) values[i] = *element<E>(image, c, y, x + i);
+    const int begin = x < 0 ? -x : 0, rest = job.W - x, most = left < E::kCount ? left : E::kCount;
+    const int end = rest < most ? rest : most;
+    for (int i = begin; i < end; ++i) values[i] = *element<E>(image, c, y, x + i);
     return E::widen(values);
   }
 
@@ -73,12 +85,10 @@ struct FacRow {
     for (int i = 0; i < kFacSize; ++i) {
       const int y_out = y + kFacReach - i;
       if (y_out < 0 || y_out >= job.H) continue;
-      for (int j = 0; j < kFacSize; ++j) {
-        const int x_out = x + kFacReach - j;
-        if (kChannelsInner && (x_out < 0 || x_out >= job.W)) continue;
-        sum = fma(inside(tap_of(job.kernels, kFacSize * i + j), c, y_out, x_out, left),
-                  inside(job.grad, c, y_out, x_out, left), sum);
-      }
+      around<false>(job.grad, c, y_out, x, left, [&](int j, V grad) {
+        const int tap = kFacSize * i + kFacSize - 1 - j;  // the output at x - kFacReach + j reads x with this one
+        sum = fma(inside(tap_of(job.kernels, tap), c, y_out, x - kFacReach + j, left), grad, sum);
+      });
     }
     return sum;
   }
@@ -87,9 +97,9 @@ struct FacRow {
     each_register([&](int c, int x, int left) {
       V sum{};
       for (int i = 0; i < kFacSize; ++i)
-        for (int j = 0; j < kFacSize; ++j)
-          sum = fma(load(tap_of(job.kernels, kFacSize * i + j), c, job.y, x, left),
-                    replicated(c, job.y + i - kFacReach, x + j - kFacReach, left), sum);
+        around<true>(job.features, c, nearest(job.y + i - kFacReach, job.H), x, left, [&](int j, V seen) {
+          sum = fma(load(tap_of(job.kernels, kFacSize * i + j), c, job.y, x, left), seen, sum);
+        });
       save(job.out, c, job.y, x, left, sum);
     });
   }
@@ -98,9 +108,9 @@ struct FacRow {
     each_register([&](int c, int x, int left) {
       const V grad = load(job.grad, c, job.y, x, left);
       for (int i = 0; i < kFacSize; ++i)
-        for (int j = 0; j < kFacSize; ++j)
-          save(tap_of(job.grad_kernels, kFacSize * i + j), c, job.y, x, left,
-               grad * replicated(c, job.y + i - kFacReach, x + j - kFacReach, left));
+        around<true>(job.features, c, nearest(job.y + i - kFacReach, job.H), x, left, [&](int j, V seen) {
+          save(tap_of(job.grad_kernels, kFacSize * i + j), c, job.y, x, left, grad * seen);
+        });
     });
   }
 
