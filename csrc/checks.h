@@ -86,29 +86,69 @@ inline void check_image(const Tensor& t, const char* name) {
   if (t.dim() != 4) fail(name, " must be [N, C, H, W]; got ", shape_of(t));
 }
 
-inline void check_logit(const Tensor& logit, const char* name, const Tensor& f_cur) {
-  check_same_kind(logit, name, f_cur, "f_cur");
-  const bool fits = logit.dim() == 4 && logit.size(0) == f_cur.size(0) && logit.size(2) == f_cur.size(2) &&
-                    logit.size(3) == f_cur.size(3) && (logit.size(1) == f_cur.size(1) || logit.size(1) == 1);
+// `rule` says in words how many channels there may be: `channels` or `or_channels`.
+inline void check_channels(const Tensor& t, const char* name, const char* rule, int64_t channels, int64_t or_channels,
+                           const Tensor& like, const char* like_name) {
+  check_same_kind(t, name, like, like_name);
+  const bool fits = t.dim() == 4 && t.size(0) == like.size(0) && t.size(2) == like.size(2) && t.size(3) == like.size(3) &&
+                    (t.size(1) == channels || t.size(1) == or_channels);
   if (!fits)
-    fail(name, " must be [N, C or 1, H, W] with the N, C, H, W of f_cur ", shape_of(f_cur), "; got ",
-         shape_of(logit));
+    fail(name, " must be [N, ", rule, ", H, W] with the N, C, H, W of ", like_name, " ", shape_of(like), "; got ",
+         shape_of(t));
+}
+
+inline void check_alike(const Tensor& t, const char* name, const Tensor& like, const char* like_name) {
+  check_same_kind(t, name, like, like_name);
+  check_same_shape(t, name, like, like_name);
+}
+
+inline void check_logit(const Tensor& logit, const char* name, const Tensor& f_cur) {
+  check_channels(logit, name, "C or 1", f_cur.size(1), 1, f_cur, "f_cur");
 }
 
 inline void check_atb_blend(const Tensor& f_prev, const Tensor& f_cur, const Tensor& logit_prev,
                             const Tensor& logit_cur) {
   check_image(f_cur, "f_cur");
-  check_same_kind(f_prev, "f_prev", f_cur, "f_cur");
-  check_same_shape(f_prev, "f_prev", f_cur, "f_cur");
+  check_alike(f_prev, "f_prev", f_cur, "f_cur");
   check_logit(logit_prev, "logit_prev", f_cur);
   check_logit(logit_cur, "logit_cur", f_cur);
+}
+
+inline void check_dtb_blend(const Tensor& f_prev, const Tensor& f_cur, const Tensor& logit, const Tensor& beta) {
+  check_image(f_cur, "f_cur");
+  check_alike(f_prev, "f_prev", f_cur, "f_cur");
+  check_logit(logit, "logit", f_cur);
+  check_same_kind(beta, "beta", f_cur, "f_cur");
+  if (beta.dim() != 0) fail("beta must be one number without dimensions; got ", shape_of(beta), "; use beta.squeeze()");
+}
+
+inline void check_fac(const Tensor& features, const Tensor& kernels) {
+  check_image(features, "features");
+  const int64_t channels = 25 * features.size(1);
+  check_channels(kernels, "kernels", "25C", channels, channels, features, "features");
+}
+
+inline void check_gru_reset(const Tensor& logit_r, const Tensor& hidden) {
+  check_image(hidden, "hidden");
+  check_alike(logit_r, "logit_r", hidden, "hidden");
+}
+
+inline void check_gru_update(const Tensor& hidden, const Tensor& logit_z, const Tensor& logit_n) {
+  check_image(hidden, "hidden");
+  check_alike(logit_z, "logit_z", hidden, "hidden");
+  check_alike(logit_n, "logit_n", hidden, "hidden");
+}
+
+inline void check_lstm_update(const Tensor& gates, const Tensor& cell) {
+  check_image(cell, "cell");
+  const int64_t channels = 4 * cell.size(1);
+  check_channels(gates, "gates", "4C", channels, channels, cell, "cell");
 }
 
 inline void check_irm_update(const Tensor& hidden, const Tensor& inner, const std::vector<Tensor>& weights,
                              const std::vector<Tensor>& biases) {
   check_image(hidden, "hidden");
-  check_same_kind(inner, "inner", hidden, "hidden");
-  check_same_shape(inner, "inner", hidden, "hidden");
+  check_alike(inner, "inner", hidden, "hidden");
   if (weights.size() != kIrmLayers || biases.size() != kIrmLayers)
     fail("weights and biases must be six tensors each (joint, res1a, res1b, res2a, res2b, out); got ",
          weights.size(), " weights and ", biases.size(), " biases");
@@ -162,8 +202,7 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
   }
 }
 
-inline void check_grad(const Tensor& grad, const Tensor& output_like, const char* like_name) {
-  check_same_kind(grad, "grad", output_like, like_name);
-  check_same_shape(grad, "grad", output_like, like_name);
+inline void check_grad(const Tensor& grad, const Tensor& output_like, const char* like_name, const char* name = "grad") {
+  check_alike(grad, name, output_like, like_name);
 }
 }  // namespace rirn

@@ -22,6 +22,22 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases, int needs) "
       "-> Tensor[]");
+  m.def("dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) -> Tensor");
+  m.def(
+      "dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta, int needs) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("fac(Tensor features, Tensor kernels) -> Tensor");
+  m.def("fac_backward(Tensor grad, Tensor features, Tensor kernels, int needs) -> (Tensor, Tensor)");
+  m.def("gru_reset(Tensor logit_r, Tensor hidden) -> Tensor");
+  m.def("gru_reset_backward(Tensor grad, Tensor logit_r, Tensor hidden, int needs) -> (Tensor, Tensor)");
+  m.def("gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) -> Tensor");
+  m.def(
+      "gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n, int needs) "
+      "-> (Tensor, Tensor, Tensor)");
+  m.def("lstm_update(Tensor gates, Tensor cell) -> (Tensor, Tensor)");
+  m.def(
+      "lstm_update_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell, int needs) "
+      "-> (Tensor, Tensor)");
   m.def("build_info() -> str");
   m.def("cpu_isa() -> str");
 }

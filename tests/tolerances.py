@@ -29,6 +29,7 @@ class Tolerance:
 
 
 _ROUND_OFF = "order of operations and the exponential's last bits"
+_CANCELLATION = "the exponential's last bits, where the two terms of a single pixel nearly cancel"
 _ONE_ROUNDING = "one rounding at the end"
 _EVERY_CONV = "each convolution may round its output"
 _KINK = "a rounded activation may fall on the other side of ReLU's kink, which switches its whole gradient"
@@ -56,6 +57,46 @@ TABLE = {  # worst seen on x86-64 CPUs
     ("irm_update", "gradient", "fp32"): Tolerance(1e-05, 1.2e-06, 3e-06, 3.5e-07, _ROUND_OFF),
     ("irm_update", "gradient", "fp16"): Tolerance(0.005, 0.00042, 0.002, 0.00017, _KINK),
     ("irm_update", "gradient", "bf16"): Tolerance(0.04, 0.0034, 0.015, 0.0014, _KINK),
+    ("dtb_blend", "output", "fp64"): Tolerance(2e-15, 3.2e-16, 2e-16, 3.4e-17, _ROUND_OFF),
+    ("dtb_blend", "output", "fp32"): Tolerance(5e-07, 8.6e-08, 1e-07, 1.4e-08, _ROUND_OFF),
+    ("dtb_blend", "output", "fp16"): Tolerance(0.0005, 0.0003, 0.0001, 4.7e-05, _ONE_ROUNDING),
+    ("dtb_blend", "output", "bf16"): Tolerance(0.004, 0.0027, 0.001, 0.00047, _ONE_ROUNDING),
+    ("dtb_blend", "gradient", "fp64"): Tolerance(5e-15, 9.2e-16, 5e-15, 9.2e-16, _ROUND_OFF),
+    ("dtb_blend", "gradient", "fp32"): Tolerance(1e-06, 1.9e-07, 1e-06, 1.9e-07, _ROUND_OFF),
+    ("dtb_blend", "gradient", "fp16"): Tolerance(0.0005, 0.00036, 0.0005, 0.00025, _ONE_ROUNDING),
+    ("dtb_blend", "gradient", "bf16"): Tolerance(0.004, 0.0029, 0.004, 0.0024, _ONE_ROUNDING),
+    ("fac", "output", "fp64"): Tolerance(1e-15, 1.6e-16, 2e-16, 4.2e-17, _ROUND_OFF),
+    ("fac", "output", "fp32"): Tolerance(1e-06, 1.9e-07, 1e-06, 1.3e-07, _ROUND_OFF),
+    ("fac", "output", "fp16"): Tolerance(0.0005, 0.00036, 0.0002, 7.2e-05, _ONE_ROUNDING),
+    ("fac", "output", "bf16"): Tolerance(0.004, 0.0023, 0.002, 0.001, _ONE_ROUNDING),
+    ("fac", "gradient", "fp64"): Tolerance(2e-15, 4.4e-16, 5e-16, 9e-17, _ROUND_OFF),
+    ("fac", "gradient", "fp32"): Tolerance(1e-06, 1.6e-07, 1e-06, 1.6e-07, _ROUND_OFF),
+    ("fac", "gradient", "fp16"): Tolerance(0.0005, 0.00037, 0.0002, 0.0001, _ONE_ROUNDING),
+    ("fac", "gradient", "bf16"): Tolerance(0.004, 0.0028, 0.002, 0.00082, _ONE_ROUNDING),
+    ("gru_reset", "output", "fp64"): Tolerance(5e-16, 8.7e-17, 3e-17, 6.5e-18, _ROUND_OFF),
+    ("gru_reset", "output", "fp32"): Tolerance(5e-07, 9e-08, 1e-07, 1.8e-08, _ROUND_OFF),
+    ("gru_reset", "output", "fp16"): Tolerance(0.0005, 0.00033, 0.0001, 4.8e-05, _ONE_ROUNDING),
+    ("gru_reset", "output", "bf16"): Tolerance(0.004, 0.0029, 0.001, 0.00041, _ONE_ROUNDING),
+    ("gru_reset", "gradient", "fp64"): Tolerance(1e-15, 1.4e-16, 1e-16, 1.7e-17, _ROUND_OFF),
+    ("gru_reset", "gradient", "fp32"): Tolerance(5e-07, 1.1e-07, 2e-07, 2.6e-08, _ROUND_OFF),
+    ("gru_reset", "gradient", "fp16"): Tolerance(0.0005, 0.00034, 0.0002, 6.2e-05, _ONE_ROUNDING),
+    ("gru_reset", "gradient", "bf16"): Tolerance(0.004, 0.0027, 0.002, 0.001, _ONE_ROUNDING),
+    ("gru_update", "output", "fp64"): Tolerance(2e-15, 3.5e-16, 1e-16, 2.4e-17, _ROUND_OFF),
+    ("gru_update", "output", "fp32"): Tolerance(1e-06, 2.2e-07, 1e-06, 2.2e-07, _ROUND_OFF),
+    ("gru_update", "output", "fp16"): Tolerance(0.0005, 0.00039, 0.0002, 5.6e-05, _ONE_ROUNDING),
+    ("gru_update", "output", "bf16"): Tolerance(0.004, 0.0029, 0.002, 0.00052, _ONE_ROUNDING),
+    ("gru_update", "gradient", "fp64"): Tolerance(1e-15, 2.5e-16, 1e-16, 2.4e-17, _ROUND_OFF),
+    ("gru_update", "gradient", "fp32"): Tolerance(5e-07, 1.2e-07, 5e-07, 1.2e-07, _ROUND_OFF),
+    ("gru_update", "gradient", "fp16"): Tolerance(0.0005, 0.00036, 0.0002, 7.8e-05, _ONE_ROUNDING),
+    ("gru_update", "gradient", "bf16"): Tolerance(0.004, 0.0036, 0.002, 0.00099, _ONE_ROUNDING),
+    ("lstm_update", "output", "fp64"): Tolerance(2e-15, 2.8e-16, 2e-16, 4.4e-17, _ROUND_OFF),
+    ("lstm_update", "output", "fp32"): Tolerance(5e-06, 9.9e-07, 5e-06, 9.9e-07, _CANCELLATION),
+    ("lstm_update", "output", "fp16"): Tolerance(0.0005, 0.00035, 0.0002, 6.7e-05, _ONE_ROUNDING),
+    ("lstm_update", "output", "bf16"): Tolerance(0.004, 0.0028, 0.002, 0.00054, _ONE_ROUNDING),
+    ("lstm_update", "gradient", "fp64"): Tolerance(1e-15, 2.4e-16, 1e-16, 2.1e-17, _ROUND_OFF),
+    ("lstm_update", "gradient", "fp32"): Tolerance(1e-06, 1.3e-07, 2e-07, 2.8e-08, _ROUND_OFF),
+    ("lstm_update", "gradient", "fp16"): Tolerance(0.0005, 0.00034, 0.0002, 5.7e-05, _ONE_ROUNDING),
+    ("lstm_update", "gradient", "bf16"): Tolerance(0.004, 0.003, 0.001, 0.00048, _ONE_ROUNDING),
 }
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "../checks.h"
+#include "../gradients.h"
 #include "conv3x3_direct.h"
 #include "dense.h"
 #include "simd.h"
@@ -49,11 +50,6 @@ float* thread_scratch(size_t floats) {
     size = floats;
   }
   return arena.get();
-}
-
-Image image_of(const Tensor& t, int64_t n) {
-  char* data = static_cast<char*>(t.data_ptr()) + n * t.stride(0) * static_cast<int64_t>(t.element_size());
-  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3)};
 }
 
 std::vector<Image> images_of(const Tensors& tensors, int64_t n) {
@@ -376,18 +372,13 @@ Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, 
   const bool fits = grad.dim() == 4 && grad.size(0) == inputs[0].size(0) && grad.size(1) == weights.back().size(0) &&
                     grad.size(2) == inputs[0].size(2) && grad.size(3) == inputs[0].size(3);
   if (!fits) fail("grad must have the shape of the result; got ", shape_of(grad), " for inputs[0] ", shape_of(inputs[0]));
-  int bit = 0;
-  const auto make = [&](const Tensors& like) {
-    Tensors made;
-    for (const Tensor& t : like)
-      made.push_back(needs >> bit++ & 1 ? torch::stable::empty_like(t) : torch::stable::new_empty(t, {0}));
-    return made;
-  };
-  ChainGradients gradients{make(inputs), make(weights), make(biases)};
+  Tensors tensors = inputs;
+  tensors.insert(tensors.end(), weights.begin(), weights.end());
+  tensors.insert(tensors.end(), biases.begin(), biases.end());
+  const Tensors all = wanted_gradients(needs, tensors);
+  const auto first_weight = all.begin() + inputs.size(), first_bias = first_weight + weights.size();
+  const ChainGradients gradients{{all.begin(), first_weight}, {first_weight, first_bias}, {first_bias, all.end()}};
   conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients);
-  Tensors all = gradients.inputs;
-  all.insert(all.end(), gradients.weights.begin(), gradients.weights.end());
-  all.insert(all.end(), gradients.biases.begin(), gradients.biases.end());
   return all;
 }
 }  // namespace

@@ -4,12 +4,11 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "../checks.h"
+#include "../gradients.h"
 #include "conv3x3_chain.h"
 
 namespace rirn {
 namespace {
-using Tensors = std::vector<Tensor>;
-
 std::vector<ChainLayer> irm_chain(const Tensors& weights, const Tensors& biases) {
   constexpr float slopes[kIrmLayers] = {0, 0, 1, 0, 1, 1};
   constexpr bool skips[kIrmLayers] = {false, false, true, false, true, false};
@@ -28,18 +27,13 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
 Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t needs) {
   check_irm_update(hidden, inner, weights, biases);
   check_grad(grad, hidden, "hidden");
-  const auto make = [&](int bit, const Tensor& like) {
-    return needs >> bit & 1 ? torch::stable::empty_like(like) : torch::stable::new_empty(like, {0});
-  };
-  ChainGradients gradients{{make(0, hidden), make(1, inner)}, {}, {}};
-  for (int l = 0; l < kIrmLayers; ++l) {
-    gradients.weights.push_back(make(2 + l, weights[l]));
-    gradients.biases.push_back(make(2 + kIrmLayers + l, biases[l]));
-  }
+  Tensors inputs = {hidden, inner};
+  inputs.insert(inputs.end(), weights.begin(), weights.end());
+  inputs.insert(inputs.end(), biases.begin(), biases.end());
+  const Tensors all = wanted_gradients(needs, inputs);
+  const auto first_weight = all.begin() + 2, first_bias = first_weight + kIrmLayers;
+  ChainGradients gradients{{all[0], all[1]}, {first_weight, first_bias}, {first_bias, all.end()}};
   conv3x3_chain_backward(grad, {hidden, inner}, irm_chain(weights, biases), gradients);
-  Tensors all = gradients.inputs;
-  all.insert(all.end(), gradients.weights.begin(), gradients.weights.end());
-  all.insert(all.end(), gradients.biases.begin(), gradients.biases.end());
   return all;
 }
 }  // namespace

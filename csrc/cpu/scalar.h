@@ -1,4 +1,4 @@
-// Element types: which C++ type a dtype is, and what the SIMD kernels call it.
+// Which C++ type a dtype is, and tensors as the SIMD kernels see them.
 #pragma once
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/BFloat16.h>
@@ -24,12 +24,19 @@ auto dispatch_float(ScalarType dtype, F&& f) {
   }
 }
 
-// For the dtypes that the SIMD kernels know: all but double.
 inline Element simd_element(ScalarType dtype) {
   switch (dtype) {
+    case ScalarType::Double: return Element::float64;
     case ScalarType::BFloat16: return Element::bfloat16;
     case ScalarType::Half: return Element::float16;
     default: return Element::float32;
   }
+}
+
+// Image n of a batch; a tensor without elements is one that is not wanted.
+inline Image image_of(const Tensor& t, int64_t n) {
+  if (!t.numel()) return {};
+  char* data = static_cast<char*>(t.data_ptr()) + n * t.stride(0) * static_cast<int64_t>(t.element_size());
+  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3)};
 }
 }  // namespace rirn

@@ -9,7 +9,7 @@ constexpr int kTile = 4;           // a Winograd tile yields kTile x kTile outpu
 constexpr int kPatch = kTile + 2;  // from kPatch x kPatch inputs
 constexpr int kPoints = kPatch * kPatch;
 
-enum class Element { float32, bfloat16, float16 };
+enum class Element { float32, bfloat16, float16, float64 };
 
 // One image of a batch in the caller's memory, strides in elements.
 struct Image {
@@ -18,6 +18,10 @@ struct Image {
   int channels;
   int64_t c, h, w;
 };
+
+// Filter adaptive convolution: kFacSize x kFacSize filters, edges replicated.
+constexpr int kFacSize = 5;
+constexpr int kFacTaps = kFacSize * kFacSize;
 
 // Rows of an image in working memory, all channels of a row together, each channel split by x mod kTile into `kTile` phases so
 // that lanes of a register are neighbouring tiles: pixel x of channel k is row(y)[(k * kTile + x % kTile) * tiles + x / kTile].
@@ -80,7 +84,7 @@ struct WeightJob {
   float* arena;        // weight_arena() floats, aligned to 64 bytes
 };
 
-// One tensor of atb_blend: strides in elements from pixel to pixel and from channel to channel (0: shared by all channels).
+// One tensor of an op on pixels: strides in elements from pixel to pixel and from channel to channel (0: shared by all channels).
 struct Run {
   void* data;  // null: a gradient that is not wanted
   int64_t pixel, channel;
@@ -104,6 +108,41 @@ struct BlendBackwardJob {
   Run grad_f_prev, grad_f_cur, grad_logit_prev, grad_logit_cur;
 };
 
+// The ops that make every element from the elements at the same place of the inputs. Inputs and outputs stand in the order of
+// the op's schema, the gates of an LSTM as four tensors; of a gradient, outputs that are not wanted have no data.
+enum class Pointwise {
+  gru_reset,
+  gru_reset_backward,
+  gru_update,
+  gru_update_backward,
+  lstm_update,
+  lstm_update_backward,
+  dtb_blend,
+  dtb_blend_backward,
+};
+constexpr int kPointwiseInputs = 7, kPointwiseOutputs = 5;  // at most
+
+struct PointwiseJob {
+  Pointwise op;
+  Element element;
+  int64_t pixels, channels;
+  bool channels_inner;
+  Run inputs[kPointwiseInputs];
+  Run outputs[kPointwiseOutputs];
+  unsigned summed;  // bit i: output i is double, each of its strides is 0 (sum along it) or 1, and the sums are added to it
+};
+
+// Row y of fac, on one image: all channels if they are the neighbours in memory, else one of them.
+struct FacJob {
+  Element element;
+  bool channels_inner;
+  Image features, kernels;
+  Image out;                                 // of fac
+  Image grad, grad_features, grad_kernels;  // of its gradient
+  int H, W;
+  int channel, y;
+};
+
 struct SimdKernels {
   int lanes;
   size_t (*sweep_arena)(const ConvLayer* layers, int count, int W);
@@ -118,6 +157,9 @@ struct SimdKernels {
   void (*weight_gradient)(const WeightJob&);
   void (*blend)(const BlendJob&);
   void (*blend_backward)(const BlendBackwardJob&);
+  void (*pointwise)(const PointwiseJob&);
+  void (*fac)(const FacJob&);
+  void (*fac_backward)(const FacJob&);
 
   int plane_tiles(int W) const {
     const int tiles = (W + kTile - 1) / kTile;

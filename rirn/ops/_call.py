@@ -44,6 +44,27 @@ def check_kind(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
         )
 
 
+def check_channels(name: str, tensor: Tensor, rule: str, channels: tuple[int, ...], **like: Tensor) -> None:
+    """Check that a tensor has the dtype, the device and the N, H, W of another one, which is named by its
+    keyword, and one of ``channels``; ``rule`` says in words which."""
+    ((like_name, other),) = like.items()
+    check_kind(name, tensor, like_name, other)
+    n, _, h, w = other.shape
+    if all(tensor.shape != (n, c, h, w) for c in channels):
+        raise ValueError(
+            f"{name} must be [N, {rule}, H, W] with the N, C, H, W of {like_name} {list(other.shape)}; "
+            f"got {list(tensor.shape)}"
+        )
+
+
+def check_blend(f_prev: Tensor, f_cur: Tensor, **logits: Tensor) -> None:
+    """Check what the ops that blend two frames have in common: features of one kind and logits that fit
+    them."""
+    check_images(f_cur=f_cur, f_prev=f_prev)
+    for name, logit in logits.items():
+        check_channels(name, logit, "C or 1", (f_cur.shape[1], 1), f_cur=f_cur)
+
+
 # Autocast is applied here, by hand, and not by registering kernels for the autocast dispatch keys:
 # register_autocast fixes one dtype per device type, where fp16 and bf16 must both hold; the reference is no
 # dispatcher op, and it must follow the same rule; and plain Python is something torch.compile traces and

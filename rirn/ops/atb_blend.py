@@ -12,8 +12,7 @@ from rirn.ops import reference
 from rirn.ops._call import (
     autocast,
     call_reference,
-    check_images,
-    check_kind,
+    check_blend,
     is_wanted,
     needs_mask,
     refuse_double_backward,
@@ -70,29 +69,17 @@ def atb_blend(
         tensor([3.5000])
     """
     f_prev, f_cur, logit_prev, logit_cur = autocast(f_prev, f_cur, logit_prev, logit_cur)
-    _check(f_prev, f_cur, logit_prev, logit_cur, max_weight)
+    check_blend(f_prev, f_cur, logit_prev=logit_prev, logit_cur=logit_cur)
+    if not (math.isfinite(max_weight) and max_weight >= 0):
+        raise ValueError(
+            f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
+        )
     name = choose("atb_blend", f_cur.device, backend)
     if name == "reference":
         args = (f_prev, f_cur, logit_prev, logit_cur, max_weight)
         return call_reference(reference.atb_blend, f_cur.device.type, *args)
     op = torch.ops.rirn.triton_atb_blend if name == "triton" else torch.ops.rirn.atb_blend
     return op(f_prev, f_cur, logit_prev, logit_cur, max_weight)
-
-
-def _check(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> None:
-    check_images(f_cur=f_cur, f_prev=f_prev)
-    for name, logit in (("logit_prev", logit_prev), ("logit_cur", logit_cur)):
-        check_kind(name, logit, "f_cur", f_cur)
-        n, c, h, w = f_cur.shape
-        if logit.shape != (n, c, h, w) and logit.shape != (n, 1, h, w):
-            raise ValueError(
-                f"{name} must be [N, C or 1, H, W] with the N, C, H, W of f_cur {list(f_cur.shape)}; "
-                f"got {list(logit.shape)}"
-            )
-    if not (math.isfinite(max_weight) and max_weight >= 0):
-        raise ValueError(
-            f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
-        )
 
 
 def _fake(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_images, check_kind
+from rirn.ops._call import autocast, call_reference, check_blend, check_kind
 from rirn.ops._register import register
 from rirn.ops.backends import choose
 
@@ -48,15 +48,8 @@ def dtb_blend(
         tensor([1.5000])
     """
     f_prev, f_cur, logit, beta = autocast(f_prev, f_cur, logit, beta)
-    check_images(f_cur=f_cur, f_prev=f_prev)
-    check_kind("logit", logit, "f_cur", f_cur)
+    check_blend(f_prev, f_cur, logit=logit)
     check_kind("beta", beta, "f_cur", f_cur)
-    n, c, h, w = f_cur.shape
-    if logit.shape != (n, c, h, w) and logit.shape != (n, 1, h, w):
-        raise ValueError(
-            f"logit must be [N, C or 1, H, W] with the N, C, H, W of f_cur {list(f_cur.shape)}; "
-            f"got {list(logit.shape)}"
-        )
     if beta.dim() != 0:
         raise ValueError(
             f"beta must be one number without dimensions; got {list(beta.shape)}: use beta.squeeze()"

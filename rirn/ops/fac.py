@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_images, check_kind
+from rirn.ops._call import autocast, call_reference, check_channels, check_images
 from rirn.ops._register import register
 from rirn.ops.backends import choose
 
@@ -49,13 +49,7 @@ def fac(
     """
     features, kernels = autocast(features, kernels)
     check_images(features=features)
-    check_kind("kernels", kernels, "features", features)
-    n, c, h, w = features.shape
-    if kernels.shape != (n, TAPS * c, h, w):
-        raise ValueError(
-            f"kernels must be [N, {TAPS}C, H, W] with the N, C, H, W of features {list(features.shape)}; "
-            f"got {list(kernels.shape)}"
-        )
+    check_channels("kernels", kernels, f"{TAPS}C", (TAPS * features.shape[1],), features=features)
     if choose("fac", features.device, backend) == "reference":
         return call_reference(reference.fac, features.device.type, features, kernels)
     return torch.ops.rirn.fac(features, kernels)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_images, check_kind
+from rirn.ops._call import autocast, call_reference, check_channels, check_images
 from rirn.ops._register import register
 from rirn.ops.backends import choose
 
@@ -81,13 +81,7 @@ def lstm_update(
     """
     gates, cell = autocast(gates, cell)
     check_images(cell=cell)
-    check_kind("gates", gates, "cell", cell)
-    n, c, h, w = cell.shape
-    if gates.shape != (n, 4 * c, h, w):
-        raise ValueError(
-            f"gates must be [N, 4C, H, W] with the N, C, H, W of cell {list(cell.shape)}; "
-            f"got {list(gates.shape)}"
-        )
+    check_channels("gates", gates, "4C", (4 * cell.shape[1],), cell=cell)
     if choose("lstm_update", cell.device, backend) == "reference":
         return call_reference(reference.lstm_update, cell.device.type, gates, cell)
     return torch.ops.rirn.lstm_update(gates, cell)

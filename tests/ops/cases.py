@@ -3,6 +3,7 @@ log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ class Case:
     w: int
     dtype: str = "fp32"
     layout: str = "contiguous"
-    logits: str = "CC"  # channels of logit_prev and logit_cur, each C or 1
+    logits: str = "CC"  # channels of the logits of a blend in their order, each C or 1
     max_weight: float = 1.0
 
     def __str__(self) -> str:
@@ -89,6 +90,23 @@ def irm_inputs(case: Case, device: str = "cpu", seed: int = 0) -> list[Tensor]:
         ),
         *(randn(o, case=case, generator=generator, device=device, scale=0.1) for o in outs),
     ]
+
+
+def dtb_inputs(case: Case, device: str = "cpu", seed: int = 0) -> list[Tensor]:
+    """Return f_prev, f_cur, logit, beta; the weight of f_cur reaches its upper end in some places."""
+    f_prev, f_cur, logit, _ = atb_inputs(case, device, seed)
+    beta = torch.tensor(0.2, dtype=DTYPES[case.dtype], device=device).requires_grad_()
+    return [f_prev, f_cur, logit, beta]
+
+
+def images(*channels: int) -> Callable[..., list[Tensor]]:
+    """Return a maker of inputs [N, k * C, H, W], one for each k of ``channels``."""
+
+    def make(case: Case, device: str = "cpu", seed: int = 0) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return [image(k * case.c, case, generator, device) for k in channels]
+
+    return make
 
 
 def like_truth(tensors: list[Tensor]) -> list[Tensor]:

@@ -2,46 +2,6 @@
 
 constexpr int kBlock = 256;  // pixels whose shared gates are kept at a time
 
-// e^x to about one unit in the last place; infinity, zero and NaN where they are due.
-RIRN_INLINE Vec exponential(Vec x) {
-  const Vec limit = splat(104);  // far enough for e^x to overflow and to vanish; beyond it the exponent's bits would wrap
-  x = x > limit ? limit : x;
-  x = x < -limit ? -limit : x;
-  const Vec magic = splat(0x1.8p23f);  // adding it rounds to an integer, found in the low bits
-  const Vec biased = fma(x, splat(1.44269504088896341f), magic), n = biased - magic;
-  Vec r = fnma(n, splat(0.693359375f), x);  // ln 2 in two parts, the first exact when multiplied by n
-  r = fnma(n, splat(-2.12194440e-4f), r);
-  Vec p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p, r * r, r) + splat(1);
-  const IntVec k = (IntVec)biased - (IntVec)magic, half = k >> 1;  // 2^k in two factors, for k beyond the largest exponent
-  return p * (Vec)((half + 127) << 23) * (Vec)((k - half + 127) << 23);
-}
-
-RIRN_INLINE Vec sigmoid(Vec x) { return splat(1) / (splat(1) + exponential(-x)); }
-
-template <class E>
-RIRN_INLINE typename E::Stored* element(const Run& run, int64_t pixel, int64_t channel) {
-  return (typename E::Stored*)run.data + pixel * run.pixel + channel * run.channel;
-}
-
-template <class E>
-RIRN_INLINE Vec read(const typename E::Stored* p, int64_t stride, int64_t left) {
-  const int n = left < kLanes ? (int)left : kLanes;
-  return stride == 1 ? load_first<E>(p, n) : gather_first<E>(p, stride, n);
-}
-
-template <class E>
-RIRN_INLINE void write(typename E::Stored* p, int64_t stride, int64_t left, Vec v) {
-  const int n = left < kLanes ? (int)left : kLanes;
-  if (stride == 1) store_first<E>(p, n, v);
-  else scatter_first<E>(p, stride, n, v);
-}
-
 // The gates of a block of pixels that all channels share.
 template <class E>
 static void block_gates(const Run& logit, int64_t pixel, int count, float* gates) {
@@ -170,20 +130,15 @@ static void blend_backward_as(const BlendBackwardJob& job) {
 }
 
 static void blend(const BlendJob& job) {
-  switch (job.element) {
-    case Element::float32: return job.channels_inner ? blend_as<Float32, true>(job) : blend_as<Float32, false>(job);
-    case Element::bfloat16: return job.channels_inner ? blend_as<BFloat16, true>(job) : blend_as<BFloat16, false>(job);
-    case Element::float16: return job.channels_inner ? blend_as<Float16, true>(job) : blend_as<Float16, false>(job);
-  }
+  with_single_or_half(job.element, [&](auto e) {
+    typedef decltype(e) E;
+    job.channels_inner ? blend_as<E, true>(job) : blend_as<E, false>(job);
+  });
 }
 
 static void blend_backward(const BlendBackwardJob& job) {
-  switch (job.element) {
-    case Element::float32:
-      return job.channels_inner ? blend_backward_as<Float32, true>(job) : blend_backward_as<Float32, false>(job);
-    case Element::bfloat16:
-      return job.channels_inner ? blend_backward_as<BFloat16, true>(job) : blend_backward_as<BFloat16, false>(job);
-    case Element::float16:
-      return job.channels_inner ? blend_backward_as<Float16, true>(job) : blend_backward_as<Float16, false>(job);
-  }
+  with_single_or_half(job.element, [&](auto e) {
+    typedef decltype(e) E;
+    job.channels_inner ? blend_backward_as<E, true>(job) : blend_backward_as<E, false>(job);
+  });
 }

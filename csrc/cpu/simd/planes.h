@@ -42,11 +42,8 @@ static void load_image_row(const Image& image, int y, int W, int tiles, float* t
 static void load_row(const Image* images, int count, const Plane& to, int y, int H, int W) {
   float* p = to.row(y);
   if (y < 0 || y >= H) return zero(p, to.row_size());
-  for (int i = 0; i < count; p += (size_t)images[i].channels * kTile * to.tiles, ++i) switch (images[i].element) {
-      case Element::float32: load_image_row<Float32>(images[i], y, W, to.tiles, p); break;
-      case Element::bfloat16: load_image_row<BFloat16>(images[i], y, W, to.tiles, p); break;
-      case Element::float16: load_image_row<Float16>(images[i], y, W, to.tiles, p); break;
-    }
+  for (int i = 0; i < count; p += (size_t)images[i].channels * kTile * to.tiles, ++i)
+    with_single_or_half(images[i].element, [&](auto e) { load_image_row<decltype(e)>(images[i], y, W, to.tiles, p); });
 }
 
 static void load_rows(const Image* images, int count, const Plane& to, int y_begin, int y_end, int H, int W) {
@@ -68,11 +65,7 @@ RIRN_INLINE void store_pixels(const Image& image, int c, int y, int t, int W, co
 }
 
 RIRN_INLINE void store_pixels(const Image& image, int c, int y, int t, int W, const Vec* phases) {
-  switch (image.element) {
-    case Element::float32: return store_pixels<Float32>(image, c, y, t, W, phases);
-    case Element::bfloat16: return store_pixels<BFloat16>(image, c, y, t, W, phases);
-    case Element::float16: return store_pixels<Float16>(image, c, y, t, W, phases);
-  }
+  with_single_or_half(image.element, [&](auto e) { store_pixels<decltype(e)>(image, c, y, t, W, phases); });
 }
 
 // Rows of the plane to images that split its channels among them.

@@ -10,7 +10,10 @@ constexpr int kLanes = RIRN_LANES;
 #include "conv_tiles.h"
 #include "sweep.h"
 #include "weight_gradient.h"
+#include "functions.h"
 #include "blend.h"
+#include "pointwise.h"
+#include "fac.h"
 }  // namespace
 }  // namespace RIRN_VARIANT
 
@@ -30,5 +33,8 @@ const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_VARIANT::weight_gradient,
     RIRN_VARIANT::blend,
     RIRN_VARIANT::blend_backward,
+    RIRN_VARIANT::pointwise,
+    RIRN_VARIANT::fac,
+    RIRN_VARIANT::fac_backward,
 };
 }  // namespace rirn

@@ -36,6 +36,7 @@ RIRN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
 RIRN_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 RIRN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
 #endif
+RIRN_INLINE double fma(double a, double b, double c) { return a * b + c; }
 
 RIRN_INLINE Vec iota() {
   Vec v;
@@ -87,15 +88,19 @@ RIRN_INLINE void transpose(Vec* v) {
   }
 }
 
-// ---- element types of images: how to read a run of n <= kLanes values (zeros beyond), and how to round one back ----
+// ---- element types: how to read kCount values as they are stored into a Value, and how to round one back ----
 struct Float32 {
   typedef float Stored;
+  typedef Vec Value;
+  static constexpr int kCount = kLanes;
   static RIRN_INLINE_MEMBER Vec widen(const float* p) { return load_unaligned(p); }
   static RIRN_INLINE_MEMBER void narrow(float* p, Vec v) { store_unaligned(p, v); }
 };
 
 struct BFloat16 {
   typedef uint16_t Stored;
+  typedef Vec Value;
+  static constexpr int kCount = kLanes;
   static RIRN_INLINE_MEMBER Vec widen(const uint16_t* p) {
     HalfVec bits;
     __builtin_memcpy(&bits, p, sizeof bits);
@@ -112,6 +117,8 @@ struct BFloat16 {
 
 struct Float16 {
   typedef uint16_t Stored;
+  typedef Vec Value;
+  static constexpr int kCount = kLanes;
 #if RIRN_LANES == 16
   static RIRN_INLINE_MEMBER Vec widen(const uint16_t* p) { return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p)); }
   static RIRN_INLINE_MEMBER void narrow(uint16_t* p, Vec v) {
@@ -151,33 +158,77 @@ struct Float16 {
 #endif
 };
 
+// float64 goes one by one: it is there for checks, not for speed.
+struct Float64 {
+  typedef double Stored;
+  typedef double Value;
+  static constexpr int kCount = 1;
+  static RIRN_INLINE_MEMBER double widen(const double* p) { return *p; }
+  static RIRN_INLINE_MEMBER void narrow(double* p, double v) { *p = v; }
+};
+
+// Calls f with the element type of that name.
+template <class F>
+RIRN_INLINE void with_single_or_half(Element element, const F& f) {
+  switch (element) {
+    case Element::bfloat16: return f(BFloat16());
+    case Element::float16: return f(Float16());
+    default: return f(Float32());
+  }
+}
+template <class F>
+RIRN_INLINE void with_element(Element element, const F& f) {
+  if (element == Element::float64) f(Float64());
+  else with_single_or_half(element, f);
+}
+
+// The first n values, zeros beyond.
 template <class E>
-RIRN_INLINE Vec load_first(const typename E::Stored* p, int n) {
-  if (n >= kLanes) return E::widen(p);
-  typename E::Stored values[kLanes] = {};
+RIRN_INLINE typename E::Value load_first(const typename E::Stored* p, int n) {
+  if (n >= E::kCount) return E::widen(p);
+  typename E::Stored values[E::kCount] = {};
   for (int i = 0; i < n; ++i) values[i] = p[i];
   return E::widen(values);
 }
 
 template <class E>
-RIRN_INLINE void store_first(typename E::Stored* p, int n, Vec v) {
-  if (n >= kLanes) return E::narrow(p, v);
-  typename E::Stored values[kLanes];
+RIRN_INLINE void store_first(typename E::Stored* p, int n, typename E::Value v) {
+  if (n >= E::kCount) return E::narrow(p, v);
+  typename E::Stored values[E::kCount];
   E::narrow(values, v);
   for (int i = 0; i < n; ++i) p[i] = values[i];
 }
 
 // The same for elements that are `stride` apart.
 template <class E>
-RIRN_INLINE Vec gather_first(const typename E::Stored* p, int64_t stride, int n) {
-  typename E::Stored values[kLanes] = {};
-  for (int i = 0; i < kLanes && i < n; ++i) values[i] = p[i * stride];
+RIRN_INLINE typename E::Value gather_first(const typename E::Stored* p, int64_t stride, int n) {
+  typename E::Stored values[E::kCount] = {};
+  for (int i = 0; i < E::kCount && i < n; ++i) values[i] = p[i * stride];
   return E::widen(values);
 }
 
 template <class E>
-RIRN_INLINE void scatter_first(typename E::Stored* p, int64_t stride, int n, Vec v) {
-  typename E::Stored values[kLanes];
+RIRN_INLINE void scatter_first(typename E::Stored* p, int64_t stride, int n, typename E::Value v) {
+  typename E::Stored values[E::kCount];
   E::narrow(values, v);
-  for (int i = 0; i < kLanes && i < n; ++i) p[i * stride] = values[i];
+  for (int i = 0; i < E::kCount && i < n; ++i) p[i * stride] = values[i];
+}
+
+// The same for any stride, as many as fit of the `left` that are left.
+template <class E>
+RIRN_INLINE typename E::Value read(const typename E::Stored* p, int64_t stride, int64_t left) {
+  const int n = left < E::kCount ? (int)left : E::kCount;
+  return stride == 1 ? load_first<E>(p, n) : gather_first<E>(p, stride, n);
+}
+
+template <class E>
+RIRN_INLINE void write(typename E::Stored* p, int64_t stride, int64_t left, typename E::Value v) {
+  const int n = left < E::kCount ? (int)left : E::kCount;
+  if (stride == 1) store_first<E>(p, n, v);
+  else scatter_first<E>(p, stride, n, v);
+}
+
+template <class E>
+RIRN_INLINE typename E::Stored* element(const Run& run, int64_t pixel, int64_t channel) {
+  return (typename E::Stored*)run.data + pixel * run.pixel + channel * run.channel;
 }
