@@ -67,3 +67,25 @@ def test_meta_tensors_give_shapes():
     out = torch.ops.rirn.atb_blend(*inputs, 1.0)
     assert out.shape == (2, 3, 4, 5)
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ops, x: ops.gru_reset(x[:, :1], x), r"logit_r must have the shape of hidden \[1, 2, 3, 3\]"),
+        (lambda ops, x: ops.gru_update(x, x, x.double()), "logit_n must have the dtype of hidden"),
+        (lambda ops, x: ops.lstm_update(x, x), r"gates must be \[N, 4C, H, W\] .* got \[1, 2, 3, 3\]"),
+        (
+            lambda ops, x: ops.lstm_update_backward(x, x[0], x.repeat(1, 4, 1, 1), x, 3),
+            "grad_cell must have the shape",
+        ),
+        (lambda ops, x: ops.fac(x, x), r"kernels must be \[N, 25C, H, W\] .* got \[1, 2, 3, 3\]"),
+        (lambda ops, x: ops.dtb_blend(x, x, x[:, :, :1], x.sum()), r"logit must be \[N, C or 1, H, W\]"),
+        (lambda ops, x: ops.dtb_blend(x, x, x, x), "beta must be one number without dimensions"),
+        (lambda ops, x: ops.dtb_blend(x, x[0], x, x.sum()), r"f_cur must be \[N, C, H, W\]; got \[2, 3, 3\]"),
+    ],
+)
+def test_the_compiled_ops_check_for_themselves(call, message):
+    """Whoever calls them past the public functions must not read beyond a tensor."""
+    with pytest.raises(RuntimeError, match=message):
+        call(torch.ops.rirn, torch.zeros(1, 2, 3, 3))
