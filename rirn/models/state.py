@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -80,12 +80,25 @@ class State:
             tensors = load_file(path, device=str(device))
         except (OSError, SafetensorError) as error:
             raise RirnError(f"cannot read a state from {path}: {error}") from error
-        inner, blended = tensors.pop("inner", None), tensors.pop("blended", None)
-        counts = {group: sum(name.startswith(f"{group}.") for name in tensors) for group in GROUPS}
+        try:
+            return cls.from_tensors(tensors)
+        except ValueError as error:
+            raise RirnError(f"{path} holds no recurrent state; give a file written by State.save") from error
+
+    @classmethod
+    def from_tensors(cls, named: Mapping[str, Tensor]) -> State:
+        """The state whose :meth:`tensors` are these.
+
+        Raises:
+            ValueError: no state has tensors of these names.
+        """
+        rest = dict(named)
+        inner, blended = rest.pop("inner", None), rest.pop("blended", None)
+        counts = {group: sum(name.startswith(f"{group}.") for name in rest) for group in GROUPS}
         expected = {f"{group}.{i}" for group, count in counts.items() for i in range(count)}
-        if not tensors or set(tensors) != expected:
-            raise RirnError(f"{path} holds no recurrent state; give a file written by State.save")
-        groups = {group: tuple(tensors[f"{group}.{i}"] for i in range(n)) for group, n in counts.items()}
+        if not rest or set(rest) != expected:
+            raise ValueError(f"no state has the tensors {', '.join(named) or 'of an empty dictionary'}")
+        groups = {group: tuple(rest[f"{group}.{i}"] for i in range(n)) for group, n in counts.items()}
         return cls(inner=inner, blended=blended, **groups)
 
 
