@@ -238,9 +238,7 @@ def _export_parser() -> Parser:
         "  rirn export --onnx rirn-small small.onnx --height 720 --width 1280\n"
         "  rirn export --onnx runs/mine/weights.safetensors mine.onnx",
     )
-    parser.add_argument(
-        "--onnx", action="store_true", required=True, help="format of the file: ONNX, the only one there is"
-    )
+    parser.add_argument("--onnx", action="store_true", help="format of the file: ONNX, the only one there is")
     parser.add_argument(
         "model", help="weights: a name that comes with rirn, or a path; or an untrained model: its name"
     )
@@ -253,6 +251,8 @@ def _export_parser() -> Parser:
 def _export(options: Namespace) -> None:
     from rirn.export import export_onnx
 
+    if not options.onnx:
+        raise RirnError("say in which format to write; there is --onnx")
     for path in export_onnx(options.model, options.out, height=options.height, width=options.width):
         print(path)
 

@@ -149,7 +149,7 @@ def _model(model: VideoDeblurrer | str | Path) -> VideoDeblurrer:
         return create_model(name).eval().requires_grad_(False)
     if name not in shipped() and not Path(name).suffix and os.sep not in name:
         near = near_match(name, [*shipped(), *model_names()])
-        raise RirnError(f"there are no weights and no model {name!r}; {near}, or give a path")
+        raise RirnError(f"there are no weights and no model {name!r}, give a path or a name; {near}")
     return load(model)
 
 

@@ -125,7 +125,7 @@ def test_command(onnxruntime, capsys, tmp_path):
 def refused(capsys, *argv):
     """The one sentence of an export that must fail."""
     try:
-        status = main(["export", "--onnx", *map(str, argv)])
+        status = main(["export", *map(str, argv)])
     except SystemExit as stopped:
         status = stopped.code
     out, err = capsys.readouterr()
@@ -136,20 +136,23 @@ def refused(capsys, *argv):
 def test_mistakes_get_one_sentence(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(rirn.export, "PACKAGES", ())
     out = tmp_path / "m.onnx"
-    assert "at least 1 pixel; got 0 and 8" in refused(capsys, "gru", out, "--height", "0", "--width", "8")
-    assert "there is no folder" in refused(capsys, "gru", tmp_path / "none" / "m.onnx")
-    assert "ends in .onnx" in refused(capsys, "gru", tmp_path / "m.pt")
-    assert "did you mean 'gru'?" in refused(capsys, "gruu", out)
-    assert "did you mean 'rirn-small'?" in refused(capsys, "rirn-smal", out)
-    assert "there is no weights file" in refused(capsys, tmp_path / "none.safetensors", out)
+    assert "there is --onnx" in refused(capsys, "gru", out)
+    assert "at least 1 pixel; got 0 and 8" in refused(
+        capsys, "--onnx", "gru", out, "--height", "0", "--width", "8"
+    )
+    assert "there is no folder" in refused(capsys, "--onnx", "gru", tmp_path / "none" / "m.onnx")
+    assert "ends in .onnx" in refused(capsys, "--onnx", "gru", tmp_path / "m.pt")
+    assert "did you mean 'gru'?" in refused(capsys, "--onnx", "gruu", out)
+    assert "did you mean 'rirn-small'?" in refused(capsys, "--onnx", "rirn-smal", out)
+    assert "there is no weights file" in refused(capsys, "--onnx", tmp_path / "none.safetensors", out)
     (tmp_path / "d.onnx").mkdir()
-    assert "is no file" in refused(capsys, "gru", tmp_path / "d.onnx")
+    assert "is no file" in refused(capsys, "--onnx", "gru", tmp_path / "d.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["d.onnx"]
 
 
 def test_missing_packages_are_named(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "run `pip install onnx onnxscript`" in refused(capsys, "gru", tmp_path / "m.onnx")
+    assert "run `pip install onnx onnxscript`" in refused(capsys, "--onnx", "gru", tmp_path / "m.onnx")
 
 
 def test_failed_export_leaves_no_file(tmp_path, monkeypatch):
