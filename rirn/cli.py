@@ -231,6 +231,32 @@ def _convert(options: Namespace) -> None:
     print(options.out)
 
 
+def _export_parser() -> Parser:
+    parser = Parser(
+        description="Write one step of a model for programs without PyTorch.",
+        epilog="examples:\n"
+        "  rirn export --onnx rirn-small small.onnx --height 720 --width 1280\n"
+        "  rirn export --onnx runs/mine/weights.safetensors mine.onnx",
+    )
+    parser.add_argument("--onnx", action="store_true", help="format of the file: ONNX, the only one there is")
+    parser.add_argument(
+        "model", help="weights: a name that comes with rirn, or a path; or an untrained model: its name"
+    )
+    parser.add_argument("out", type=Path, help="file to write, ends in .onnx")
+    parser.add_argument("--height", type=int, default=720, help="height of the frames, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="width of the frames, pixels")
+    return parser
+
+
+def _export(options: Namespace) -> None:
+    from rirn.export import export_onnx
+
+    if not options.onnx:
+        raise RirnError("say in which format to write; there is --onnx")
+    for path in export_onnx(options.model, options.out, height=options.height, width=options.width):
+        print(path)
+
+
 def _bench_parser() -> Parser:
     return Parser(description="Time the fused ops against the eager and the compiled reference.")
 
@@ -275,6 +301,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None
     "evaluate": (_evaluate_parser, _evaluate),
     "models": (_models_parser, _models),
     "convert": (_convert_parser, _convert),
+    "export": (_export_parser, _export),
     "bench": (_bench_parser, _bench),
     "demo": (_demo_parser, _demo),
     "doctor": (_doctor_parser, _doctor),

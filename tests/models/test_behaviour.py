@@ -8,35 +8,16 @@ the order of sums: 1e-12.
 import pytest
 import torch
 
-from rirn import State, create_model, model_names
+from rirn import State
+from tests.models.cases import NAMES, quick, small, video
+from tests.models.drift import both
 
-NAMES = model_names()
 EXACT = 1e-12
 DRIFT = 5e-3
 """Mean error of an image in bf16, whose own steps at 1/2 are 4e-3, after 500 frames; worst seen 1.2e-3."""
 BF16 = 4e-3  # worst seen 1.0e-3
 FEW = ["ifi-rnn+rirn", "strcnn+rirn", "stfan", "rdbn+gsa", "estrnn", "lstm+irm"]
 """One model of each kind: plain state, window of frames, image fed back, window of features, two states."""
-
-
-def small(name, dtype=torch.float64, **options):
-    """Return a narrow, shallow model in evaluation mode, with the same weights at each call.
-
-    Batch norms get statistics of their own: fresh ones hide mistakes.
-    """
-    torch.manual_seed(0)
-    if name.startswith(("rdbn", "estrnn")):
-        options["blocks"] = 2
-    model = create_model(name, width=0.1, **options)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return model.to(dtype).eval().requires_grad_(False)
-
-
-def video(*shape, seed=1):
-    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def stepped(model, clip):
@@ -114,6 +95,18 @@ def test_any_size_and_length(name):
         restored = model(clip)
         assert restored.shape == clip.shape
         assert restored.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_side_from_1_to_40_is_the_padded_frame_cropped(name):
+    model = small(name)
+    for height in range(1, 41):
+        width = 41 - height
+        clip = video(1, 1 + height % 3, 3, height, width)
+        padding = (0, -width % 4, 0, -height % 4, 0, 0)
+        padded = torch.nn.functional.pad(clip, padding, mode="replicate")
+        assert_equal(model(clip), model(padded)[..., :height, :width])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -215,16 +208,10 @@ def test_stfan_reads_back_an_image_within_range():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_long_video_in_bf16(name, record_property):
-    exact, rounded = small(name, torch.float32), small(name, torch.bfloat16)
-    clip = video(1, 20, 3, 8, 8).float()
-    states, worst = [None, None], 0.0
-    for t in range(500):
-        frame = clip[:, t % 20]
-        truth, states[0] = exact.step(frame, states[0])
-        image, states[1] = rounded.step(frame.bfloat16(), states[1])
-        if image is not None:
-            assert image.isfinite().all()
-            worst = max(worst, (image.float() - truth).abs().mean().item())
+    worst = 0.0
+    for truth, image, *_ in both(name, 8, 8):
+        assert image.isfinite().all()
+        worst = max(worst, (image - truth).abs().mean().item())
     record_property("drift", worst)
     assert worst <= DRIFT
 
@@ -234,21 +221,28 @@ def steady(model, clip):
     return model(clip, return_state=True)[1]
 
 
-def first_quick(names):
-    """Mark all but the first name as slow."""
-    first, *others = names
-    return [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
-
-
-@pytest.mark.parametrize("name", first_quick(["ifi-rnn+rirn", *(n for n in NAMES if n != "ifi-rnn+rirn")]))
-def test_step_compiles_without_graph_breaks(name):
+def assert_compiles(name, backend):
     torch.compiler.reset()  # or the limit on compiled versions of one function counts those of other models
     model, clip = small(name, torch.float32), video(1, 6, 3, 8, 8).float()
     state = steady(model, clip[:, :5])
-    compiled = torch.compile(model.step, fullgraph=True, backend="aot_eager")
-    expected, _ = model.step(clip[:, 5], state)
+    compiled = torch.compile(model.step, fullgraph=True, backend=backend)
+    expected, after = model.step(clip[:, 5], state)
     with torch.no_grad():
-        assert_equal(compiled(clip[:, 5], state)[0], expected, 1e-5)
+        image, compiled_state = compiled(clip[:, 5], state)
+    assert_equal(image, expected, 1e-5)
+    for name_, tensor in after.tensors().items():
+        assert_equal(compiled_state.tensors()[name_], tensor, 1e-5)
+
+
+@pytest.mark.parametrize("name", quick("ifi-rnn+rirn"))
+def test_step_compiles_without_graph_breaks(name):
+    assert_compiles(name, "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ifi-rnn+rirn", "rdbn+rirn", "stfan+rirn"])
+def test_step_compiles_to_machine_code(name):
+    assert_compiles(name, "inductor")
 
 
 class Step(torch.nn.Module):
@@ -260,7 +254,7 @@ class Step(torch.nn.Module):
         return self.model.step(frame, state)
 
 
-@pytest.mark.parametrize("name", first_quick(FEW))
+@pytest.mark.parametrize("name", quick("ifi-rnn+rirn"))
 def test_step_exports_with_the_state_as_input_and_output(name):
     model, clip = small(name, torch.float32), video(1, 6, 3, 8, 8).float()
     state = steady(model, clip[:, :5])
