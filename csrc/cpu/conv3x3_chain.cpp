@@ -233,8 +233,8 @@ namespace {
 // the order of summation does not depend on who does.
 class WeightSums {
  public:
-  WeightSums(const SimdKernels& simd, const ConvLayer& layer, int H)
-      : simd_(simd), ci_(layer.ci), co_(layer.co), parts_(std::min(kParts, (H + kTile - 1) / kTile)),
+  WeightSums(const SimdKernels& simd, const ConvLayer& layer, int H, int W)
+      : simd_(simd), ci_(layer.ci), co_(layer.co), parts_(count_parts((H + kTile - 1) / kTile, (W + kTile - 1) / kTile)),
         stride_((size_t)kPoints * simd.padded_inputs(ci_) * simd.padded_outputs(co_)), sums_(parts_ * stride_),
         bias_((size_t)parts_ * co_) {}
 
@@ -263,7 +263,11 @@ class WeightSums {
   }
 
  private:
-  static constexpr int kParts = 8;
+  // Clearing a part and adding it up in the end costs about as much as the products of 100 tiles.
+  static int count_parts(int rows, int tiles_per_row) {
+    return std::max(1, std::min({kMostParts, rows, rows * tiles_per_row / 100}));
+  }
+  static constexpr int kMostParts = 8;
   const SimdKernels& simd_;
   int ci_, co_, parts_;
   size_t stride_;
@@ -296,7 +300,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     if (l > last || want_input)
       rotated[l] = pack_rotated_weights(read_dense<float>(chain[l].weight).data(), layers[l].co, layers[l].ci);
     if (wanted(gradients.weights[l]) || wanted(gradients.biases[l]))
-      sums[l] = std::make_unique<WeightSums>(simd, layers[l], H);
+      sums[l] = std::make_unique<WeightSums>(simd, layers[l], H, W);
   }
 
   // Plane l holds the input of layer l; once that layer's weights have had their gradient it holds the gradient of that input,

@@ -239,11 +239,21 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
     Raises:
         RirnError: the name is unknown, or the backend was asked for by name and cannot run.
     """
+    return _pick(op, device, *_asked(backend))
+
+
+def is_auto(backend: str | None = None) -> bool:
+    """Whether a call leaves the choice to us, so that an op may take the reference where that is faster."""
+    return _asked(backend)[0] == "auto"
+
+
+def _asked(backend: str | None) -> tuple[str, str]:
+    """The backend that a call with ``backend=`` asks for, and by what means."""
     if backend is not None:
-        return _pick(op, device, backend, "backend=")
+        return backend, "backend="
     if _thread.name is not None:
-        return _pick(op, device, _thread.name, "use_backend")
-    return _pick(op, device, _environment, ENVIRONMENT_VARIABLE)
+        return _thread.name, "use_backend"
+    return _environment, ENVIRONMENT_VARIABLE
 
 
 def _pick(op: str, device: torch.device, name: str, asked_by: str) -> str:

@@ -123,14 +123,13 @@ def test_opcheck(chain, dtype, layout):
 @needs_library
 @pytest.mark.parametrize("chain", [RES, UPDATE], ids=str)
 def test_gradcheck_of_the_compiled_op(chain):
-    # In float64 the public function takes the reference, so ask the library itself.
     small = Chain((1,), (2,) * len(chain.channels), chain.slopes, chain.skips) if chain is UPDATE else chain
     images, weights, biases = small.inputs(Case(1, 0, 3, 2, "fp64"))
     n = len(weights)
 
     def call(*flat):
-        rest = ([float(s) for s in small.slopes], [int(s) for s in small.skips])
-        return torch.ops.rirn.conv3x3_chain(flat[:1], flat[1 : 1 + n], flat[1 + n :], *rest)
+        parts = (flat[:1], flat[1 : 1 + n], flat[1 + n :])
+        return conv3x3_chain(*parts, small.slopes, small.skips, backend="cpu")
 
     assert torch.autograd.gradcheck(call, (*images, *weights, *biases))
 
@@ -155,9 +154,10 @@ def test_repeats_bit_for_bit_on_any_number_of_threads(fused, threads):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@needs_library
 def test_compiled_training_step():
     def step(*parts):
-        return conv3x3_chain(*parts, UPDATE.slopes, UPDATE.skips).square().mean()
+        return conv3x3_chain(*parts, UPDATE.slopes, UPDATE.skips, backend="cpu").square().mean()
 
     torch._dynamo.reset()
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
@@ -167,6 +167,24 @@ def test_compiled_training_step():
         got, want = (torch.autograd.grad(f(*parts), flat) for f in (compiled, step))
         for a, b in zip(got, want, strict=True):
             assert_close(a, b, TABLE["conv3x3_chain", "gradient", "fp32"])
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("columns", "gradient", "dtype", "fused"),
+    [
+        (32, False, "fp32", True),
+        (31, False, "fp32", False),
+        (48, True, "fp32", True),
+        (47, True, "bf16", False),
+        (64, False, "fp64", False),
+    ],
+)
+def test_auto_takes_the_library_where_that_is_faster(columns, gradient, dtype, fused):
+    parts = RES.inputs(Case(1, 0, 2, columns, dtype))
+    with torch.set_grad_enabled(gradient), torch.profiler.profile() as profile:
+        conv3x3_chain(*parts, RES.slopes, RES.skips, backend="auto")
+    assert ("rirn::conv3x3_chain" in {event.key for event in profile.key_averages()}) == fused
 
 
 def test_autocast_casts_everything():

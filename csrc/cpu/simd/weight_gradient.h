@@ -3,8 +3,7 @@
 
 constexpr int kOutputRows = 4;                // output channels that a product holds in registers,
 constexpr int kInputRegisters = 3;            // times registers of input channels
-constexpr int kChunk = 32;                    // tiles whose transforms are kept at a time
-constexpr int kChunkRegisters = kChunk / kLanes;
+constexpr int kChunk = 48;                    // tiles whose transforms are kept at a time
 
 static int padded_inputs(int ci) { return (ci + kLanes - 1) / kLanes * kLanes; }
 static int padded_outputs(int co) { return (co + kOutputRows - 1) / kOutputRows * kOutputRows; }
@@ -74,7 +73,7 @@ static void transformed_gradients(const float* const* rows, const Plane& grad, i
     for (int i = 0; i < kPatch; ++i) {
       gradient_transform(columns + i * kTile, u, 1);
 #pragma GCC unroll 6
-      for (int x = 0; x < kPatch; ++x) store(grads + ((size_t)(i * kPatch + x) * op + o) * kChunk, u[x]);
+      for (int x = 0; x < kPatch; ++x) store_unaligned(grads + ((size_t)(i * kPatch + x) * op + o) * kChunk, u[x]);
     }
     float total = 0;
     for (int i = 0; i < kLanes; ++i) total += sum[i];
@@ -84,7 +83,7 @@ static void transformed_gradients(const float* const* rows, const Plane& grad, i
 
 static void weight_gradient(const WeightJob& job) {
   const int cp = padded_inputs(job.in.channels), op = padded_outputs(job.grad.channels);
-  const int registers = (job.W + kTile * kLanes - 1) / (kTile * kLanes);
+  const int tiles = (job.W + kTile - 1) / kTile, registers = (tiles + kLanes - 1) / kLanes;
   float* inputs = job.arena;
   float* grads = inputs + (size_t)kPoints * kChunk * cp;
   float* square = grads + (size_t)kPoints * kChunk * op;
@@ -111,8 +110,9 @@ static void weight_gradient(const WeightJob& job) {
     for (int r = 0; r < registers; ++r) {
       transposed_patches(in_rows, job.in, r * kLanes, square, inputs + (size_t)pending * cp, cp);
       transformed_gradients(grad_rows, job.grad, r * kLanes, grads + pending, op, job.bias);
-      pending += kLanes;
-      if (pending == kChunk) flush();
+      // The lanes beyond the image hold zeros, which the next register overwrites.
+      pending += tiles - r * kLanes < kLanes ? tiles - r * kLanes : kLanes;
+      if (pending + kLanes > kChunk) flush();
     }
   }
   if (pending) flush();
