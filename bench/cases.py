@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rirn.ops import atb_blend, irm_update, why_not
+from rirn.ops import atb_blend, conv3x3_chain, irm_update, why_not
 
 FUSED = ("cpu", "cuda", "triton")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,6 +58,8 @@ def make_inputs(case: Case, device: torch.device) -> list[Tensor]:
     c, image = case.channels, (1, case.channels, case.height, case.width)
     if case.op == "atb_blend":
         shapes, scales = [image] * 4, [1.0] * 4
+    elif case.op == "conv3x3_chain":
+        shapes, scales = [image, *[(c, c, 3, 3)] * 2, *[(c,)] * 2], [1.0, *[(9 * c) ** -0.5] * 2, *[0.1] * 2]
     else:
         outs = [2 * c] * 5 + [c]
         shapes = [image, image, *((o, 2 * c, 3, 3) for o in outs), *((o,) for o in outs)]
@@ -73,6 +75,10 @@ def call(op: str, backend: str, *tensors: Tensor) -> Tensor:
     """Run an op on a flat list of tensors."""
     if op == "atb_blend":
         return atb_blend(*tensors, backend=backend)
+    if op == "conv3x3_chain":  # a residual block
+        return conv3x3_chain(
+            tensors[:1], tensors[1:3], tensors[3:], slopes=[0, 1], skips=[False, True], backend=backend
+        )
     return irm_update(tensors[0], tensors[1], tensors[2:8], tensors[8:], backend=backend)
 
 

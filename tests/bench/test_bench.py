@@ -23,7 +23,7 @@ def test_quick_run_writes_table_and_json(tmp_path, capsys):
     assert written["command"].startswith("python -m rirn.bench --quick --size 6x7")
     assert written["versions"]["torch"] and written["devices"][0]["model"] and written["rounds"] == 2
     rows = written["results"]
-    for op, channels in (("atb_blend", 80), ("irm_update", 20), ("irm_update", 16)):
+    for op, channels in (("atb_blend", 80), ("conv3x3_chain", 80), ("irm_update", 16)):
         for passes in ("forward", "forward+backward"):
             assert f"{op} c={channels} 6x7 fp32 {passes}" in table
             mine = [r for r in rows if (r["op"], r["channels"], r["passes"]) == (op, channels, passes)]
