@@ -47,6 +47,8 @@ class VideoDeblurrer(nn.Module):
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
 
+        atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
+
     Example:
         >>> import torch, rirn
         >>> model = rirn.create_model("ifi-rnn+rirn", width=0.2)
@@ -68,13 +70,14 @@ class VideoDeblurrer(nn.Module):
         fuse: bool = False,
         residual: bool = False,
         identity_init: bool = False,
+        atb_decay: float = 1.0,
     ):
         super().__init__()
         if atb or dtb:
             base.remove_blending()
         self.base = base
         self.irm = IRM(base.channels["hidden"]) if irm else None
-        self.atb = ATB(base.channels["features"]) if atb else None
+        self.atb = ATB(base.channels["features"], decay=atb_decay) if atb else None
         self.dtb = DTB(base.channels["features"]) if dtb else None
         self.reads = list(base.head_reads)
         self.fuse = None

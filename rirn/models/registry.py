@@ -69,7 +69,7 @@ def model_names() -> list[str]:
 
 
 def create_model(
-    name: str, *, residual: bool = False, identity_init: bool = False, **options
+    name: str, *, residual: bool = False, identity_init: bool = False, atb_decay: float = 1.0, **options
 ) -> VideoDeblurrer:
     """Make a model with fresh weights.
 
@@ -82,6 +82,8 @@ def create_model(
         residual: predict the difference to the input frame (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         identity_init: with an addition, start as exactly the base network; no effect on one alone.
+        atb_decay: with ATB, bound of the gate of f~_{t-1}, in (0, 1]; below 1, f~ cannot grow without end on long
+            videos (see :class:`~rirn.nn.ATB`).
         **options: of the base network: ``width`` (factor on the internal channels) for all,
             ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and
             more in their docstrings.
@@ -102,14 +104,22 @@ def create_model(
     names = [option for option in inspect.signature(recipe.base).parameters if option not in recipe.fixed]
     for option in options:
         if option not in names:
-            near = near_match(option, [*names, "residual", "identity_init"])
+            near = near_match(option, [*names, "residual", "identity_init", "atb_decay"])
             raise RirnError(f"model {name!r} has no option {option!r}; {near}")
     width = options.get("width", 1.0)
     if not 0 < width <= 8:
         raise RirnError(f"width must lie in (0, 8]; got {width}")
+    if not 0 < atb_decay <= 1:
+        raise RirnError(f"atb_decay must lie in (0, 1]; got {atb_decay}")
+    if atb_decay < 1 and not recipe.additions.get("atb"):
+        raise RirnError(f"atb_decay is an option of models with ATB, which {name!r} has not")
     base = recipe.base(**options, **recipe.fixed)
-    model = VideoDeblurrer(base, residual=residual, identity_init=identity_init, **recipe.additions)
+    model = VideoDeblurrer(
+        base, residual=residual, identity_init=identity_init, atb_decay=atb_decay, **recipe.additions
+    )
     model.config = {"name": name, "residual": residual, **options}
+    if atb_decay < 1:
+        model.config["atb_decay"] = atb_decay
     return model
 
 

@@ -26,12 +26,15 @@ class ATB(nn.Module):
     and pixel.
 
     The weights form a conical combination: their sum lies in (0, 2), so that a feature can be weakened or
-    emphasised. The sigmoid keeps the gate of f~_{t-1} below 1, without which the recursion could grow on long
-    videos. The paper gives the equation; the two branches are our reading.
+    emphasised. The sigmoid keeps the gate of f~_{t-1} below 1, but it comes as near to 1 as float32 goes: where
+    nothing moves, trained networks add up f_t frame after frame until the picture breaks. With a ``decay`` d below 1
+    f~ stays within ``max_weight / (1 - d)`` times the largest f. The paper gives the equation; the two branches and
+    the decay are ours.
 
     Args:
         channels: c, channels of the features.
-        max_weight: upper bound of the gate of f_t alone.
+        max_weight: upper bound of the gate of f_t.
+        decay: upper bound of the gate of f~_{t-1}, in (0, 1]; 1 is the paper's equation.
 
     Example:
         >>> import torch
@@ -43,10 +46,11 @@ class ATB(nn.Module):
         True
     """
 
-    def __init__(self, channels: int, *, max_weight: float = 1.0):
+    def __init__(self, channels: int, *, max_weight: float = 1.0, decay: float = 1.0):
         super().__init__()
         self.channels = channels
         self.max_weight = max_weight
+        self.decay = decay
         self.joint = conv3(2 * channels, 2 * channels)
         self.branch_prev = GateBranch(channels)
         self.branch_cur = GateBranch(channels)
@@ -57,14 +61,16 @@ class ATB(nn.Module):
         return self.branch_prev(u_prev), self.branch_cur(u_cur)
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention maps w~_{t-1} in (0, 1) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and
+        """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and
         6)."""
         logit_prev, logit_cur = self.logits(f_cur, f_prev)
-        return torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
+        return self.decay * torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
 
     def forward(
         self,
         f_cur: Tensor,  # [N, c, H, W]  f_t
         f_prev: Tensor,  # [N, c, H, W]  f~_{t-1}, zeros at the start of a sequence
     ) -> Tensor:  # [N, c, H, W]  f~_t
-        return ops.atb_blend(f_prev, f_cur, *self.logits(f_cur, f_prev), max_weight=self.max_weight)
+        logits = self.logits(f_cur, f_prev)
+        kept = f_prev if self.decay == 1 else self.decay * f_prev
+        return ops.atb_blend(kept, f_cur, *logits, max_weight=self.max_weight)

@@ -18,6 +18,8 @@ class ModelConfig:
     """Factor on the internal channels."""
     residual: bool = False
     """Predict the difference to the input; short trainings need it."""
+    atb_decay: float = 1.0
+    """Bound of the gate of the blended feature; below 1 it cannot grow without end on long videos."""
     variant: str | None = None
     """CxHy of IFI-RNN."""
     start: Path | None = None
@@ -25,7 +27,11 @@ class ModelConfig:
 
     def options(self) -> dict[str, object]:
         """Arguments of ``create_model`` but the name."""
-        options: dict[str, object] = {"width": self.width, "residual": self.residual}
+        options: dict[str, object] = {
+            "width": self.width,
+            "residual": self.residual,
+            "atb_decay": self.atb_decay,
+        }
         return options if self.variant is None else options | {"variant": self.variant}
 
 

@@ -96,3 +96,13 @@ def test_messages(name, options, message):
         create_model(name, **options)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_atb_decay_needs_atb_and_is_remembered():
+    assert create_model("gru+atb", width=0.2, atb_decay=0.97).atb.decay == 0.97
+    assert create_model("gru+atb", width=0.2, atb_decay=0.97).config["atb_decay"] == 0.97
+    assert "atb_decay" not in create_model("gru+atb", width=0.2).config  # as in files of earlier versions
+    with pytest.raises(RirnError, match="atb_decay is an option of models with ATB, which 'gru' has not"):
+        create_model("gru", atb_decay=0.97)
+    with pytest.raises(RirnError, match=r"atb_decay must lie in \(0, 1\]; got 1.5"):
+        create_model("gru+atb", atb_decay=1.5)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from rirn import RirnError, ops
-from rirn.nn import DTB, GSA, ConvLSTM, Fuse
+from rirn.nn import ATB, DTB, GSA, ConvLSTM, Fuse
 
 
 def random(*shape, seed=0):
@@ -116,3 +116,17 @@ def test_half_precision_rounds_once(name):
 def test_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(1, 2, 3, 3))
+
+
+def test_atb_decay_bounds_the_blended_feature():
+    torch.manual_seed(0)
+    atb = ATB(4, decay=0.9)
+    for branch in (atb.branch_prev, atb.branch_cur):
+        torch.nn.init.constant_(branch.conv2.bias, 50)  # both gates at their bounds
+    f_cur, f_prev = torch.rand(1, 4, 5, 6), torch.zeros(1, 4, 5, 6)
+    with torch.no_grad():
+        weight_prev, weight_cur = atb.maps(f_cur, f_prev)
+        assert weight_prev.max() == pytest.approx(0.9) and weight_cur.max() == 1
+        for _ in range(200):
+            f_prev = atb(f_cur, f_prev)
+    torch.testing.assert_close(f_prev, 10 * f_cur)  # the sum of 0.9^k
