@@ -172,6 +172,8 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
                                 const std::vector<int64_t>& skips) {
   if (inputs.empty()) fail("inputs must be at least one tensor; got none");
   const size_t n = weights.size();
+  if (inputs.size() + 2 * n > 62)  // the gradients that are wanted are bits of one integer
+    fail("inputs, weights and biases must be at most 62 tensors together; got ", inputs.size() + 2 * n);
   if (n == 0 || biases.size() != n || slopes.size() != n || skips.size() != n)
     fail("weights, biases, slopes and skips must be of one length, at least 1; got ", n, ", ", biases.size(), ", ",
          slopes.size(), " and ", skips.size());
@@ -191,8 +193,12 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
     const Tensor &w = weights[l], &b = biases[l];
     check_same_kind(w, weight.c_str(), inputs[0], "inputs[0]");
     check_same_kind(b, bias.c_str(), inputs[0], "inputs[0]");
-    if (w.dim() != 4 || w.size(1) != channels || w.size(2) != 3 || w.size(3) != 3)
-      fail(weight, " must be [out, ", channels, ", 3, 3] for the ", channels, " channels it reads; got ", shape_of(w));
+    if (w.dim() != 4 || w.size(0) == 0 || w.size(1) != channels || w.size(2) != 3 || w.size(3) != 3)
+      fail(weight, " must be [out, ", channels, ", 3, 3] for the ", channels, " channels it reads, out at least 1; got ",
+           shape_of(w));
+    // The backward pass takes the sign of what an activation read from what it returned, and does not see the last result.
+    if (!(slopes[l] >= 0 && slopes[l] <= 1e30) || (l == n - 1 && slopes[l] != 1))
+      fail("slopes must be finite and not negative, the last one 1; got ", slopes[l], " for layer ", l);
     if (b.dim() != 1 || b.size(0) != w.size(0))
       fail(bias, " must be [", w.size(0), "] for ", weight, " ", shape_of(w), "; got ", shape_of(b));
     if (skips[l] && (slopes[l] != 1 || before != w.size(0)))

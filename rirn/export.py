@@ -67,7 +67,7 @@ def export_onnx(
     Args:
         model: a model; or the name or the path of weights, as :func:`rirn.load` takes them; or the name of a
             model, as :func:`rirn.create_model` takes it, which is then untrained.
-        path: where to write, ends in ``.onnx``; an existing file is replaced once its successor is whole.
+        path: where to write, ends in ``.onnx``; existing files are replaced once their successors are whole.
         height: of the frames, pixels.
         width: of the frames, pixels.
 
@@ -111,7 +111,10 @@ def export_onnx(
     try:
         for graph, partial in zip(graphs, partials, strict=True):
             _translate(graph, metadata).save(partial, external_data=False)
-        for i in reversed(range(len(targets))):  # `path` last: when it is there, all are
+        # `path` goes first and comes last: when it is there, the parts beside it are its own.
+        for part in ("", "start", "end"):
+            path.with_name(_name(path, part)).unlink(missing_ok=True)
+        for i in reversed(range(len(targets))):
             partials[i].replace(targets[i])
     except OSError as error:
         raise RirnError(f"cannot write {path}: {error}") from error
@@ -125,9 +128,7 @@ def _check(path: Path, height: int, width: int) -> None:
     """What can be refused at once, before a model is loaded."""
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
-        raise RirnError(
-            f"the export to ONNX needs {' and '.join(missing)}; run `pip install {' '.join(PACKAGES)}`"
-        )
+        raise RirnError(f"the export to ONNX needs {' and '.join(missing)}; run `pip install 'rirn[onnx]'`")
     if height < 1 or width < 1:
         raise RirnError(f"height and width must be at least 1 pixel; got {height} and {width}")
     if path.suffix != ".onnx":

@@ -152,7 +152,20 @@ def test_mistakes_get_one_sentence(capsys, tmp_path, monkeypatch):
 
 def test_missing_packages_are_named(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "run `pip install onnx onnxscript`" in refused(capsys, "--onnx", "gru", tmp_path / "m.onnx")
+    assert "run `pip install 'rirn[onnx]'`" in refused(capsys, "--onnx", "gru", tmp_path / "m.onnx")
+
+
+def test_parts_of_another_model_do_not_stay(tmp_path, monkeypatch):
+    class Program:
+        def save(self, path, external_data):
+            path.write_text("new")
+
+    monkeypatch.setattr(rirn.export, "PACKAGES", ())
+    monkeypatch.setattr(rirn.export, "_translate", lambda graph, metadata: Program())
+    (tmp_path / "m.start.onnx").write_text("old")
+    (tmp_path / "m.onnx").write_text("old")
+    export_onnx(small("gru"), tmp_path / "m.onnx", height=8, width=8)  # starts from zeros
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"m.onnx": "new"}
 
 
 def test_failed_export_leaves_no_file(tmp_path, monkeypatch):

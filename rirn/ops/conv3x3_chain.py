@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,14 +50,15 @@ def conv3x3_chain(
 
     The reference is the library's convolutions in the dtype given, so that half precision rounds after every
     layer; the CPU kernel computes in float32 and rounds once. ``auto`` leaves narrow images and float64 to the
-    reference, which is faster there. Under autocast all tensors are cast to its dtype first.
+    reference, which is faster there, and everything where there is neither AVX2 nor AVX-512. Under autocast all
+    tensors are cast to its dtype first.
 
     Args:
         inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, of one dtype, read as if
             concatenated along the channels; any strides.
         weights: [out, in, 3, 3] of each layer.
         biases: [out] of each layer.
-        slopes: of the activations below zero: 0 is ReLU, 1 none.
+        slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none; the last one is 1.
         skips: whether a layer adds the input of the layer before it; its slope is 1 then.
         backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
 
@@ -99,7 +101,7 @@ def _suits_library(image: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Whether the library's convolutions are faster than the CPU kernel."""
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
-    return image.dtype == torch.float64 or image.shape[3] < narrowest
+    return image.dtype == torch.float64 or image.shape[3] < narrowest or library().isa == "generic"
 
 
 def _check(
@@ -117,14 +119,18 @@ def _check(
             raise ValueError(
                 f"inputs[{k}] must have the N, H, W of inputs[0] {list(first.shape)}; got {list(image.shape)}"
             )
+    if slopes[-1] != 1 or not all(0 <= slope < math.inf for slope in slopes):
+        raise ValueError(
+            f"slopes must be finite and not negative, the last one 1; got {list(map(float, slopes))}"
+        )
     channels = [sum(image.shape[1] for image in inputs)]
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_kind(f"weights[{i}]", weight, "inputs[0]", first)
         check_kind(f"biases[{i}]", bias, "inputs[0]", first)
-        if weight.dim() != 4 or weight.shape[1:] != (channels[-1], 3, 3):
+        if weight.dim() != 4 or weight.shape[1:] != (channels[-1], 3, 3) or weight.shape[0] == 0:
             raise ValueError(
-                f"weights[{i}] must be [out, {channels[-1]}, 3, 3] for the {channels[-1]} channels it reads; "
-                f"got {list(weight.shape)}"
+                f"weights[{i}] must be [out, {channels[-1]}, 3, 3] for the {channels[-1]} channels it reads, out at "
+                f"least 1; got {list(weight.shape)}"
             )
         if bias.shape != weight.shape[:1]:
             raise ValueError(

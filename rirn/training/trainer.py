@@ -40,8 +40,6 @@ def train(config: TrainConfig) -> Path:
     """
     torch.manual_seed(config.seed)
     model = create_model(config.model.name, **config.model.options()).to(config.device)
-    if config.model.start is not None:
-        _start_from(model, config.model.start)
     if config.data.chunk is not None and config.data.chunk <= model.delay:
         raise RirnError(
             f"data.chunk must be more than the {model.delay} frames that {config.model.name} looks ahead; "
@@ -60,6 +58,8 @@ def train(config: TrainConfig) -> Path:
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optim.lr)
     config.out.mkdir(parents=True, exist_ok=True)
     first, state = _restore(config, model, optimizer) if config.resume else (0, None)
+    if first == 0 and config.model.start is not None:
+        _start_from(model, config.model.start)
     log = _Log(config.out / "log.jsonl", first)
     with (
         ops.use_backend(config.backend),
@@ -114,12 +114,20 @@ def _all_sequences(folders: list[Path]) -> list[Sequence]:
 def _start_from(model: VideoDeblurrer, path: Path) -> None:
     """Copy the weights of a file into a model of the same kind."""
     start = load(path)
-    if start.config != model.config:
+    ours, theirs = (
+        ([m.config.get(option) for option in ("name", "residual", "atb_decay")], _shapes(m))
+        for m in (model, start)
+    )
+    if ours != theirs:
         raise RirnError(
             f"the weights {path} belong to the model {start.config}, not to {model.config}; "
             "make the settings of model equal, or leave out model.start"
         )
     model.load_state_dict(start.state_dict())
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def _piece(clips: ClipDataset, config: TrainConfig, step: int, delay: int) -> tuple[Tensor, Tensor, bool]:
@@ -156,15 +164,11 @@ def _step(
     return loss.item(), norm.item(), None if state is None else state.detach()
 
 
-def _identity(config: TrainConfig) -> dict[str, Any]:
+def _identity(config: TrainConfig) -> list[Any]:
     """The settings that a resumed run must share with the one it goes on from."""
-    return json.loads(
-        json.dumps(
-            [dataclasses.asdict(part) for part in (config.model, config.optim)]
-            + [config.seed, config.data.frames, config.data.chunk],
-            default=str,
-        )
-    )
+    data = {name: getattr(config.data, name) for name in ("frames", "chunk", "crop", "batch")}
+    parts = [config.model.name, config.model.options(), dataclasses.asdict(config.optim), data, config.seed]
+    return json.loads(json.dumps(parts))
 
 
 def _content(
@@ -179,7 +183,8 @@ def _content(
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "state": {} if state is None else state.tensors(),
+        # Cloned: frames in a state are views, and the whole clips behind them would be saved.
+        "state": {} if state is None else state.map(torch.clone).tensors(),
         "rng": torch.get_rng_state(),
     }
 

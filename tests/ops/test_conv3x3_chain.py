@@ -8,6 +8,7 @@ import torch
 from rirn.ops import conv3x3_chain, reference
 from rirn.ops._library import library
 from tests.ops.cases import Case, image, like_truth, randn
+from tests.ops.contract import isas
 from tests.tolerances import TABLE, assert_close
 
 needs_library = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
@@ -73,9 +74,7 @@ def truth(chain, parts, grad):
     return out, torch.autograd.grad(out, [t for part in wide for t in part], grad.cpu().double())
 
 
-@cases
-def test_against_reference(chain, case, fused):
-    backend, device = fused("conv3x3_chain")
+def check(chain, case, backend, device):
     parts = chain.inputs(case, device)
     out, grads, grad = run(chain, parts, backend)
     want, want_grads = truth(chain, parts, grad)
@@ -86,6 +85,11 @@ def test_against_reference(chain, case, fused):
     assert_close(out.cpu(), want, TABLE["conv3x3_chain", "output", case.dtype], "output")
     for i, (got, expected) in enumerate(zip(grads, want_grads, strict=True)):
         assert_close(got.cpu(), expected, TABLE["conv3x3_chain", "gradient", case.dtype], f"gradient {i}")
+
+
+@cases
+def test_against_reference(chain, case, fused):
+    check(chain, case, *fused("conv3x3_chain"))
 
 
 def test_partial_gradients(fused):
@@ -118,6 +122,29 @@ def test_opcheck(chain, dtype, layout):
     grad = torch.randn_like(conv3x3_chain(*parts, chain.slopes, chain.skips))
     for needs in (1, 2 ** sum(map(len, parts)) - 1):
         torch.library.opcheck(torch.ops.rirn.conv3x3_chain_backward.default, (grad, *parts, *rest, needs))
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("slopes", "count", "message"),
+    [
+        ([0.0], 1, "the last one 1; got 0"),
+        ([-0.5, 1.0], 2, "not negative"),
+        ([float("nan"), 1.0], 2, "not negative"),
+        ([1.0] * 31, 31, "at most 62 tensors together; got 63"),
+    ],
+)
+def test_the_compiled_op_checks_its_own_arguments(slopes, count, message):
+    images, weights, biases = Chain((2,), (2,) * count, (1,) * count, ()).inputs(Case(1, 0, 3, 3))
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.rirn.conv3x3_chain(images, weights, biases, slopes, [0] * count)
+
+
+@pytest.mark.parametrize(("chain", "case"), CASES[-2:], ids=str)
+@pytest.mark.parametrize("isa", isas())
+def test_every_variant(isa, chain, case, monkeypatch):
+    monkeypatch.setenv("RIRN_CPU_ISA", isa)
+    check(chain, case, "cpu", "cpu")
 
 
 @needs_library
@@ -218,7 +245,13 @@ def with_changed(**changes):
             {"biases": [torch.ones(4), torch.ones(3)]},
             r"biases\[1\] must be \[4\] for weights\[1\]; got \[3\]",
         ),
-        ({"slopes": [0, 0]}, r"skips\[1\] needs slope 1"),
+        ({"slopes": [0, 0]}, r"the last one 1; got \[0.0, 0.0\]"),
+        ({"slopes": [-0.5, 1]}, r"slopes must be finite and not negative"),
+        ({"slopes": [float("nan"), 1]}, r"slopes must be finite and not negative"),
+        (
+            {"weights": [torch.ones(4, 4, 3, 3), torch.ones(0, 4, 3, 3)]},
+            r"weights\[1\] must be .* out at least 1",
+        ),
         ({"skips": [True, False], "slopes": [1, 1]}, r"skips\[0\] needs slope 1 and a layer before it"),
     ],
 )

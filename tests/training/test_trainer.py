@@ -165,6 +165,12 @@ def test_fine_tuning_starts_from_the_weights(data, tmp_path):
     still = config(data, tmp_path / "still", model=tuned, optim=OptimConfig(lr=1e-30, steps=1))
     a, b = load_file(first), load_file(train(still))
     assert all(torch.equal(a[k], b[k]) for k in a)
+    save_weights(create_model("gru", width=1), tmp_path / "gru.safetensors")
+    same = ModelConfig("gru", width=1.0, start=tmp_path / "gru.safetensors")  # said in other words
+    again = config(data, tmp_path / "gru", model=same, optim=OptimConfig(lr=1e-30, steps=1))
+    train(again)
+    same.start.unlink()
+    train(again)  # from the checkpoint
     other = ModelConfig("ifi-rnn+irm", width=0.2, residual=True, start=first)
     with pytest.raises(RirnError, match="belong to the model"):
         train(config(data, tmp_path / "other", model=other))
@@ -183,6 +189,10 @@ def test_resuming_other_settings_is_refused(data, tmp_path):
     train(config(data, tmp_path))
     with pytest.raises(RirnError, match="belongs to other settings"):
         train(config(data, tmp_path, seed=1))
+    other = config(data, tmp_path)
+    other.data.batch = 3
+    with pytest.raises(RirnError, match="belongs to other settings"):
+        train(other)
     train(config(data, tmp_path, seed=1, resume=False))
 
 
