@@ -285,6 +285,15 @@ def test_a_network_that_breaks_the_contract_is_told_so(tmp_path, clip, fault):
     assert os.listdir(tmp_path) == ["in.mp4"]
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Python's own answer to SIGINT, which shells make a background job, and so its tests, ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("at", [0, 7])
 def test_ctrl_c_keeps_a_playable_file(tmp_path, clip, at):
     class Interrupted(Identity):
@@ -302,6 +311,7 @@ def test_ctrl_c_keeps_a_playable_file(tmp_path, clip, at):
         assert os.listdir(tmp_path) == ["in.mp4"]
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_second_ctrl_c_leaves_nothing(tmp_path, clip, monkeypatch):
     class Interrupted(Identity):
         def restore(self, frame):
