@@ -42,7 +42,8 @@ class GatedNetwork(BaseNetwork):
         )
 
     def stem(self, frames: Tensor) -> Stem:
-        return (self.encoder(frames),)
+        features = self.encoder(frames)
+        return features, self.cell.read(features)
 
     def encode(self, stem: Stem, state: BaseState) -> Tensors:
         return {"features": stem[0]}
@@ -65,7 +66,7 @@ class GRU(GatedNetwork):
         self.cell = ConvGRU(channels, channels)
 
     def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
-        hidden = self.cell(tensors["features"], *state)
+        hidden = self.cell.advance(stem[1], *state)
         return {"hidden": hidden}, (hidden,)
 
 
@@ -79,5 +80,5 @@ class LSTM(GatedNetwork):
         self.cell = ConvLSTM(channels, channels)
 
     def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
-        hidden, cell = self.cell(tensors["features"], *state)
+        hidden, cell = self.cell.advance(stem[1], *state)
         return {"hidden": hidden}, (hidden, cell)

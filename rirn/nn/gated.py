@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn import ops
@@ -21,16 +22,34 @@ class ConvGRU(nn.Module):
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
+        self.in_channels = in_channels
         self.gates = conv3(in_channels + channels, 2 * channels)
         self.candidate = conv3(in_channels + channels, channels)
+
+    def read(self, x: Tensor) -> Tensor:
+        """The halves of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 3 * channels, H,
+        W]; of many frames at once if there are."""
+        layers = (self.gates, self.candidate)
+        weight = torch.cat([layer.weight[:, : self.in_channels] for layer in layers])
+        return F.conv2d(x, weight, torch.cat([layer.bias for layer in layers]), padding=1)
 
     def forward(
         self,
         x: Tensor,  # [N, in_channels, H, W]
         hidden: Tensor,  # [N, channels, H, W]  h_{t-1}
     ) -> Tensor:  # [N, channels, H, W]  h_t
-        logit_z, logit_r = self.gates(torch.cat([x, hidden], 1)).chunk(2, 1)
-        logit_n = self.candidate(torch.cat([x, ops.gru_reset(logit_r, hidden)], 1))
+        return self.advance(self.read(x), hidden)
+
+    def advance(
+        self,
+        read: Tensor,  # [N, 3 * channels, H, W]  what :meth:`read` made of x_t
+        hidden: Tensor,  # [N, channels, H, W]  h_{t-1}
+    ) -> Tensor:  # [N, channels, H, W]  h_t
+        c = hidden.shape[1]
+        gates = read[:, : 2 * c] + _recur(self.gates, self.in_channels, hidden)
+        logit_z, logit_r = gates.chunk(2, 1)
+        kept = ops.gru_reset(logit_r, hidden)
+        logit_n = read[:, 2 * c :] + _recur(self.candidate, self.in_channels, kept)
         return ops.gru_update(hidden, logit_z, logit_n)
 
 
@@ -47,8 +66,14 @@ class ConvLSTM(nn.Module):
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
+        self.in_channels = in_channels
         self.gates = conv3(in_channels + channels, 4 * channels)
         nn.init.ones_(self.gates.bias[channels : 2 * channels])
+
+    def read(self, x: Tensor) -> Tensor:
+        """The halves of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 4 * channels, H,
+        W]; of many frames at once if there are."""
+        return F.conv2d(x, self.gates.weight[:, : self.in_channels], self.gates.bias, padding=1)
 
     def forward(
         self,
@@ -56,4 +81,17 @@ class ConvLSTM(nn.Module):
         hidden: Tensor,  # [N, channels, H, W]  h_{t-1}
         cell: Tensor,  # [N, channels, H, W]  c_{t-1}
     ) -> tuple[Tensor, Tensor]:  # [N, channels, H, W] each: h_t, c_t
-        return ops.lstm_update(self.gates(torch.cat([x, hidden], 1)), cell)
+        return self.advance(self.read(x), hidden, cell)
+
+    def advance(
+        self,
+        read: Tensor,  # [N, 4 * channels, H, W]  what :meth:`read` made of x_t
+        hidden: Tensor,  # [N, channels, H, W]  h_{t-1}
+        cell: Tensor,  # [N, channels, H, W]  c_{t-1}
+    ) -> tuple[Tensor, Tensor]:  # [N, channels, H, W] each: h_t, c_t
+        return ops.lstm_update(read + _recur(self.gates, self.in_channels, hidden), cell)
+
+
+def _recur(layer: nn.Conv2d, in_channels: int, state: Tensor) -> Tensor:
+    """The half of a convolution over [x, state] that reads the state."""
+    return F.conv2d(state, layer.weight[:, in_channels:], padding=1)
