@@ -196,9 +196,8 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
     if (w.dim() != 4 || w.size(0) == 0 || w.size(1) != channels || w.size(2) != 3 || w.size(3) != 3)
       fail(weight, " must be [out, ", channels, ", 3, 3] for the ", channels, " channels it reads, out at least 1; got ",
            shape_of(w));
-    // The backward pass takes the sign of what an activation read from what it returned, and does not see the last result.
-    if (!(slopes[l] >= 0 && slopes[l] <= 1e30) || (l == n - 1 && slopes[l] != 1))
-      fail("slopes must be finite and not negative, the last one 1; got ", slopes[l], " for layer ", l);
+    // Not negative: the backward pass takes the sign of what an activation read from what it returned.
+    if (!(slopes[l] >= 0 && slopes[l] <= 1e30)) fail("slopes must be finite and not negative; got ", slopes[l], " for layer ", l);
     if (b.dim() != 1 || b.size(0) != w.size(0))
       fail(bias, " must be [", w.size(0), "] for ", weight, " ", shape_of(w), "; got ", shape_of(b));
     if (skips[l] && (slopes[l] != 1 || before != w.size(0)))

@@ -70,7 +70,7 @@ Packed pack_layers(const std::vector<ChainLayer>& chain) {
     const int co = (int)l.weight.size(0), ci = (int)l.weight.size(1);
     packed.weights.push_back(pack_weights(read_dense<float>(l.weight).data(), co, ci));
     packed.biases.push_back(read_dense<float>(l.bias));
-    packed.layers.push_back({packed.weights.back().data(), packed.biases.back().data(), ci, co, l.slope, l.skip});
+    packed.layers.push_back({packed.weights.back().data(), packed.biases.back().data(), ci, co, (float)l.slope, l.skip});
   }
   return packed;
 }
@@ -348,7 +348,7 @@ namespace {
 std::vector<ChainLayer> chain_of(const Tensors& weights, const Tensors& biases, const std::vector<double>& slopes,
                                  const std::vector<int64_t>& skips) {
   std::vector<ChainLayer> chain;
-  for (size_t l = 0; l < weights.size(); ++l) chain.push_back({weights[l], biases[l], (float)slopes[l], skips[l] != 0});
+  for (size_t l = 0; l < weights.size(); ++l) chain.push_back({weights[l], biases[l], slopes[l], skips[l] != 0});
   return chain;
 }
 

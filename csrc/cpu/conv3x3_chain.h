@@ -13,7 +13,7 @@ using torch::stable::Tensor;
 struct ChainLayer {
   Tensor weight;  // [co, ci, 3, 3]
   Tensor bias;    // [co]
-  float slope;    // 1: no activation, 0: ReLU
+  double slope;   // 1: no activation, 0: ReLU
   bool skip;      // adds the input of the layer before; then slope is 1, for the sum would hide the sign of the activation
                   // from the backward pass
 };

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.nn.blocks import ResBlock, conv3
+from rirn.nn.convolutions import ConvSequential
 from rirn.nn.gated import ConvGRU, ConvLSTM
 
 
@@ -28,14 +29,14 @@ class GatedNetwork(BaseNetwork):
         super().__init__()
         full, half, trunk, narrow = (scaled(c, width) for c in (20, 40, 80, 20))
         self.channels = {"features": narrow, "hidden": narrow}
-        self.encoder = nn.Sequential(
+        self.encoder = ConvSequential(
             nn.Conv2d(3, full, 5, padding=2),
             nn.Conv2d(full, half, 5, stride=2, padding=2),
             nn.Conv2d(half, trunk, 5, stride=2, padding=2),
             *[ResBlock(trunk) for _ in range(6)],
             conv3(trunk, narrow),
         )
-        self.decoder = nn.Sequential(
+        self.decoder = ConvSequential(
             nn.ConvTranspose2d(2 * narrow, half, 3, stride=2, padding=1, output_padding=1),
             nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
             nn.Conv2d(full, 3, 5, padding=2),

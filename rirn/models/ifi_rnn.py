@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.nn.blocks import ResBlock, StateUpdate
+from rirn.nn.convolutions import ConvSequential
 
 
 class Cell(nn.Module):
@@ -21,7 +22,7 @@ class Cell(nn.Module):
     def __init__(self, width: float):
         super().__init__()
         full, half, quarter, hidden = (scaled(c, width) for c in (20, 40, 60, 20))
-        self.encoder = nn.Sequential(
+        self.encoder = ConvSequential(
             nn.Conv2d(3, full, 5, padding=2),
             nn.Conv2d(full, half, 5, stride=2, padding=2),
             nn.Conv2d(half, quarter, 5, stride=2, padding=2),
@@ -62,7 +63,7 @@ class IFIRNN(BaseNetwork):
         self.channels = {"features": features, "hidden": hidden}
         self.state_channels = (hidden,)
         half, full = scaled(40, width), scaled(20, width)
-        self.decoder = nn.Sequential(
+        self.decoder = ConvSequential(
             nn.ConvTranspose2d(features, half, 3, stride=2, padding=1, output_padding=1),
             nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
             nn.Conv2d(full, 3, 5, padding=2),

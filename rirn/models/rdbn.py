@@ -14,6 +14,7 @@ from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.models.window import Window, repeat_ends
 from rirn.nn.blocks import conv3
+from rirn.nn.convolutions import ConvSequential
 from rirn.nn.gsa import GSA
 
 LAYERS = 3
@@ -49,7 +50,7 @@ class Trunk(nn.Module):
     def __init__(self, channels: int, growth: int, blocks: int):
         super().__init__()
         self.blocks = nn.ModuleList([RDB(channels, growth) for _ in range(blocks)])
-        self.condense = nn.Sequential(nn.Conv2d(blocks * channels, channels, 1), conv3(channels, channels))
+        self.condense = ConvSequential(nn.Conv2d(blocks * channels, channels, 1), conv3(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = []
@@ -78,7 +79,7 @@ class RDBN(BaseNetwork):
         features = quarter + hidden
         self.channels = {"features": features, "hidden": hidden}
         self.state_channels = (hidden,)
-        self.encoder = nn.Sequential(
+        self.encoder = ConvSequential(
             nn.Conv2d(3, full, 5, padding=2),
             RDB(full, scaled(16, width)),
             nn.Conv2d(full, half, 5, stride=2, padding=2),
@@ -86,15 +87,15 @@ class RDBN(BaseNetwork):
             nn.Conv2d(half, quarter, 5, stride=2, padding=2),
         )
         self.trunk = Trunk(features, scaled(32, width), blocks)
-        self.state_update = nn.Sequential(
+        self.state_update = ConvSequential(
             conv3(features, hidden), RDB(hidden, scaled(16, width)), conv3(hidden, hidden)
         )
         self.decoder = self._make_decoder(features, width)
 
     @staticmethod
-    def _make_decoder(channels: int, width: float) -> nn.Sequential:
+    def _make_decoder(channels: int, width: float) -> ConvSequential:
         half, full = scaled(32, width), scaled(16, width)
-        return nn.Sequential(
+        return ConvSequential(
             nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1),
             nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
             nn.Conv2d(full, 3, 5, padding=2),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.nn.blocks import ResBlock, conv3
+from rirn.nn.convolutions import ConvSequential
 from rirn.nn.fac import FAC
 
 TAPS = 25
@@ -29,10 +30,10 @@ def stage(layer: nn.Module, channels: int) -> Iterator[nn.Module]:
     yield from (layer, act(), ResBlock(channels, slope=0.1), ResBlock(channels, slope=0.1))
 
 
-def pyramid(in_channels: int, widths: tuple[int, int, int]) -> nn.Sequential:
+def pyramid(in_channels: int, widths: tuple[int, int, int]) -> ConvSequential:
     """Three stages down to a quarter of the size: [N, in, H, W] -> [N, widths[2], H/4, W/4]."""
     full, half, quarter = widths
-    return nn.Sequential(
+    return ConvSequential(
         *stage(nn.Conv2d(in_channels, full, 3, padding=1), full),
         *stage(nn.Conv2d(full, half, 3, stride=2, padding=1), half),
         *stage(nn.Conv2d(half, quarter, 3, stride=2, padding=1), quarter),
@@ -63,17 +64,17 @@ class STFAN(BaseNetwork):
         self.channels = {"features": quarter, "hidden": quarter, "aligned": quarter}
         self.state_channels, self.state_strides = (quarter, 3, 3), (4, 1, 1)
         self.kernel_net = pyramid(9, widths)
-        self.align_head = nn.Sequential(
+        self.align_head = ConvSequential(
             *stage(conv3(quarter, quarter), quarter), nn.Conv2d(quarter, TAPS * quarter, 1), act()
         )
         self.squeeze = nn.Sequential(nn.Conv2d(TAPS * quarter, quarter, 1), act())
-        self.deblur_head = nn.Sequential(
+        self.deblur_head = ConvSequential(
             *stage(conv3(2 * quarter, quarter), quarter), nn.Conv2d(quarter, TAPS * quarter, 1), act()
         )
         self.encoder = pyramid(3, widths)
         self.fac = FAC()
-        self.state_update = nn.Sequential(conv3(2 * quarter, quarter), act())
-        self.decoder = nn.Sequential(
+        self.state_update = ConvSequential(conv3(2 * quarter, quarter), act())
+        self.decoder = ConvSequential(
             *stage(nn.ConvTranspose2d(2 * quarter, half, 4, stride=2, padding=1), half),
             *stage(nn.ConvTranspose2d(half, full, 4, stride=2, padding=1), full),
             conv3(full, 3),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.models.window import Window, repeat_ends
 from rirn.nn.blocks import conv3
+from rirn.nn.convolutions import ConvSequential
 from rirn.nn.dtb import DTB
 
 FRAMES_AROUND = 2
@@ -57,7 +58,7 @@ class STRCNN(BaseNetwork):
         self.channels = {"features": wide, "hidden": narrow, "latent": wide}
         self.state_channels = (narrow, wide)
         self.stem_window = Window(FRAMES_AROUND, FRAMES_AROUND, repeat_ends(ends))
-        self.encoder = nn.Sequential(
+        self.encoder = ConvSequential(
             nn.Conv2d(3 * self.stem_window.size, wide, 5, padding=2),
             nn.ReLU(),
             nn.Conv2d(wide, narrow, 3, stride=2, padding=1),
@@ -66,10 +67,10 @@ class STRCNN(BaseNetwork):
         self.encoder_trunk = nn.Sequential(*[NormResBlock(wide) for _ in range(4)])
         self.dtb = DTB(wide, variant=dtb)
         self.decoder_trunk = nn.Sequential(*[NormResBlock(wide) for _ in range(4)])
-        self.decoder = nn.Sequential(
+        self.decoder = ConvSequential(
             nn.ConvTranspose2d(wide, wide, 4, stride=2, padding=1), nn.ReLU(), conv3(wide, 3)
         )
-        self.state_update = nn.Sequential(conv3(wide, narrow), nn.ReLU())
+        self.state_update = ConvSequential(conv3(wide, narrow), nn.ReLU())
 
     def remove_blending(self) -> None:
         self.dtb = None

@@ -2,6 +2,7 @@
 
 from rirn.nn.atb import ATB
 from rirn.nn.blocks import ResBlock
+from rirn.nn.convolutions import ConvSequential
 from rirn.nn.dtb import DTB
 from rirn.nn.fac import FAC
 from rirn.nn.gated import ConvGRU, ConvLSTM
@@ -9,4 +10,4 @@ from rirn.nn.gsa import GSA
 from rirn.nn.irm import IRM
 from rirn.nn.reconstructor import Fuse
 
-__all__ = ["ATB", "DTB", "FAC", "GSA", "IRM", "ConvGRU", "ConvLSTM", "Fuse", "ResBlock"]
+__all__ = ["ATB", "DTB", "FAC", "GSA", "IRM", "ConvGRU", "ConvLSTM", "ConvSequential", "Fuse", "ResBlock"]

@@ -46,7 +46,7 @@ def conv3x3_chain(
 
     Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l) [+ x_{l-2}]`` with ``act_l(v) = v if v >= 0 else
     slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache, and the
-    backward pass recomputes it: nothing but the inputs is saved.
+    backward pass recomputes it: nothing but the inputs is saved, and the result if the last layer has an activation.
 
     The reference is the library's convolutions in the dtype given, so that half precision rounds after every
     layer; the CPU kernel computes in float32 and rounds once. ``auto`` leaves narrow images and float64 to the
@@ -58,7 +58,7 @@ def conv3x3_chain(
             concatenated along the channels; any strides.
         weights: [out, in, 3, 3] of each layer.
         biases: [out] of each layer.
-        slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none; the last one is 1.
+        slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
         skips: whether a layer adds the input of the layer before it; its slope is 1 then.
         backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
 
@@ -89,19 +89,35 @@ def conv3x3_chain(
     inputs, weights, biases = tensors[:n], tensors[n : n + counts[0]], tensors[n + counts[0] :]
     _check(inputs, weights, biases, slopes, skips)
     device = inputs[0].device
-    name = choose("conv3x3_chain", device, backend)
-    if name == "reference" or (is_auto(backend) and _suits_library(inputs[0], tensors)):
+    if not runs_kernel(inputs[0], tensors, backend=backend):
         return call_reference(reference.conv3x3_chain, device.type, inputs, weights, biases, slopes, skips)
     return torch.ops.rirn.conv3x3_chain(
         inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips]
     )
 
 
-def _suits_library(image: Tensor, tensors: Sequence[Tensor]) -> bool:
+def runs_kernel(
+    image: Tensor, tensors: Sequence[Tensor], *, columns: int | None = None, backend: str | None = None
+) -> bool:
+    """Whether :func:`conv3x3_chain` would run a kernel of ours on such images; what is the library's convolutions
+    otherwise can then be had in another form.
+
+    Args:
+        image: [N, C, H, W] of the dtype and on the device in question.
+        tensors: all that may want gradients.
+        columns: of the images, if they are not as wide as ``image``.
+        backend: as in :func:`conv3x3_chain`.
+    """
+    if choose("conv3x3_chain", image.device, backend) == "reference":
+        return False
+    return not (is_auto(backend) and _suits_library(image, tensors, columns or image.shape[3]))
+
+
+def _suits_library(image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
     """Whether the library's convolutions are faster than the CPU kernel."""
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
-    return image.dtype == torch.float64 or image.shape[3] < narrowest or library().isa == "generic"
+    return image.dtype == torch.float64 or columns < narrowest or library().isa == "generic"
 
 
 def _check(
@@ -119,10 +135,8 @@ def _check(
             raise ValueError(
                 f"inputs[{k}] must have the N, H, W of inputs[0] {list(first.shape)}; got {list(image.shape)}"
             )
-    if slopes[-1] != 1 or not all(0 <= slope < math.inf for slope in slopes):
-        raise ValueError(
-            f"slopes must be finite and not negative, the last one 1; got {list(map(float, slopes))}"
-        )
+    if not all(0 <= slope < math.inf for slope in slopes):
+        raise ValueError(f"slopes must be finite and not negative; got {list(map(float, slopes))}")
     channels = [sum(image.shape[1] for image in inputs)]
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_kind(f"weights[{i}]", weight, "inputs[0]", first)
@@ -175,7 +189,8 @@ def _fake_backward(
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     images, weights, biases, ctx.slopes, ctx.skips = inputs
     ctx.counts = [len(images), len(weights), len(biases)]
-    ctx.save_for_backward(*images, *weights, *biases)
+    activated = [output] if ctx.slopes[-1] != 1 else []
+    ctx.save_for_backward(*images, *weights, *biases, *activated)
 
 
 def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
@@ -185,6 +200,9 @@ def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     wanted = [want for part in ctx.needs_input_grad[:3] for want in part]
+    if ctx.slopes[-1] != 1:
+        below = ctx.slopes[-1] * grad if ctx.slopes[-1] else 0.0
+        grad = torch.where(ctx.saved_tensors[-1] > 0, grad, below)
     found = torch.ops.rirn.conv3x3_chain_backward(
         grad, *_split(ctx.saved_tensors, ctx.counts), ctx.slopes, ctx.skips, needs_mask(wanted)
     )

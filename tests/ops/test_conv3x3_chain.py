@@ -42,9 +42,11 @@ class Chain:
 ONE = Chain((3, 2), (7,), (1,), (False,))
 RES = Chain((4,), (4, 4), (0, 1), (False, True))
 GATE = Chain((5,), (6, 5), (0.1, 1), (False, False))
+ACTIVATED = Chain((3,), (5, 4), (1, 0.1), (False, False))
+RECTIFIED = Chain((3,), (5,), (0,), (False,))
 UPDATE = Chain((10,), (4, 4, 4, 4), (1, 0, 1, 1), (False, False, True, False))
 WIDE = Chain((40, 12), (52, 52), (0.1, 1), (False, True))
-CHAINS = [ONE, RES, GATE, UPDATE]
+CHAINS = [ONE, RES, GATE, ACTIVATED, RECTIFIED, UPDATE]
 CASES = [
     *((c, Case(2, 0, 7, 5, dtype, "contiguous")) for c in CHAINS for dtype in ("fp32", "fp16", "bf16")),
     *((c, Case(2, 0, 7, 5, "fp32", "channels_last")) for c in CHAINS),
@@ -128,7 +130,6 @@ def test_opcheck(chain, dtype, layout):
 @pytest.mark.parametrize(
     ("slopes", "count", "message"),
     [
-        ([0.0], 1, "the last one 1; got 0"),
         ([-0.5, 1.0], 2, "not negative"),
         ([float("nan"), 1.0], 2, "not negative"),
         ([1.0] * 31, 31, "at most 62 tensors together; got 63"),
@@ -245,7 +246,7 @@ def with_changed(**changes):
             {"biases": [torch.ones(4), torch.ones(3)]},
             r"biases\[1\] must be \[4\] for weights\[1\]; got \[3\]",
         ),
-        ({"slopes": [0, 0]}, r"the last one 1; got \[0.0, 0.0\]"),
+        ({"slopes": [0, 0]}, r"skips\[1\] needs slope 1"),
         ({"slopes": [-0.5, 1]}, r"slopes must be finite and not negative"),
         ({"slopes": [float("nan"), 1]}, r"slopes must be finite and not negative"),
         (

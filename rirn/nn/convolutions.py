@@ -1,0 +1,152 @@
+"""Encoders and decoders as runs of 3x3 convolutions.
+
+A convolution of stride 2 reads, for each output pixel, the same pixels of the four phases of its input (even or odd row, even or
+odd column) and their neighbours: on the phases as channels, ``pixel_unshuffle(x, 2)``, it is a convolution of stride 1 with at
+most 3x3 taps. A transposed convolution of stride 2 is one that writes the phases of its output, and a 5x5 convolution goes from
+phases to phases. All of them thus run on :func:`rirn.ops.conv3x3_chain`, which does four times fewer multiplications than it
+seems, and several in a row in one sweep without leaving the phases. Zero padding stays zero padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rirn import ops
+from rirn.ops.conv3x3_chain import runs_kernel
+
+
+class ConvSequential(nn.Sequential):
+    """A sequence of modules, [N, C, H, W] -> [N, C', H', W'], whose convolutions run as 3x3 ones where a kernel of ours does.
+
+    It has the parameters, and gives the numbers, of :class:`torch.nn.Sequential`. Taken together are convolutions of 3x3 or 5x5
+    pixels with stride 1 or 2 and transposed ones of 3x3 or 4x4 with stride 2, all zero padded such that sizes stay, halve and
+    double, and rectifiers behind them; other modules are called as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in _parts(self):
+            x = part(x)
+        return x
+
+
+@dataclass
+class _Run:
+    """Convolutions that make one chain, with the slopes of their activations."""
+
+    in_phases: bool
+    """The first convolution reads phases."""
+    modules: list[nn.Module] = field(default_factory=list)
+    convolutions: list[nn.Conv2d | nn.ConvTranspose2d] = field(default_factory=list)
+    slopes: list[float] = field(default_factory=list)
+
+    @property
+    def out_phases(self) -> bool:
+        return _writes_phases(self.convolutions[-1])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._is_faster(x):
+            for module in self.modules:
+                x = module(x)
+            return x
+        weights, biases = zip(*(_as_3x3(c) for c in self.convolutions), strict=True)
+        x = F.pixel_unshuffle(x, 2) if self.in_phases else x
+        x = ops.conv3x3_chain([x], weights, biases, self.slopes, [False] * len(weights))
+        return F.pixel_shuffle(x, 2) if self.out_phases else x
+
+    def _is_faster(self, x: Tensor) -> bool:
+        h, w = x.shape[2:]
+        if self.in_phases and (h % 2 or w % 2):
+            return False
+        parameters = [p for c in self.convolutions for p in c.parameters()]
+        return runs_kernel(x, [x, *parameters], columns=w // 2 if self.in_phases else w)
+
+
+def _parts(modules: nn.Sequential) -> Iterator[nn.Module | _Run]:
+    """The modules, those that can run together as one."""
+    run: _Run | None = None
+    for module in modules:
+        slope = _slope(module)
+        if slope is not None and run is not None and run.slopes[-1] == 1:
+            run.modules.append(module)
+            run.slopes[-1] = slope
+            continue
+        suits = _suits(module)
+        if run is not None and not (suits and _reads_phases(module) == run.out_phases):
+            yield run
+            run = None
+        if not suits:
+            yield module
+            continue
+        run = run or _Run(_reads_phases(module))
+        run.modules.append(module)
+        run.convolutions.append(module)
+        run.slopes.append(1.0)
+    if run is not None:
+        yield run
+
+
+def _slope(module: nn.Module) -> float | None:
+    """Slope below zero of a rectifier, None for other modules."""
+    if isinstance(module, nn.ReLU):
+        return 0.0
+    return module.negative_slope if isinstance(module, nn.LeakyReLU) else None
+
+
+def _suits(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or module.groups != 1 or module.bias is None:
+        return False
+    (k, k2), (stride, stride2), (pad, pad2) = module.kernel_size, module.stride, module.padding
+    if (k, stride, pad) != (k2, stride2, pad2) or module.dilation != (1, 1) or module.padding_mode != "zeros":
+        return False
+    if isinstance(module, nn.ConvTranspose2d):
+        return stride == 2 and pad == 1 and (k, module.output_padding) in ((3, (1, 1)), (4, (0, 0)))
+    return k in (3, 5) and stride in (1, 2) and pad == k // 2
+
+
+def _reads_phases(module: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    return isinstance(module, nn.Conv2d) and (module.stride[0] == 2 or module.kernel_size[0] == 5)
+
+
+def _writes_phases(module: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    return isinstance(module, nn.ConvTranspose2d) or (module.stride[0] == 1 and module.kernel_size[0] == 5)
+
+
+def _as_3x3(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    """Weight [out, in, 3, 3] and bias [out] of the 3x3 convolution that does the same on phases."""
+    weight, bias = module.weight, module.bias
+    if isinstance(module, nn.ConvTranspose2d):
+        weight = _transposed(weight)
+    elif module.stride[0] == 2:
+        weight = _between_phases(weight, 0, 0)
+    elif module.kernel_size[0] == 5:
+        phases = [_between_phases(weight, a, b) for a in (0, 1) for b in (0, 1)]
+        weight = torch.stack(phases, 1).flatten(0, 1)
+    return weight, bias.repeat_interleave(4) if _writes_phases(module) else bias
+
+
+def _between_phases(weight: Tensor, row: int, column: int) -> Tensor:
+    """[out, in, k, k] -> [out, 4 in, 3, 3], which reads phases and makes the output phase (row, column).
+
+    Tap t of a k x k filter reads ``t - k // 2`` from its output pixel. For the phase ``a`` of the output that is pixel
+    ``r - 1`` of phase p with ``t = 2 r + p - (2 - k // 2) - a``: the filter moved into one of six taps, whose own phases follow.
+    """
+    k = weight.shape[-1]
+    above, left = 2 - k // 2 + row, 2 - k // 2 + column
+    return F.pixel_unshuffle(F.pad(weight, (left, 6 - k - left, above, 6 - k - above)), 2)
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    """[in, out, k, k] of stride 2 and padding 1 -> [4 out, in, 3, 3], which makes the phases.
+
+    Input pixel i reaches output pixel ``2 i + t - 1`` with tap t: pixel ``r - 1`` from its own reaches phase a with
+    ``t = a + 3 - 2 r``.
+    """
+    weight = F.pad(weight, (0, 5 - weight.shape[-1], 0, 5 - weight.shape[-1]))  # tap 4 is zero
+    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)
+    weight = weight[:, :, taps][..., taps]  # [in, out, a, r, b, s]
+    return weight.permute(1, 2, 4, 0, 3, 5).flatten(0, 2)
