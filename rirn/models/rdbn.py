@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.models.window import Window, repeat_ends
-from rirn.nn.blocks import conv3
-from rirn.nn.convolutions import ConvSequential
+from rirn.nn.blocks import conv3, run_chain
+from rirn.nn.convolutions import ConvSequential, conv1x1
 from rirn.nn.gsa import GSA
 
 LAYERS = 3
@@ -37,10 +37,10 @@ class RDB(nn.Module):
         self.gelu = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        grown = x
+        grown = [x]
         for layer in self.dense:
-            grown = torch.cat([grown, self.gelu(layer(grown))], 1)
-        return x + self.condense(grown)
+            grown.append(self.gelu(run_chain(grown, [layer], [1])))
+        return x + conv1x1(grown, self.condense)
 
 
 class Trunk(nn.Module):
@@ -50,14 +50,15 @@ class Trunk(nn.Module):
     def __init__(self, channels: int, growth: int, blocks: int):
         super().__init__()
         self.blocks = nn.ModuleList([RDB(channels, growth) for _ in range(blocks)])
-        self.condense = ConvSequential(nn.Conv2d(blocks * channels, channels, 1), conv3(channels, channels))
+        self.condense = nn.Sequential(nn.Conv2d(blocks * channels, channels, 1), conv3(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = []
         for block in self.blocks:
             x = block(x)
             outputs.append(x)
-        return self.condense(torch.cat(outputs, 1))
+        first, last = self.condense
+        return run_chain([conv1x1(outputs, first)], [last], [1])
 
 
 class RDBN(BaseNetwork):

@@ -67,7 +67,7 @@ class STFAN(BaseNetwork):
         self.align_head = ConvSequential(
             *stage(conv3(quarter, quarter), quarter), nn.Conv2d(quarter, TAPS * quarter, 1), act()
         )
-        self.squeeze = nn.Sequential(nn.Conv2d(TAPS * quarter, quarter, 1), act())
+        self.squeeze = ConvSequential(nn.Conv2d(TAPS * quarter, quarter, 1), act())
         self.deblur_head = ConvSequential(
             *stage(conv3(2 * quarter, quarter), quarter), nn.Conv2d(quarter, TAPS * quarter, 1), act()
         )

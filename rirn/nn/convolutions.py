@@ -1,4 +1,4 @@
-"""Encoders and decoders as runs of 3x3 convolutions.
+"""Encoders and decoders as runs of 3x3 convolutions, and 1x1 convolutions as matrix products.
 
 A convolution of stride 2 reads, for each output pixel, the same pixels of the four phases of its input (even or odd row, even or
 odd column) and their neighbours: on the phases as channels, ``pixel_unshuffle(x, 2)``, it is a convolution of stride 1 with at
@@ -9,7 +9,7 @@ seems, and several in a row in one sweep without leaving the phases. Zero paddin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,13 +25,44 @@ class ConvSequential(nn.Sequential):
 
     It has the parameters, and gives the numbers, of :class:`torch.nn.Sequential`. Taken together are convolutions of 3x3 or 5x5
     pixels with stride 1 or 2 and transposed ones of 3x3 or 4x4 with stride 2, all zero padded such that sizes stay, halve and
-    double, and rectifiers behind them; other modules are called as they are.
+    double, and rectifiers behind them. 1x1 convolutions run as :func:`conv1x1`; other modules are called as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         for part in _parts(self):
-            x = part(x)
+            x = conv1x1([x], part) if isinstance(part, nn.Conv2d) and _is_1x1(part) else part(x)
         return x
+
+
+def conv1x1(
+    inputs: Sequence[Tensor],  # [N, C_k, H, W] each
+    layer: nn.Conv2d,  # 1x1, reads as many channels as all inputs have
+) -> Tensor:  # [N, out, H, W]
+    """``layer(torch.cat(inputs, 1))``; where kernels of ours run, as a sum of matrix products that needs no concatenation.
+
+    The library's 1x1 convolutions reorder contiguous images first, which takes longer than the products: from 200 to 80 channels
+    at 180x320 products took a third of the time of concatenation and convolution.
+    """
+    if not _suits_products(inputs):
+        return layer(inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1))
+    n, _, h, w = inputs[0].shape
+    weights = layer.weight[:, :, 0, 0].split([x.shape[1] for x in inputs], 1)
+    (first, *others), (image, *images) = weights, inputs
+    out = torch.baddbmm(layer.bias[:, None], first.expand(n, -1, -1), image.flatten(2))
+    for weight, image in zip(others, images, strict=True):
+        out.baddbmm_(weight.expand(n, -1, -1), image.flatten(2))
+    return out.unflatten(2, (h, w))
+
+
+def _suits_products(inputs: Sequence[Tensor]) -> bool:
+    """In single precision only: half would be rounded after each product."""
+    single = all(x.dtype == torch.float32 and x.is_contiguous() for x in inputs)
+    return single and not torch.is_autocast_enabled(inputs[0].device.type) and runs_kernel(inputs[0], inputs)
+
+
+def _is_1x1(layer: nn.Conv2d) -> bool:
+    simple = layer.kernel_size == layer.stride == layer.dilation == (1, 1) and layer.padding == (0, 0)
+    return simple and layer.groups == 1 and layer.bias is not None
 
 
 @dataclass

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rirn.nn.blocks import ResBlock
+from rirn.nn.convolutions import conv1x1
 
 
 class Fuse(nn.Module):
@@ -37,4 +38,4 @@ class Fuse(nn.Module):
 
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         """Tensors [N, c_i, H, W] in a fixed order -> [N, out_channels, H, W]."""
-        return self.blocks(self.fuse(torch.cat(list(tensors), 1)))
+        return self.blocks(conv1x1(tensors, self.fuse))

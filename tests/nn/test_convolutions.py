@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from rirn.nn import ConvSequential, ResBlock
+from rirn.nn.convolutions import conv1x1
 from rirn.ops import available_backends, use_backend
 
 needs_kernel = pytest.mark.skipif(
@@ -100,6 +101,22 @@ def test_runs_convolutions_in_as_few_calls_as_possible():
     calls = {e.key: e.count for e in profile.key_averages()}
     assert calls["rirn::conv3x3_chain"] == 2  # 5x5 and the first of stride 2, in phases; then the second
     assert "aten::convolution" not in calls
+
+
+@needs_kernel
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_conv1x1_is_the_convolution_of_the_concatenation(layout):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(9, 6, 1)
+    inputs = [torch.randn(2, c, 3, 5).contiguous(memory_format=layout).requires_grad_() for c in (4, 2, 3)]
+    expected = layer(torch.cat(inputs, 1))
+    tensors = [*inputs, layer.weight, layer.bias]
+    grad = torch.randn_like(expected)
+    with use_backend("cpu"):
+        found = conv1x1(inputs, layer)
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(*(torch.autograd.grad(out, tensors, grad) for out in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_parameters_have_the_names_that_a_sequence_gives_them():
