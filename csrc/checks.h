@@ -200,8 +200,8 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
     if (!(slopes[l] >= 0 && slopes[l] <= 1e30)) fail("slopes must be finite and not negative; got ", slopes[l], " for layer ", l);
     if (b.dim() != 1 || b.size(0) != w.size(0))
       fail(bias, " must be [", w.size(0), "] for ", weight, " ", shape_of(w), "; got ", shape_of(b));
-    if (skips[l] && (slopes[l] != 1 || before != w.size(0)))
-      fail("skips", at, " needs slope 1 and a layer before it that reads the ", w.size(0), " channels of this one's result");
+    if (skips[l] && before != w.size(0))
+      fail("skips", at, " needs a layer before it that reads the ", w.size(0), " channels of this one's result");
     before = channels;
     channels = w.size(0);
   }

@@ -10,7 +10,7 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "atb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, "
       "float max_weight, int needs) -> (Tensor, Tensor, Tensor, Tensor)");
-  // x_l = act_l(conv_l(x_(l-1)) + b_l) [+ x_(l-2) where skips[l]], act_l(v) = v < 0 ? slopes[l] v : v, x_(-1) the inputs one after
+  // x_l = act_l(conv_l(x_(l-1)) + b_l [+ x_(l-2) where skips[l]]), act_l(v) = v < 0 ? slopes[l] v : v, x_(-1) the inputs one after
   // another in the channels. Backward takes the gradient of the result before its activation, if the last layer has one, and returns
   // those of inputs, weights and biases; needs as above.
   m.def(

@@ -14,8 +14,7 @@ struct ChainLayer {
   Tensor weight;  // [co, ci, 3, 3]
   Tensor bias;    // [co]
   double slope;   // 1: no activation, 0: ReLU
-  bool skip;      // adds the input of the layer before; then slope is 1, for the sum would hide the sign of the activation
-                  // from the backward pass
+  bool skip;      // adds the input of the layer before, in front of the activation
 };
 
 // out [N, co, H, W] from inputs [N, ci_k, H, W], read as if concatenated along the channels. One dtype for all, any strides.

@@ -107,9 +107,9 @@ std::vector<Values> forward(const Tensors& inputs, int64_t n, const std::vector<
   std::vector<Values> x = {read_images(inputs, n)};
   for (size_t l = 0; l < layers.size(); ++l) {
     Values y = convolve(x[l], dense.weights[l], dense.biases[l], layers[l].weight.size(0), s);
-    for (double& v : y) v = v < 0 ? (layers[l].slope == 0 ? 0 : layers[l].slope * v) : v;
     if (layers[l].skip)
       for (size_t k = 0; k < y.size(); ++k) y[k] += x[l - 1][k];
+    for (double& v : y) v = v < 0 ? (layers[l].slope == 0 ? 0 : layers[l].slope * v) : v;
     x.push_back(std::move(y));
   }
   return x;

@@ -38,7 +38,7 @@ struct Plane {
   float* row(int y) const { return base + (size_t)((y % rows + rows) % rows) * row_size(); }
 };
 
-// A 3x3 convolution, stride 1, zero padding 1. In words: y = act(conv(x) + bias) + skip, act(v) = v < 0 ? slope v : v.
+// A 3x3 convolution, stride 1, zero padding 1. In words: y = act(conv(x) + bias + skip), act(v) = v < 0 ? slope v : v.
 struct ConvLayer {
   const float* weights;  // packed, see winograd_pack.h
   const float* bias;     // [co]

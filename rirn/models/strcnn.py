@@ -15,14 +15,17 @@ from rirn.models.window import Window, repeat_ends
 from rirn.nn.blocks import conv3
 from rirn.nn.convolutions import ConvSequential
 from rirn.nn.dtb import DTB
+from rirn.ops.conv3x3_chain import conv3x3_chain, runs_kernel
 
 FRAMES_AROUND = 2
 """Frames that the encoder sees before and after the one that it is for."""
 
 
 class NormResBlock(nn.Module):
-    """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the
-    sum."""
+    """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the sum.
+
+    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -30,7 +33,16 @@ class NormResBlock(nn.Module):
         self.conv2, self.norm2 = conv3(channels, channels), nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))))
+        if self.training or not runs_kernel(x, [x, *self.parameters()]):
+            return torch.relu(x + self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))))
+        weights, biases = zip(_folded(self.conv1, self.norm1), _folded(self.conv2, self.norm2), strict=True)
+        return conv3x3_chain([x], weights, biases, [0, 0], [False, True])
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does both, with the norm's running statistics."""
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return conv.weight * scale[:, None, None, None], (conv.bias - norm.running_mean) * scale + norm.bias
 
 
 class STRCNN(BaseNetwork):

@@ -44,7 +44,7 @@ def conv3x3_chain(
 ) -> Tensor:  # [N, out of the last layer, H, W]
     """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
 
-    Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l) [+ x_{l-2}]`` with ``act_l(v) = v if v >= 0 else
+    Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])`` with ``act_l(v) = v if v >= 0 else
     slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache, and the
     backward pass recomputes it: nothing but the inputs is saved, and the result if the last layer has an activation.
 
@@ -59,7 +59,7 @@ def conv3x3_chain(
         weights: [out, in, 3, 3] of each layer.
         biases: [out] of each layer.
         slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
-        skips: whether a layer adds the input of the layer before it; its slope is 1 then.
+        skips: whether a layer adds the input of the layer before it, in front of its activation.
         backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
 
     Returns:
@@ -151,11 +151,11 @@ def _check(
                 f"biases[{i}] must be [{weight.shape[0]}] for weights[{i}]; got {list(bias.shape)}"
             )
         channels.append(weight.shape[0])
-    for i, (slope, skip) in enumerate(zip(slopes, skips, strict=True)):
-        if skip and (i == 0 or slope != 1 or channels[i - 1] != channels[i + 1]):
+    for i, skip in enumerate(skips):
+        if skip and (i == 0 or channels[i - 1] != channels[i + 1]):
             raise ValueError(
-                f"skips[{i}] needs slope 1 and a layer before it that reads the {channels[i + 1]} channels of this "
-                f"one's result; got slope {slope} and {channels[i - 1] if i else 'no'} channels"
+                f"skips[{i}] needs a layer before it that reads the {channels[i + 1]} channels of this one's result; "
+                f"got {channels[i - 1] if i else 'no'} channels"
             )
 
 

@@ -61,7 +61,7 @@ def conv3x3_chain(
     slopes: Sequence[float],  # of the activations below zero: 0 is ReLU, 1 none
     skips: Sequence[bool],  # whether a layer adds the input of the layer before it
 ) -> Tensor:  # [N, out of the last layer, H, W]
-    """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l) [+ x_{l-2}]``.
+    """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])``.
 
     In the dtype given, unlike the other functions here: whole networks run on it where no kernel of ours does, and there the
     library's half-precision convolutions are wanted.
@@ -69,9 +69,10 @@ def conv3x3_chain(
     before = x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
     for weight, bias, slope, skip in zip(weights, biases, slopes, skips, strict=True):
         y = F.conv2d(x, weight, bias, padding=1)
+        y = before + y if skip else y
         if slope != 1:
             y = torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
-        before, x = x, before + y if skip else y
+        before, x = x, y
     return x
 
 

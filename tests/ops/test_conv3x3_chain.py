@@ -44,9 +44,10 @@ RES = Chain((4,), (4, 4), (0, 1), (False, True))
 GATE = Chain((5,), (6, 5), (0.1, 1), (False, False))
 ACTIVATED = Chain((3,), (5, 4), (1, 0.1), (False, False))
 RECTIFIED = Chain((3,), (5,), (0,), (False,))
+BLOCKS = Chain((4,), (4, 4, 4, 4), (0, 0, 0, 0.1), (False, True, False, True))
 UPDATE = Chain((10,), (4, 4, 4, 4), (1, 0, 1, 1), (False, False, True, False))
 WIDE = Chain((40, 12), (52, 52), (0.1, 1), (False, True))
-CHAINS = [ONE, RES, GATE, ACTIVATED, RECTIFIED, UPDATE]
+CHAINS = [ONE, RES, GATE, ACTIVATED, RECTIFIED, BLOCKS, UPDATE]
 CASES = [
     *((c, Case(2, 0, 7, 5, dtype, "contiguous")) for c in CHAINS for dtype in ("fp32", "fp16", "bf16")),
     *((c, Case(2, 0, 7, 5, "fp32", "channels_last")) for c in CHAINS),
@@ -246,14 +247,13 @@ def with_changed(**changes):
             {"biases": [torch.ones(4), torch.ones(3)]},
             r"biases\[1\] must be \[4\] for weights\[1\]; got \[3\]",
         ),
-        ({"slopes": [0, 0]}, r"skips\[1\] needs slope 1"),
         ({"slopes": [-0.5, 1]}, r"slopes must be finite and not negative"),
         ({"slopes": [float("nan"), 1]}, r"slopes must be finite and not negative"),
         (
             {"weights": [torch.ones(4, 4, 3, 3), torch.ones(0, 4, 3, 3)]},
             r"weights\[1\] must be .* out at least 1",
         ),
-        ({"skips": [True, False], "slopes": [1, 1]}, r"skips\[0\] needs slope 1 and a layer before it"),
+        ({"skips": [True, False], "slopes": [1, 1]}, r"skips\[0\] needs a layer before it"),
     ],
 )
 def test_errors_name_rule_and_value(changes, message, backend):

@@ -99,14 +99,14 @@ static void conv_tiles(const LayerJob& job, int t0) {
           output_transform(columns + i * kPatch, y, 1);
 #pragma GCC unroll 4
           for (int x = 0; x < kTile; ++x) y[x] = y[x] + bias;
+          if (job.skip) {
+#pragma GCC unroll 4
+            for (int x = 0; x < kTile; ++x) y[x] = y[x] + load(skip_rows[i] + offset + x * tiles);
+          }
           if (activated) {
             // Not max(v, slope v): that would make NaN of an infinity and lose NaNs.
 #pragma GCC unroll 4
             for (int x = 0; x < kTile; ++x) y[x] = y[x] < Vec{} ? (relu ? Vec{} : slope * y[x]) : y[x];
-          }
-          if (job.skip) {
-#pragma GCC unroll 4
-            for (int x = 0; x < kTile; ++x) y[x] = y[x] + load(skip_rows[i] + offset + x * tiles);
           }
           if (job.gate) {
 #pragma GCC unroll 4
