@@ -5,11 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <mutex>
-#include <new>
-#include <utility>
 
 #include "../checks.h"
 #include "../gradients.h"
@@ -17,40 +13,11 @@
 #include "dense.h"
 #include "simd.h"
 #include "winograd_pack.h"
+#include "working_memory.h"
 
 namespace rirn {
 namespace {
 using Tensors = std::vector<Tensor>;
-
-// Working memory, zero from the start and aligned for any register.
-class Arena {
- public:
-  Arena() = default;
-  explicit Arena(size_t floats) : memory_(std::calloc(floats * sizeof(float) + kAlignment, 1), std::free) {
-    if (!memory_) throw std::bad_alloc();
-  }
-  float* get() const {
-    const uintptr_t p = reinterpret_cast<uintptr_t>(memory_.get());
-    return reinterpret_cast<float*>((p + kAlignment - 1) / kAlignment * kAlignment);
-  }
-
- private:
-  static constexpr size_t kAlignment = 64;
-  std::unique_ptr<void, void (*)(void*)> memory_{nullptr, std::free};
-};
-
-// The calling thread's own scratch memory, kept between calls: fresh pages would cost more than they hold. Valid until the
-// thread asks again.
-float* thread_scratch(size_t floats) {
-  static thread_local Arena arena;
-  static thread_local size_t size = 0;
-  if (size < floats) {
-    arena = Arena();
-    arena = Arena(floats);
-    size = floats;
-  }
-  return arena.get();
-}
 
 std::vector<Image> images_of(const Tensors& tensors, int64_t n) {
   std::vector<Image> images;
@@ -58,22 +25,83 @@ std::vector<Image> images_of(const Tensors& tensors, int64_t n) {
   return images;
 }
 
-// Layers with their packed weights.
+// Layers with their weights packed into the calling thread's scratch memory.
 struct Packed {
-  std::vector<std::vector<float>> weights, biases;
+  std::vector<std::vector<float>> biases;
   std::vector<ConvLayer> layers;
 };
 
-Packed pack_layers(const std::vector<ChainLayer>& chain) {
+// Packs the weights of the first `used` layers only.
+Packed pack_layers(const SimdKernels& simd, const std::vector<ChainLayer>& chain, size_t used) {
+  size_t size = 0;
+  for (const ChainLayer& l : chain) size += packed_size((int)l.weight.size(0), (int)l.weight.size(1));
+  float* weights = thread_scratch(Scratch::weights, size);
   Packed packed;
-  for (const ChainLayer& l : chain) {
+  for (size_t i = 0; i < chain.size(); ++i) {
+    const ChainLayer& l = chain[i];
     const int co = (int)l.weight.size(0), ci = (int)l.weight.size(1);
-    packed.weights.push_back(pack_weights(read_dense<float>(l.weight).data(), co, ci));
     packed.biases.push_back(read_dense<float>(l.bias));
-    packed.layers.push_back({packed.weights.back().data(), packed.biases.back().data(), ci, co, (float)l.slope, l.skip});
+    packed.layers.push_back({weights, packed.biases.back().data(), ci, co, (float)l.slope, l.skip});
+    if (i < used) pack_weights(simd, read_dense<float>(l.weight).data(), co, ci, weights);
+    weights += packed_size(co, ci);
   }
   return packed;
 }
+
+// A batch as groups of images that stand side by side in the rows of planes, so that narrow images do not leave lanes idle.
+class Groups {
+ public:
+  Groups(const SimdKernels& simd, int64_t N, int W)
+      : lanes_(simd.lanes), N_(N), images_(images_per_row(simd, N, W)), rows_(simd, W, images_), last_rows_(simd, W, (int)(N % images_)) {}
+
+  int64_t count() const { return (N_ + images_ - 1) / images_; }
+  int64_t first(int64_t group) const { return group * images_; }
+  Columns columns(int64_t group) const { return (first(group) + images_ <= N_ ? rows_ : last_rows_).columns(); }
+  // Of the row of a plane for any group; a register more is the border.
+  int plane_tiles() const { return rows_.columns().stride + lanes_; }
+
+ private:
+  class Row {
+   public:
+    Row(const SimdKernels& simd, int W, int images) : columns_{W, images, 0, nullptr} {
+      const int image_tiles = columns_.image_tiles(), tiles = columns_.tiles(), stride = simd.whole_registers(tiles);
+      masks_.resize((size_t)kMasks * stride);
+      columns_.stride = stride;
+      for (int t = 0; t < tiles; ++t) {
+        const int tile = t % image_tiles;
+        for (int x = 0; x < kTile; ++x) masks_[x * stride + t] = tile * kTile + x < W ? -1 : 0;
+        masks_[kMaskLeft * stride + t] = tile > 0 ? -1 : 0;
+        masks_[kMaskRight * stride + t] = tile + 1 < image_tiles ? -1 : 0;
+      }
+    }
+    Columns columns() const {
+      Columns columns = columns_;
+      columns.masks = masks_.data();
+      return columns;
+    }
+
+   private:
+    Columns columns_;
+    std::vector<int32_t> masks_;
+  };
+
+  // As few as fill the fewest registers: more would only make the rows outgrow the cache.
+  static int images_per_row(const SimdKernels& simd, int64_t N, int W) {
+    const int tiles = (W + kTile - 1) / kTile;
+    auto registers = [&](int64_t images) { return N / images * simd.whole_registers((int)images * tiles) +
+                                                  simd.whole_registers((int)(N % images) * tiles); };
+    int best = 1;
+    for (int images = 2; images <= N && images * tiles <= kMostRegisters * simd.lanes; ++images)
+      if (registers(images) < registers(best)) best = images;
+    return best;
+  }
+  static constexpr int kMostRegisters = 4;
+
+  int lanes_;
+  int64_t N_;
+  int images_;
+  Row rows_, last_rows_;
+};
 
 // Layer l of n (from 1) has its rows of tiles at y = n - l modulo kTile, in a sweep and outside alike: the same bits.
 int first_tile_row(int l, int n) { return -((kTile - (n - l) % kTile) % kTile); }
@@ -91,7 +119,7 @@ void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int chann
   job.y_end = job.H;
   torch::stable::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
     LayerJob mine = job;
-    mine.arena = thread_scratch(simd.layer_arena(channels));
+    mine.arena = thread_scratch(Scratch::job, simd.layer_arena(channels));
     for (int64_t r = begin; r < end; ++r) {
       mine.y = first_row + (int)r * kTile;
       simd.layer(mine);
@@ -99,17 +127,17 @@ void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int chann
   });
 }
 
-void load_plane(const SimdKernels& simd, const std::vector<Image>& images, const Plane& plane, int H, int W) {
+void load_plane(const SimdKernels& simd, const std::vector<Image>& images, const Plane& plane, int H, const Columns& columns) {
   torch::stable::parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
-    simd.load_rows(images.data(), (int)images.size(), plane, (int)begin, (int)end, H, W);
+    simd.load_rows(images.data(), (int)images.size(), plane, (int)begin, (int)end, H, columns);
   });
 }
 
-// Inputs of all layers of one image as whole planes; the last layer's result goes to `out` unless that is null.
+// Inputs of all layers of a group of images as whole planes; the last layer's result goes to `out` unless that is null.
 void forward_planes(const SimdKernels& simd, const std::vector<Image>& inputs, const std::vector<ConvLayer>& layers,
-                    const std::vector<Plane>& planes, const Image* out, int H, int W) {
+                    const std::vector<Plane>& planes, const Image* out, int H, const Columns& columns) {
   const int n = (int)layers.size(), channels = widest(layers);
-  load_plane(simd, inputs, planes[0], H, W);
+  load_plane(simd, inputs, planes[0], H, columns);
   for (int l = 1; l <= n; ++l) {
     if (l == n && !out) return;
     LayerJob job{};
@@ -119,68 +147,10 @@ void forward_planes(const SimdKernels& simd, const std::vector<Image>& inputs, c
     job.to = l < n ? &planes[l] : nullptr;
     job.image = out;
     job.H = H;
-    job.W = W;
+    job.columns = columns;
     whole_layer(simd, job, first_tile_row(l, n), channels);
   }
 }
-
-// Whole images of working rows, with a border of zeros that the tiles of any layer may touch: everything starts as zero, and
-// whatever writes to a plane leaves what lies outside the image as it is or writes zeros there.
-//
-// The memory of the last call is kept for the next one of the same shape: in a backward pass fresh pages took a fifth of the
-// time. Very large images give theirs back.
-class WorkingPlanes {
- public:
-  WorkingPlanes(std::vector<int> channels, int tiles, int H) {
-    Memory wanted{std::move(channels), tiles, H, 0, Arena()};
-    for (int c : wanted.channels) wanted.size += plane(c, wanted).size();
-    {
-      const std::lock_guard<std::mutex> lock(mutex());
-      std::swap(memory_, kept());
-    }
-    if (memory_.channels != wanted.channels || memory_.tiles != tiles || memory_.H != H) {
-      memory_ = Memory();
-      wanted.arena = Arena(wanted.size);
-      memory_ = std::move(wanted);
-    }
-    float* p = memory_.arena.get();
-    for (int c : memory_.channels) {
-      planes_.push_back(plane(c, memory_));
-      planes_.back().base = p;
-      p += planes_.back().size();
-    }
-  }
-  ~WorkingPlanes() {
-    if (memory_.size > kMostKept) return;
-    const std::lock_guard<std::mutex> lock(mutex());
-    std::swap(memory_, kept());
-  }
-  WorkingPlanes(const WorkingPlanes&) = delete;
-  WorkingPlanes& operator=(const WorkingPlanes&) = delete;
-
-  const std::vector<Plane>& planes() const { return planes_; }
-
- private:
-  static constexpr size_t kMostKept = (256 << 20) / sizeof(float);
-  struct Memory {
-    std::vector<int> channels;
-    int tiles = 0, H = 0;
-    size_t size = 0;
-    Arena arena;
-  };
-  static Plane plane(int channels, const Memory& m) { return {nullptr, channels, m.tiles, m.H + 4 * kTile}; }
-  static std::mutex& mutex() {
-    static std::mutex it;
-    return it;
-  }
-  static Memory& kept() {
-    static Memory it;
-    return it;
-  }
-
-  Memory memory_;
-  std::vector<Plane> planes_;
-};
 
 std::vector<int> input_channels(const std::vector<ConvLayer>& layers) {
   std::vector<int> channels;
@@ -190,9 +160,9 @@ std::vector<int> input_channels(const std::vector<ConvLayer>& layers) {
 
 // Rows of the bands that the threads sweep, or 0 if the bands would be so short that the n (n - 1) / 2 blocks of rows which
 // every band but the first recomputes at its top cost more than the 28 % by which a sweep beats one layer after the other.
-int band_rows(int64_t N, int H, int n) {
+int band_rows(int64_t groups, int H, int n) {
   const int64_t threads = torch::stable::get_num_threads();
-  const int64_t bands = std::max<int64_t>(1, (threads + N - 1) / N);
+  const int64_t bands = std::max<int64_t>(1, (threads + groups - 1) / groups);
   const int rows = (int)((H + bands * kTile - 1) / (bands * kTile)) * kTile;
   const double useful = 1. * n * H / kTile, repeated = (bands - 1) * n * (n - 1) / 2.;
   return repeated <= 0.28 * useful ? rows : 0;
@@ -203,27 +173,28 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
   if (out.scalar_type() == ScalarType::Double) return conv3x3_direct(inputs, chain, out);
   if (!out.numel()) return;
   const SimdKernels& simd = simd_kernels();
-  const Packed packed = pack_layers(chain);
+  const Packed packed = pack_layers(simd, chain, chain.size());
   const std::vector<ConvLayer>& layers = packed.layers;
-  const int n = (int)layers.size(), H = (int)out.size(2), W = (int)out.size(3);
-  const int64_t N = out.size(0);
-  const int rows = band_rows(N, H, n);
+  const int n = (int)layers.size(), H = (int)out.size(2);
+  const Groups groups(simd, out.size(0), (int)out.size(3));
+  const int rows = band_rows(groups.count(), H, n);
   if (!rows) {
-    const WorkingPlanes working(input_channels(layers), simd.plane_tiles(W), H);
-    for (int64_t i = 0; i < N; ++i) {
-      const Image image = image_of(out, i);
-      forward_planes(simd, images_of(inputs, i), layers, working.planes(), &image, H, W);
+    const WorkingPlanes working(input_channels(layers), groups.plane_tiles(), H);
+    for (int64_t g = 0; g < groups.count(); ++g) {
+      const Image image = image_of(out, groups.first(g));
+      forward_planes(simd, images_of(inputs, groups.first(g)), layers, working.planes(), &image, H, groups.columns(g));
     }
     return;
   }
   const int64_t bands = (H + rows - 1) / rows;
-  torch::stable::parallel_for(0, N * bands, 1, [&](int64_t begin, int64_t end) {
-    float* arena = thread_scratch(simd.sweep_arena(layers.data(), n, W));
+  torch::stable::parallel_for(0, groups.count() * bands, 1, [&](int64_t begin, int64_t end) {
+    float* arena = thread_scratch(Scratch::job, simd.sweep_arena(layers.data(), n, groups.columns(0)));
     for (int64_t i = begin; i < end; ++i) {
-      const std::vector<Image> in = images_of(inputs, i / bands);
+      const int64_t g = i / bands;
+      const std::vector<Image> in = images_of(inputs, groups.first(g));
       const int y = (int)(i % bands) * rows;
-      simd.sweep({in.data(), (int)in.size(), image_of(out, i / bands), layers.data(), n, H, W, y, std::min(H, y + rows),
-                  arena});
+      simd.sweep({in.data(), (int)in.size(), image_of(out, groups.first(g)), layers.data(), n, H, groups.columns(g), y,
+                  std::min(H, y + rows), arena});
     }
   });
 }
@@ -233,23 +204,27 @@ namespace {
 // the order of summation does not depend on who does.
 class WeightSums {
  public:
-  WeightSums(const SimdKernels& simd, const ConvLayer& layer, int H, int W)
-      : simd_(simd), ci_(layer.ci), co_(layer.co), parts_(count_parts((H + kTile - 1) / kTile, (W + kTile - 1) / kTile)),
-        stride_((size_t)kPoints * simd.padded_inputs(ci_) * simd.padded_outputs(co_)), sums_(parts_ * stride_),
-        bias_((size_t)parts_ * co_) {}
+  WeightSums(const SimdKernels& simd, const ConvLayer& layer, int H, const Groups& groups)
+      : simd_(simd), ci_(layer.ci), co_(layer.co), parts_(count_parts((H + kTile - 1) / kTile, groups)),
+        stride_((size_t)kPoints * simd.padded_inputs(ci_) * simd.padded_outputs(co_)), bias_((size_t)parts_ * co_) {}
 
-  void add(const Plane& in, const Plane& grad, int H, int W) {
+  size_t size() const { return parts_ * stride_; }
+  void use(float* memory) { sums_ = memory; }
+
+  void add(const Plane& in, const Plane& grad, int H, const Columns& columns) {
     const int blocks = (H + kTile - 1) / kTile;
     torch::stable::parallel_for(0, parts_, 1, [&](int64_t begin, int64_t end) {
-      float* arena = thread_scratch(simd_.weight_arena(ci_, co_));
+      float* arena = thread_scratch(Scratch::job, simd_.weight_arena(ci_, co_));
       for (int64_t s = begin; s < end; ++s)
-        simd_.weight_gradient({in, grad, sums_.get() + s * stride_, bias_.data() + s * co_, H, W, (int)(s * blocks / parts_) * kTile,
-                               (int)((s + 1) * blocks / parts_) * kTile, arena});
+        simd_.weight_gradient({in, grad, sums_ + s * stride_, bias_.data() + s * co_, first_, columns,
+                               (int)(s * blocks / parts_) * kTile, (int)((s + 1) * blocks / parts_) * kTile, arena});
     });
+    first_ = false;
   }
 
   std::vector<float> weight() const {
-    return unpack_weight_gradient(sums_.get(), parts_, stride_, co_, ci_, simd_.padded_outputs(co_), simd_.padded_inputs(ci_));
+    if (first_) return std::vector<float>((size_t)co_ * ci_ * 9);
+    return unpack_weight_gradient(simd_, sums_, parts_, stride_, co_, ci_);
   }
 
   std::vector<float> bias() const {
@@ -263,15 +238,18 @@ class WeightSums {
   }
 
  private:
-  // Clearing a part and adding it up in the end costs about as much as the products of 100 tiles.
-  static int count_parts(int rows, int tiles_per_row) {
-    return std::max(1, std::min({kMostParts, rows, rows * tiles_per_row / 100}));
+  // Writing a part and adding it up in the end costs about as much as the products of kTilesOfPart tiles.
+  static int count_parts(int rows, const Groups& groups) {
+    int64_t tiles = 0;
+    for (int64_t g = 0; g < groups.count(); ++g) tiles += (int64_t)rows * groups.columns(g).tiles();
+    return (int)std::max<int64_t>(1, std::min<int64_t>({kMostParts, rows, tiles / kTilesOfPart}));
   }
-  static constexpr int kMostParts = 8;
+  static constexpr int kMostParts = 8, kTilesOfPart = 50;
   const SimdKernels& simd_;
   int ci_, co_, parts_;
   size_t stride_;
-  Arena sums_;
+  float* sums_ = nullptr;
+  bool first_ = true;
   std::vector<float> bias_;
 };
 
@@ -282,10 +260,10 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
                             const ChainGradients& gradients) {
   if (grad.scalar_type() == ScalarType::Double) return conv3x3_direct_backward(grad, inputs, chain, gradients);
   const SimdKernels& simd = simd_kernels();
-  const Packed packed = pack_layers(chain);
+  const Packed packed = pack_layers(simd, chain, chain.size() - 1);
   const std::vector<ConvLayer>& layers = packed.layers;
-  const int n = (int)layers.size(), H = (int)grad.size(2), W = (int)grad.size(3), channels = widest(layers);
-  const int64_t N = grad.size(0);
+  const int n = (int)layers.size(), H = (int)grad.size(2), channels = widest(layers);
+  const Groups groups(simd, grad.size(0), (int)grad.size(3));
 
   // The lowest layer whose output gradient is needed at all.
   bool want_input = false;
@@ -294,38 +272,53 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
   while (!want_input && last < n && !wanted(gradients.weights[last]) && !wanted(gradients.biases[last])) ++last;
   if (last == n) return;
 
-  std::vector<std::vector<float>> rotated(n);
+  std::vector<float*> rotated(n);
   std::vector<std::unique_ptr<WeightSums>> sums(n);
-  for (int l = 0; l < n; ++l) {
-    if (l > last || want_input)
-      rotated[l] = pack_rotated_weights(read_dense<float>(chain[l].weight).data(), layers[l].co, layers[l].ci);
-    if (wanted(gradients.weights[l]) || wanted(gradients.biases[l]))
-      sums[l] = std::make_unique<WeightSums>(simd, layers[l], H, W);
+  size_t rotated_size = 0, sums_size = 0;
+  for (int l = last; l < n; ++l) {
+    rotated_size += packed_size(layers[l].ci, layers[l].co);
+    if (!wanted(gradients.weights[l]) && !wanted(gradients.biases[l])) continue;
+    sums[l] = std::make_unique<WeightSums>(simd, layers[l], H, groups);
+    sums_size += sums[l]->size();
+  }
+  float *next_rotated = thread_scratch(Scratch::rotated_weights, rotated_size),
+        *next_sums = thread_scratch(Scratch::weight_sums, sums_size);
+  for (int l = last; l < n; ++l) {
+    if (l > last || want_input) {
+      rotated[l] = next_rotated;
+      pack_rotated_weights(simd, read_dense<float>(chain[l].weight).data(), layers[l].co, layers[l].ci, rotated[l]);
+      next_rotated += packed_size(layers[l].ci, layers[l].co);
+    }
+    if (!sums[l]) continue;
+    sums[l]->use(next_sums);
+    next_sums += sums[l]->size();
   }
 
   // Plane l holds the input of layer l; once that layer's weights have had their gradient it holds the gradient of that input,
   // before its activation. Plane n holds the gradient of the result.
   std::vector<int> widths = input_channels(layers);
   widths.push_back(layers.back().co);
-  const WorkingPlanes working(widths, simd.plane_tiles(W), H);
+  const WorkingPlanes working(widths, groups.plane_tiles(), H);
   const std::vector<Plane>& planes = working.planes();
-  for (int64_t i = 0; grad.numel() && i < N; ++i) {
-    forward_planes(simd, images_of(inputs, i), layers, planes, nullptr, H, W);
-    load_plane(simd, {image_of(grad, i)}, planes[n], H, W);
+  for (int64_t g = 0; grad.numel() && g < groups.count(); ++g) {
+    const int64_t i = groups.first(g);
+    const Columns columns = groups.columns(g);
+    forward_planes(simd, images_of(inputs, i), layers, planes, nullptr, H, columns);
+    load_plane(simd, {image_of(grad, i)}, planes[n], H, columns);
     for (int l = n - 1; l >= last; --l) {
-      if (sums[l]) sums[l]->add(planes[l], planes[l + 1], H, W);
+      if (sums[l]) sums[l]->add(planes[l], planes[l + 1], H, columns);
       if (l == last && !want_input) break;
       // The input of layer l also went round the layer after it if that one's result had it added.
       const bool skipped = l + 1 < n && layers[l + 1].skip;
       LayerJob job{};
-      job.layer = {rotated[l].data(), nullptr, layers[l].co, layers[l].ci, 1.f, false};
+      job.layer = {rotated[l], nullptr, layers[l].co, layers[l].ci, 1.f, false};
       job.in = planes[l + 1];
       job.skip = skipped ? &planes[l + 2] : nullptr;
       job.gate = l > 0 && layers[l - 1].slope != 1 ? &planes[l] : nullptr;
       job.gate_slope = l > 0 ? layers[l - 1].slope : 1.f;
       job.to = &planes[l];
       job.H = H;
-      job.W = W;
+      job.columns = columns;
       whole_layer(simd, job, 0, channels);
     }
     if (!want_input) continue;
@@ -335,7 +328,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
       if (!wanted(gradients.inputs[k])) images.back().data = nullptr;
     }
     torch::stable::parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
-      simd.store_rows(planes[0], images.data(), (int)images.size(), (int)begin, (int)end, W);
+      simd.store_rows(planes[0], images.data(), (int)images.size(), (int)begin, (int)end, columns);
     });
   }
   for (int l = 0; l < n; ++l) {

@@ -25,7 +25,7 @@ struct ChainGradients {
   std::vector<Tensor> inputs, weights, biases;
 };
 
-// Recomputes the intermediate images, one image of the batch at a time.
+// Recomputes the intermediate images, one group of images at a time.
 void conv3x3_chain_backward(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers,
                             const ChainGradients& gradients);
 }  // namespace rirn

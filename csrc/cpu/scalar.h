@@ -37,6 +37,6 @@ inline Element simd_element(ScalarType dtype) {
 inline Image image_of(const Tensor& t, int64_t n) {
   if (!t.numel()) return {};
   char* data = static_cast<char*>(t.data_ptr()) + n * t.stride(0) * static_cast<int64_t>(t.element_size());
-  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3)};
+  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3), t.stride(0)};
 }
 }  // namespace rirn

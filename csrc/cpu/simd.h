@@ -17,6 +17,7 @@ struct Image {
   Element element;
   int channels;
   int64_t c, h, w;
+  int64_t n;  // to the next image of the batch
 };
 
 // Filter adaptive convolution: kFacSize x kFacSize filters, edges replicated.
@@ -38,6 +39,21 @@ struct Plane {
   float* row(int y) const { return base + (size_t)((y % rows + rows) % rows) * row_size(); }
 };
 
+// The columns of a plane's rows: some images of a batch side by side, each from a tile of its own on. A tile's arithmetic is the
+// same wherever it stands, so that results do not depend on how many images share a row, bit for bit.
+struct Columns {
+  int W;       // of one image
+  int images;  // side by side
+  int stride;  // of the masks: the tiles of a row, rounded up to whole registers
+  const int32_t* masks;  // [kMasks][stride], -1 or 0 for each tile
+
+  int image_tiles() const { return (W + kTile - 1) / kTile; }
+  int tiles() const { return images * image_tiles(); }
+};
+
+// Masks 0 .. kTile - 1: whether phase x of a tile lies in an image. Then: whether its neighbour is a tile of the same image.
+constexpr int kMaskLeft = kTile, kMaskRight = kTile + 1, kMasks = kTile + 2;
+
 // A 3x3 convolution, stride 1, zero padding 1. In words: y = act(conv(x) + bias + skip), act(v) = v < 0 ? slope v : v.
 struct ConvLayer {
   const float* weights;  // packed, see winograd_pack.h
@@ -47,14 +63,15 @@ struct ConvLayer {
   bool skip;    // adds the input of the layer before
 };
 
-// A chain of layers over the rows [y_begin, y_end) of an image, in one sweep down the rows.
+// A chain of layers over the rows [y_begin, y_end) of images side by side, in one sweep down the rows.
 struct SweepJob {
-  const Image* inputs;  // read as if concatenated along the channels
+  const Image* inputs;  // the first images of each input; read as if concatenated along the channels
   int input_count;
   Image output;
   const ConvLayer* layers;
   int layer_count;
-  int H, W;
+  int H;
+  Columns columns;
   int y_begin, y_end;  // y_begin is a multiple of kTile
   float* arena;        // sweep_arena() floats, aligned to 64 bytes
 };
@@ -69,7 +86,8 @@ struct LayerJob {
   const Plane* to;       // the result goes here (may be the gate's memory), or
   const Image* image;    // if `to` is null, rows y_begin .. y_end - 1 of it here
   int y_begin, y_end;
-  int H, W;
+  int H;
+  Columns columns;
   int y;
   float* arena;  // layer_arena() floats, aligned to 64 bytes
 };
@@ -77,11 +95,31 @@ struct LayerJob {
 // Adds to weights and bias what rows of tiles contribute to their gradients, in the transform domain.
 struct WeightJob {
   Plane in, grad;
-  float* weights;  // [kPoints][padded co][padded ci], see weight_sums
+  float* weights;  // [kPoints][padded co][padded ci]
   float* bias;     // [co]
-  int H, W;
+  bool first;      // there is nothing yet to add to
+  Columns columns;
   int y_begin, y_end;  // multiples of kTile
   float* arena;        // weight_arena() floats, aligned to 64 bytes
+};
+
+// Packs weights, see winograd_pack.h: tap k of the kernel from input c to output o is weights[o output + c input + k], or 8 - k.
+struct PackJob {
+  const float* weights;
+  int64_t output, input;
+  bool rotated;
+  int co, ci;
+  float* packed;
+  float* arena;  // pack_arena() floats, aligned to 64 bytes
+};
+
+// The gradient of dense weights [co][ci][3][3] from the sums of `parts` WeightJobs, `stride` floats apart.
+struct UnpackJob {
+  const float* sums;
+  int parts;
+  size_t stride;
+  int co, ci;
+  float* weights;
 };
 
 // One tensor of an op on pixels: strides in elements from pixel to pixel and from channel to channel (0: shared by all channels).
@@ -145,26 +183,28 @@ struct FacJob {
 
 struct SimdKernels {
   int lanes;
-  size_t (*sweep_arena)(const ConvLayer* layers, int count, int W);
+  size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
   void (*sweep)(const SweepJob&);
   size_t (*layer_arena)(int max_channels);
   void (*layer)(const LayerJob&);
-  void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H, int W);
-  void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, int W);
+  void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H,
+                    const Columns& columns);
+  void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, const Columns& columns);
   int (*padded_inputs)(int ci);
   int (*padded_outputs)(int co);
   size_t (*weight_arena)(int ci, int co);
   void (*weight_gradient)(const WeightJob&);
+  size_t (*pack_arena)(int co, int ci);
+  void (*pack_block)(const PackJob&, int o);     // the block of outputs from o on
+  void (*unpack_output)(const UnpackJob&, int o);
   void (*blend)(const BlendJob&);
   void (*blend_backward)(const BlendBackwardJob&);
   void (*pointwise)(const PointwiseJob&);
   void (*fac)(const FacJob&);
   void (*fac_backward)(const FacJob&);
 
-  int plane_tiles(int W) const {
-    const int tiles = (W + kTile - 1) / kTile;
-    return ((tiles + lanes - 1) / lanes + 1) * lanes;
-  }
+  // Tiles of a row, filled up to whole registers.
+  int whole_registers(int tiles) const { return (tiles + lanes - 1) / lanes * lanes; }
 };
 
 // The variant for this machine; see isa.h.

@@ -36,15 +36,30 @@ RIRN_INLINE void multiply(const float* __restrict weights, const float* __restri
     for (int v = 0; v < NV; ++v) store(sums + (o * NV + v) * kLanes, acc[o][v]);
 }
 
+// The masks of kLanes tiles of a row.
+RIRN_INLINE IntVec mask(const Columns& columns, int which, int t) {
+  IntVec v;
+  __builtin_memcpy(&v, columns.masks + which * columns.stride + t, sizeof v);
+  return v;
+}
+RIRN_INLINE Vec keep(Vec v, IntVec mask) { return (Vec)((IntVec)v & mask); }
+
 // The transformed 6x6 patches of kLanes tiles of one channel; rows[i] points to row i of the patches in the first of these
-// tiles, phase 0. Point p is written to out + p * stride.
-RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, int tiles, float* out, size_t stride) {
+// tiles, phase 0. Point p is written to out + p * stride. Where several images are side by side, the neighbours beyond an
+// image's edges count as zeros.
+template <bool SideBySide>
+RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, int tiles, IntVec left, IntVec right, float* out,
+                                   size_t stride) {
   Vec columns[kPoints], d[kPatch], o[kPatch];
 #pragma GCC unroll 6
   for (int x = 0; x < kPatch; ++x) {  // column x is pixel kTile t - 1 + x: the outer two belong to the neighbouring tiles
     const ptrdiff_t at = offset + (x == 0 ? (kTile - 1) * tiles - 1 : x == kPatch - 1 ? 1 : (x - 1) * tiles);
 #pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) d[i] = load_unaligned(rows[i] + at);
+    for (int i = 0; i < kPatch; ++i) {
+      d[i] = load_unaligned(rows[i] + at);
+      if (SideBySide && x == 0) d[i] = keep(d[i], left);
+      if (SideBySide && x == kPatch - 1) d[i] = keep(d[i], right);
+    }
     input_transform(d, columns + x, kPatch);
   }
 #pragma GCC unroll 6
@@ -53,6 +68,14 @@ RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, i
 #pragma GCC unroll 6
     for (int x = 0; x < kPatch; ++x) store(out + (i * kPatch + x) * stride, o[x]);
   }
+}
+
+// The same for tile t on of channel c of a plane.
+RIRN_INLINE void transform_patches(const float* const* rows, const Plane& in, const Columns& columns, int c, int t, float* out,
+                                   size_t stride) {
+  const ptrdiff_t offset = (ptrdiff_t)c * kTile * in.tiles + t;
+  if (columns.images == 1) return transform_patches<false>(rows, offset, in.tiles, IntVec{}, IntVec{}, out, stride);
+  transform_patches<true>(rows, offset, in.tiles, mask(columns, kMaskLeft, t), mask(columns, kMaskRight, t), out, stride);
 }
 
 template <int NV, int CB>
@@ -67,8 +90,7 @@ static void conv_tiles(const LayerJob& job, int t0) {
   for (int c = 0; c < layer.ci; ++c)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v)
-      transform_patches(rows, (ptrdiff_t)c * kTile * tiles + t0 + v * kLanes, tiles, inputs + c * width + v * kLanes,
-                        input_stride);
+      transform_patches(rows, job.in, job.columns, c, t0 + v * kLanes, inputs + c * width + v * kLanes, input_stride);
 
   float* to_rows[kTile];
   const float *skip_rows[kTile], *gate_rows[kTile];
@@ -86,6 +108,7 @@ static void conv_tiles(const LayerJob& job, int t0) {
       for (int v = 0; v < NV; ++v) {
         const int o = o0 + k, t = t0 + v * kLanes;
         const ptrdiff_t offset = (ptrdiff_t)o * kTile * tiles + t;
+        const bool whole = job.columns.images == 1 && (t + kLanes) * kTile <= job.columns.W;
         const Vec bias = splat(layer.bias ? layer.bias[o] : 0.f), slope = splat(layer.slope), gate_slope = splat(job.gate_slope);
         Vec columns[kTile * kPatch], m[kPatch], y[kTile];
 #pragma GCC unroll 6
@@ -115,14 +138,12 @@ static void conv_tiles(const LayerJob& job, int t0) {
           }
           if (job.to) {
             const bool outside = job.y + i < 0 || job.y + i >= job.H;
-            const bool whole = !outside && (t + kLanes) * kTile <= job.W;
 #pragma GCC unroll 4
-            for (int x = 0; x < kTile; ++x) {
-              if (!whole) y[x] = keep_first(y[x], outside ? 0 : (job.W - x + kTile - 1) / kTile - t);
-              store(to_rows[i] + offset + x * tiles, y[x]);
-            }
+            for (int x = 0; x < kTile; ++x)
+              store(to_rows[i] + offset + x * tiles, outside ? Vec{} : whole ? y[x] : keep(y[x], mask(job.columns, x, t)));
           } else if (job.y + i >= job.y_begin && job.y + i < job.y_end) {
-            store_pixels(*job.image, o, job.y + i, t, job.W, y);
+            if (job.columns.images == 1) store_pixels(*job.image, 0, o, job.y + i, t, job.columns.W, y);
+            else store_packed_pixels(*job.image, job.columns, o, job.y + i, t, y);
           }
         }
       }
@@ -130,7 +151,7 @@ static void conv_tiles(const LayerJob& job, int t0) {
 }
 
 static void layer_rows(const LayerJob& job) {
-  const int registers = (job.W + kTile * kLanes - 1) / (kTile * kLanes);
+  const int registers = job.columns.stride / kLanes;
   const bool ten = output_block(job.layer.co) == 10;
   int r = 0;
   if constexpr (kWideFrom < INT32_MAX)

@@ -20,41 +20,49 @@ RIRN_INLINE void join_phases(Vec* x) {
   x[3] = interleave_high(e1, o1);
 }
 
+// Row y of image n of a batch to the tiles from `to` on, zeros from column W to the end of tile `used`'s register.
 template <class E>
-static void load_image_row(const Image& image, int y, int W, int tiles, float* to) {
+static void load_image_row(const Image& image, int n, int y, int W, int used, int tiles, float* to) {
   typedef typename E::Stored Stored;
-  const Stored* row = (const Stored*)image.data + y * image.h;
+  const Stored* row = (const Stored*)image.data + n * image.n + y * image.h;
   for (int c = 0; c < image.channels; ++c, to += kTile * tiles) {
     const Stored* p = row + c * image.c;
-    for (int t = 0; t * kTile < W; t += kLanes) {
+    for (int t = 0; t < used; t += kLanes) {
       Vec v[kTile];
       for (int i = 0; i < kTile; ++i) {
         const int x = t * kTile + i * kLanes;
         v[i] = image.w == 1 ? load_first<E>(p + x, W - x) : gather_first<E>(p + x * image.w, image.w, W - x);
       }
       split_phases(v);
-      for (int i = 0; i < kTile; ++i) store(to + i * tiles + t, v[i]);
+      for (int i = 0; i < kTile; ++i) store_unaligned(to + i * tiles + t, v[i]);
     }
   }
 }
 
-// Row y of the images, concatenated along the channels, into the plane; zeros if it lies outside.
-static void load_row(const Image* images, int count, const Plane& to, int y, int H, int W) {
+// Row y of the images, concatenated along the channels, into the plane; zeros if it lies outside. Each image's last register
+// reaches into the next image's tiles, which are therefore written after it; the last image fills up the row.
+static void load_row(const Image* images, int count, const Plane& to, int y, int H, const Columns& columns) {
   float* p = to.row(y);
   if (y < 0 || y >= H) return zero(p, to.row_size());
+  const int image_tiles = columns.image_tiles();
   for (int i = 0; i < count; p += (size_t)images[i].channels * kTile * to.tiles, ++i)
-    with_single_or_half(images[i].element, [&](auto e) { load_image_row<decltype(e)>(images[i], y, W, to.tiles, p); });
+    for (int n = 0; n < columns.images; ++n) {
+      const int first = n * image_tiles, used = n + 1 < columns.images ? image_tiles : columns.stride - first;
+      with_single_or_half(images[i].element, [&](auto e) {
+        load_image_row<decltype(e)>(images[i], n, y, columns.W, used, to.tiles, p + first);
+      });
+    }
 }
 
-static void load_rows(const Image* images, int count, const Plane& to, int y_begin, int y_end, int H, int W) {
-  for (int y = y_begin; y < y_end; ++y) load_row(images, count, to, y, H, W);
+static void load_rows(const Image* images, int count, const Plane& to, int y_begin, int y_end, int H, const Columns& columns) {
+  for (int y = y_begin; y < y_end; ++y) load_row(images, count, to, y, H, columns);
 }
 
-// The kTile phases of kLanes tiles from tile t on, as pixels of channel c of row y.
+// The kTile phases of kLanes tiles from tile t on, as pixels of channel c of row y of image n of a batch.
 template <class E>
-RIRN_INLINE void store_pixels(const Image& image, int c, int y, int t, int W, const Vec* phases) {
+RIRN_INLINE void store_pixels(const Image& image, int n, int c, int y, int t, int W, const Vec* phases) {
   typedef typename E::Stored Stored;
-  Stored* row = (Stored*)image.data + c * image.c + y * image.h;
+  Stored* row = (Stored*)image.data + n * image.n + c * image.c + y * image.h;
   Vec v[kTile] = {phases[0], phases[1], phases[2], phases[3]};
   join_phases(v);
   for (int i = 0; i < kTile; ++i) {
@@ -64,21 +72,36 @@ RIRN_INLINE void store_pixels(const Image& image, int c, int y, int t, int W, co
   }
 }
 
-RIRN_INLINE void store_pixels(const Image& image, int c, int y, int t, int W, const Vec* phases) {
-  with_single_or_half(image.element, [&](auto e) { store_pixels<decltype(e)>(image, c, y, t, W, phases); });
+RIRN_INLINE void store_pixels(const Image& image, int n, int c, int y, int t, int W, const Vec* phases) {
+  with_single_or_half(image.element, [&](auto e) { store_pixels<decltype(e)>(image, n, c, y, t, W, phases); });
+}
+
+// The same for the kLanes tiles from tile t of a row of several images on.
+static void store_packed_pixels(const Image& image, const Columns& columns, int c, int y, int t, const Vec* phases) {
+  float lanes[kTile][2 * kLanes] = {};
+  for (int x = 0; x < kTile; ++x) store_unaligned(lanes[x], phases[x]);
+  const int image_tiles = columns.image_tiles();
+  for (int n = t / image_tiles; n < columns.images && n * image_tiles < t + kLanes; ++n) {
+    const int start = n * image_tiles - t;  // the lane of the image's first tile
+    const int lane = start > 0 ? start : 0, end = (kLanes - start) * kTile;
+    Vec v[kTile];
+    for (int x = 0; x < kTile; ++x) v[x] = load_unaligned(lanes[x] + lane);
+    store_pixels(image, n, c, y, lane - start, end < columns.W ? end : columns.W, v);
+  }
 }
 
 // Rows of the plane to images that split its channels among them.
-static void store_rows(const Plane& from, const Image* images, int count, int y_begin, int y_end, int W) {
+static void store_rows(const Plane& from, const Image* images, int count, int y_begin, int y_end, const Columns& columns) {
+  const int tiles = from.tiles, image_tiles = columns.image_tiles();
   for (int y = y_begin; y < y_end; ++y) {
     const float* p = from.row(y);
     for (int k = 0; k < count; ++k)
-      for (int c = 0; c < images[k].channels; ++c, p += kTile * from.tiles) {
-        if (!images[k].data) continue;
-        for (int t = 0; t * kTile < W; t += kLanes) {
-          const Vec v[kTile] = {load(p + t), load(p + from.tiles + t), load(p + 2 * from.tiles + t), load(p + 3 * from.tiles + t)};
-          store_pixels(images[k], c, y, t, W, v);
-        }
-      }
+      for (int c = 0; c < images[k].channels; ++c, p += kTile * tiles)
+        for (int n = 0; images[k].data && n < columns.images; ++n)
+          for (int t = 0; t < image_tiles; t += kLanes) {
+            Vec v[kTile];
+            for (int x = 0; x < kTile; ++x) v[x] = load_unaligned(p + x * tiles + n * image_tiles + t);
+            store_pixels(images[k], n, c, y, t, columns.W, v);
+          }
   }
 }

@@ -1,17 +1,15 @@
 // A chain of convolutions in one sweep down the rows: each layer follows its input by one row and keeps only the last kPatch
 // rows of it in a ring, so that intermediate images stay in the cache. (Part of a variant, see vec.h.)
 
-static int ring_tiles(int W) { return ((W + kTile * kLanes - 1) / (kTile * kLanes) + 1) * kLanes; }
-
 static int widest(const ConvLayer* layers, int count) {
   int channels = 0;
   for (int l = 0; l < count; ++l) channels = layers[l].ci > channels ? layers[l].ci : channels;
   return channels;
 }
 
-static size_t sweep_arena(const ConvLayer* layers, int count, int W) {
+static size_t sweep_arena(const ConvLayer* layers, int count, const Columns& columns) {
   size_t size = layer_arena(widest(layers, count));
-  for (int l = 0; l < count; ++l) size += (size_t)layers[l].ci * kTile * ring_tiles(W) * kPatch;
+  for (int l = 0; l < count; ++l) size += (size_t)layers[l].ci * kTile * (columns.stride + kLanes) * kPatch;
   return size;
 }
 
@@ -19,20 +17,20 @@ static size_t sweep_arena(const ConvLayer* layers, int count, int W) {
 // [base, base + kTile) of the image. The last layer's first block starts at y_begin and every layer starts one block before the
 // next: all rows that a tile reads are real, so the result, rounding included, does not depend on where the sweep began.
 static void sweep(const SweepJob& job) {
-  const int n = job.layer_count, H = job.H, W = job.W;
+  const int n = job.layer_count, H = job.H;
   float* scratch = job.arena;
   float* memory = scratch + layer_arena(widest(job.layers, n));
   constexpr int kMaxLayers = 64;
   Plane rings[kMaxLayers];  // ring l holds the input of layer l + 1
   for (int l = 0; l < n; ++l) {
-    rings[l] = Plane{memory, job.layers[l].ci, ring_tiles(W), kPatch};
+    rings[l] = Plane{memory, job.layers[l].ci, job.columns.stride + kLanes, kPatch};
     zero(memory, rings[l].size());
     memory += rings[l].size();
   }
   int base = job.y_begin + n - kTile * (n - 1);
-  load_rows(job.inputs, job.input_count, rings[0], base - 2, base, H, W);
+  load_rows(job.inputs, job.input_count, rings[0], base - 2, base, H, job.columns);
   for (; base - n < job.y_end; base += kTile) {
-    load_rows(job.inputs, job.input_count, rings[0], base, base + kTile, H, W);
+    load_rows(job.inputs, job.input_count, rings[0], base, base + kTile, H, job.columns);
     for (int l = 1; l <= n; ++l) {
       const int y = base - l;
       const bool needed = base - n >= job.y_begin - kTile * (n - l);
@@ -44,8 +42,8 @@ static void sweep(const SweepJob& job) {
         continue;
       }
       const Plane* skip = job.layers[l - 1].skip ? &rings[l - 2] : nullptr;
-      layer_rows(LayerJob{job.layers[l - 1], rings[l - 1], skip, nullptr, 1.f, to, &job.output, job.y_begin, job.y_end, H, W, y,
-                          scratch});
+      layer_rows(LayerJob{job.layers[l - 1], rings[l - 1], skip, nullptr, 1.f, to, &job.output, job.y_begin, job.y_end, H,
+                          job.columns, y, scratch});
     }
   }
 }

@@ -10,6 +10,7 @@ constexpr int kLanes = RIRN_LANES;
 #include "conv_tiles.h"
 #include "sweep.h"
 #include "weight_gradient.h"
+#include "weights.h"
 #include "functions.h"
 #include "blend.h"
 #include "pointwise.h"
@@ -31,6 +32,9 @@ const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_VARIANT::padded_outputs,
     RIRN_VARIANT::weight_arena,
     RIRN_VARIANT::weight_gradient,
+    RIRN_VARIANT::pack_arena,
+    RIRN_VARIANT::pack_block,
+    RIRN_VARIANT::unpack_output,
     RIRN_VARIANT::blend,
     RIRN_VARIANT::blend_backward,
     RIRN_VARIANT::pointwise,

@@ -12,15 +12,15 @@ static size_t weight_arena(int ci, int co) {
   return (size_t)kPoints * kChunk * (padded_inputs(ci) + padded_outputs(co)) + (size_t)kPoints * kLanes * kLanes;
 }
 
-// sums[o][c] += sum over tiles of grads[o][tile] inputs[tile][c]; NR registers of c.
+// sums[o][c] += sum over tiles of grads[o][tile] inputs[tile][c], or = at first; NR registers of c.
 template <int NR>
 RIRN_INLINE void accumulate(const float* __restrict grads, const float* __restrict inputs, int cp, float* __restrict sums,
-                            int used) {
+                            int used, bool first) {
   Vec acc[kOutputRows][NR];
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputRows; ++o)
 #pragma GCC unroll 3
-    for (int r = 0; r < NR; ++r) acc[o][r] = load(sums + (size_t)o * cp + r * kLanes);
+    for (int r = 0; r < NR; ++r) acc[o][r] = first ? Vec{} : load(sums + (size_t)o * cp + r * kLanes);
   for (int t = 0; t < used; ++t) {
     Vec x[NR];
 #pragma GCC unroll 3
@@ -39,11 +39,11 @@ RIRN_INLINE void accumulate(const float* __restrict grads, const float* __restri
 }
 
 // Transformed inputs of kLanes tiles with the channels along the lanes: inputs[point][tile][channel].
-static void transposed_patches(const float* const* rows, const Plane& in, int t, float* square, float* inputs, int cp) {
+static void transposed_patches(const float* const* rows, const Plane& in, const Columns& columns, int t, float* square,
+                               float* inputs, int cp) {
   for (int c0 = 0; c0 < in.channels; c0 += kLanes) {
     const int count = in.channels - c0 < kLanes ? in.channels - c0 : kLanes;
-    for (int c = 0; c < count; ++c)
-      transform_patches(rows, (ptrdiff_t)(c0 + c) * kTile * in.tiles + t, in.tiles, square + c * kLanes, kLanes * kLanes);
+    for (int c = 0; c < count; ++c) transform_patches(rows, in, columns, c0 + c, t, square + c * kLanes, kLanes * kLanes);
     for (int p = 0; p < kPoints; ++p) {
       Vec v[kLanes];
 #pragma GCC unroll 16
@@ -83,12 +83,13 @@ static void transformed_gradients(const float* const* rows, const Plane& grad, i
 
 static void weight_gradient(const WeightJob& job) {
   const int cp = padded_inputs(job.in.channels), op = padded_outputs(job.grad.channels);
-  const int tiles = (job.W + kTile - 1) / kTile, registers = (tiles + kLanes - 1) / kLanes;
+  const int tiles = job.columns.tiles(), registers = job.columns.stride / kLanes;
   float* inputs = job.arena;
   float* grads = inputs + (size_t)kPoints * kChunk * cp;
   float* square = grads + (size_t)kPoints * kChunk * op;
   zero(grads, (size_t)kPoints * kChunk * op);
   int pending = 0;
+  bool first = job.first;
   auto flush = [&]() {
     for (int p = 0; p < kPoints; ++p)
       for (int o = 0; o < op; o += kOutputRows) {
@@ -97,20 +98,21 @@ static void weight_gradient(const WeightJob& job) {
         float* sums = job.weights + ((size_t)p * op + o) * cp;
         int c = 0;
         for (; c + kInputRegisters * kLanes <= cp; c += kInputRegisters * kLanes)
-          accumulate<kInputRegisters>(g, x + c, cp, sums + c, pending);
-        if (cp - c == 2 * kLanes) accumulate<2>(g, x + c, cp, sums + c, pending);
-        if (cp - c == kLanes) accumulate<1>(g, x + c, cp, sums + c, pending);
+          accumulate<kInputRegisters>(g, x + c, cp, sums + c, pending, first);
+        if (cp - c == 2 * kLanes) accumulate<2>(g, x + c, cp, sums + c, pending, first);
+        if (cp - c == kLanes) accumulate<1>(g, x + c, cp, sums + c, pending, first);
       }
     pending = 0;
+    first = false;
   };
   for (int y = job.y_begin; y < job.y_end; y += kTile) {
     const float *in_rows[kPatch], *grad_rows[kTile];
     for (int i = 0; i < kPatch; ++i) in_rows[i] = job.in.row(y - 1 + i);
     for (int i = 0; i < kTile; ++i) grad_rows[i] = job.grad.row(y + i);
     for (int r = 0; r < registers; ++r) {
-      transposed_patches(in_rows, job.in, r * kLanes, square, inputs + (size_t)pending * cp, cp);
+      transposed_patches(in_rows, job.in, job.columns, r * kLanes, square, inputs + (size_t)pending * cp, cp);
       transformed_gradients(grad_rows, job.grad, r * kLanes, grads + pending, op, job.bias);
-      // The lanes beyond the image hold zeros, which the next register overwrites.
+      // The lanes beyond the images hold zeros, which the next register overwrites.
       pending += tiles - r * kLanes < kLanes ? tiles - r * kLanes : kLanes;
       if (pending + kLanes > kChunk) flush();
     }

@@ -1,0 +1,74 @@
+// Memory that the CPU kernels work in, kept from call to call: fresh pages would cost more than they hold.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "simd.h"
+
+namespace rirn {
+// Zero from the start and aligned for any register.
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(size_t floats) : memory_(std::calloc(floats * sizeof(float) + kAlignment, 1), std::free) {
+    if (!memory_) throw std::bad_alloc();
+  }
+  float* get() const {
+    const uintptr_t p = reinterpret_cast<uintptr_t>(memory_.get());
+    return reinterpret_cast<float*>((p + kAlignment - 1) / kAlignment * kAlignment);
+  }
+
+ private:
+  static constexpr size_t kAlignment = 64;
+  std::unique_ptr<void, void (*)(void*)> memory_{nullptr, std::free};
+};
+
+// What a thread keeps for itself, each with its own memory.
+enum class Scratch { job, weights, rotated_weights, weight_sums };
+constexpr int kScratches = 4;
+
+// The calling thread's scratch memory of that kind, with whatever was left there; valid until the thread asks for it again.
+inline float* thread_scratch(Scratch kind, size_t floats) {
+  struct Kept {
+    Arena arena;
+    size_t size = 0;
+  };
+  static thread_local Kept all[kScratches];
+  Kept& kept = all[static_cast<int>(kind)];
+  if (kept.size < floats) {
+    kept = Kept();
+    kept.arena = Arena(floats);
+    kept.size = floats;
+  }
+  return kept.arena.get();
+}
+
+// Whole images of working rows, with a border of zeros that the tiles of any layer may touch: everything starts as zero, and
+// whatever writes to a plane leaves what lies outside the images as it is or writes zeros there. That makes the memory of one
+// call fit the next of the same shape; a model alternates between a few of them.
+class WorkingPlanes {
+ public:
+  WorkingPlanes(std::vector<int> channels, int tiles, int H);
+  ~WorkingPlanes();
+  WorkingPlanes(const WorkingPlanes&) = delete;
+  WorkingPlanes& operator=(const WorkingPlanes&) = delete;
+
+  const std::vector<Plane>& planes() const { return planes_; }
+
+ private:
+  struct Memory {
+    std::vector<int> channels;
+    int tiles, H;
+    size_t size;
+    Arena arena;
+  };
+  struct Pool;
+
+  Memory memory_;
+  std::vector<Plane> planes_;
+};
+}  // namespace rirn
