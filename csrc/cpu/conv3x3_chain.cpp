@@ -120,10 +120,9 @@ void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int chann
   torch::stable::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
     LayerJob mine = job;
     mine.arena = thread_scratch(Scratch::job, simd.layer_arena(channels));
-    for (int64_t r = begin; r < end; ++r) {
-      mine.y = first_row + (int)r * kTile;
-      simd.layer(mine);
-    }
+    mine.y = first_row + (int)begin * kTile;
+    mine.tile_rows = (int)(end - begin);
+    simd.layer(mine);
   });
 }
 
@@ -177,7 +176,9 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
   const std::vector<ConvLayer>& layers = packed.layers;
   const int n = (int)layers.size(), H = (int)out.size(2);
   const Groups groups(simd, out.size(0), (int)out.size(3));
-  const int rows = band_rows(groups.count(), H, n);
+  // A sweep has a single register of tiles at a time where a row has no more, one layer after the other has pairs.
+  const bool unpaired = widest(layers) >= simd.paired_from && groups.columns(0).stride == simd.lanes;
+  const int rows = unpaired ? 0 : band_rows(groups.count(), H, n);
   if (!rows) {
     const WorkingPlanes working(input_channels(layers), groups.plane_tiles(), H);
     for (int64_t g = 0; g < groups.count(); ++g) {

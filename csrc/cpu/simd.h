@@ -76,7 +76,7 @@ struct SweepJob {
   float* arena;        // sweep_arena() floats, aligned to 64 bytes
 };
 
-// One layer over one row of tiles: rows y .. y + kTile - 1.
+// One layer over some rows of tiles: rows y .. y + tile_rows kTile - 1.
 struct LayerJob {
   ConvLayer layer;
   Plane in;
@@ -88,7 +88,7 @@ struct LayerJob {
   int y_begin, y_end;
   int H;
   Columns columns;
-  int y;
+  int y, tile_rows;
   float* arena;  // layer_arena() floats, aligned to 64 bytes
 };
 
@@ -183,6 +183,7 @@ struct FacJob {
 
 struct SimdKernels {
   int lanes;
+  int paired_from;  // inputs of a layer from which on two registers of tiles share a pass over its weights
   size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
   void (*sweep)(const SweepJob&);
   size_t (*layer_arena)(int max_channels);

@@ -7,7 +7,7 @@ RIRN_INLINE int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
 
 // Registers of tiles that go through a layer together. With many channels the packed weights outgrow the L2 cache, so there
 // each pass over them serves two; only AVX-512 has the registers for it.
-constexpr int kWideFrom = kLanes == 16 ? 49 : INT32_MAX;
+constexpr int kPairedFrom = kLanes == 16 ? 49 : INT32_MAX;
 
 constexpr int kMaxBlock = 10;
 
@@ -78,27 +78,35 @@ RIRN_INLINE void transform_patches(const float* const* rows, const Plane& in, co
   transform_patches<true>(rows, offset, in.tiles, mask(columns, kMaskLeft, t), mask(columns, kMaskRight, t), out, stride);
 }
 
+// Where kLanes tiles of a layer's result stand.
+struct Place {
+  int y, t;
+};
+
 template <int NV, int CB>
-static void conv_tiles(const LayerJob& job, int t0) {
+static void conv_tiles(const LayerJob& job, const Place* places) {
   const ConvLayer& layer = job.layer;
   const int tiles = job.in.tiles, width = NV * kLanes;
   const size_t input_stride = (size_t)layer.ci * width + kLanes, sum_stride = (size_t)CB * width + kLanes;
   float *inputs = job.arena, *sums = inputs + kPoints * input_stride;
 
-  const float* rows[kPatch];
-  for (int i = 0; i < kPatch; ++i) rows[i] = job.in.row(job.y - 1 + i);
+  const float* rows[NV][kPatch];
+  for (int v = 0; v < NV; ++v)
+    for (int i = 0; i < kPatch; ++i) rows[v][i] = job.in.row(places[v].y - 1 + i);
   for (int c = 0; c < layer.ci; ++c)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v)
-      transform_patches(rows, job.in, job.columns, c, t0 + v * kLanes, inputs + c * width + v * kLanes, input_stride);
+      transform_patches(rows[v], job.in, job.columns, c, places[v].t, inputs + c * width + v * kLanes, input_stride);
 
-  float* to_rows[kTile];
-  const float *skip_rows[kTile], *gate_rows[kTile];
-  for (int i = 0; i < kTile; ++i) {
-    to_rows[i] = job.to ? job.to->row(job.y + i) : nullptr;
-    skip_rows[i] = job.skip ? job.skip->row(job.y + i) : nullptr;
-    gate_rows[i] = job.gate ? job.gate->row(job.y + i) : nullptr;
-  }
+  float* to_rows[NV][kTile];
+  const float *skip_rows[NV][kTile], *gate_rows[NV][kTile];
+  for (int v = 0; v < NV; ++v)
+    for (int i = 0; i < kTile; ++i) {
+      const int y = places[v].y + i;
+      to_rows[v][i] = job.to ? job.to->row(y) : nullptr;
+      skip_rows[v][i] = job.skip ? job.skip->row(y) : nullptr;
+      gate_rows[v][i] = job.gate ? job.gate->row(y) : nullptr;
+    }
   const bool activated = layer.slope != 1, relu = layer.slope == 0;
   for (int o0 = 0; o0 < layer.co; o0 += CB) {
     const float* weights = layer.weights + (size_t)o0 * kPoints * layer.ci;
@@ -106,7 +114,7 @@ static void conv_tiles(const LayerJob& job, int t0) {
       multiply<NV, CB>(weights + (size_t)p * layer.ci * CB, inputs + p * input_stride, sums + p * sum_stride, layer.ci);
     for (int k = 0; k < CB && o0 + k < layer.co; ++k)
       for (int v = 0; v < NV; ++v) {
-        const int o = o0 + k, t = t0 + v * kLanes;
+        const int o = o0 + k, t = places[v].t;
         const ptrdiff_t offset = (ptrdiff_t)o * kTile * tiles + t;
         const bool whole = job.columns.images == 1 && (t + kLanes) * kTile <= job.columns.W;
         const Vec bias = splat(layer.bias ? layer.bias[o] : 0.f), slope = splat(layer.slope), gate_slope = splat(job.gate_slope);
@@ -124,7 +132,7 @@ static void conv_tiles(const LayerJob& job, int t0) {
           for (int x = 0; x < kTile; ++x) y[x] = y[x] + bias;
           if (job.skip) {
 #pragma GCC unroll 4
-            for (int x = 0; x < kTile; ++x) y[x] = y[x] + load(skip_rows[i] + offset + x * tiles);
+            for (int x = 0; x < kTile; ++x) y[x] = y[x] + load(skip_rows[v][i] + offset + x * tiles);
           }
           if (activated) {
             // Not max(v, slope v): that would make NaN of an infinity and lose NaNs.
@@ -134,16 +142,17 @@ static void conv_tiles(const LayerJob& job, int t0) {
           if (job.gate) {
 #pragma GCC unroll 4
             for (int x = 0; x < kTile; ++x)
-              y[x] = load(gate_rows[i] + offset + x * tiles) <= Vec{} ? (job.gate_slope == 0 ? Vec{} : gate_slope * y[x]) : y[x];
+              y[x] = load(gate_rows[v][i] + offset + x * tiles) <= Vec{} ? (job.gate_slope == 0 ? Vec{} : gate_slope * y[x]) : y[x];
           }
+          const int row = places[v].y + i;
           if (job.to) {
-            const bool outside = job.y + i < 0 || job.y + i >= job.H;
+            const bool outside = row < 0 || row >= job.H;
 #pragma GCC unroll 4
             for (int x = 0; x < kTile; ++x)
-              store(to_rows[i] + offset + x * tiles, outside ? Vec{} : whole ? y[x] : keep(y[x], mask(job.columns, x, t)));
-          } else if (job.y + i >= job.y_begin && job.y + i < job.y_end) {
-            if (job.columns.images == 1) store_pixels(*job.image, 0, o, job.y + i, t, job.columns.W, y);
-            else store_packed_pixels(*job.image, job.columns, o, job.y + i, t, y);
+              store(to_rows[v][i] + offset + x * tiles, outside ? Vec{} : whole ? y[x] : keep(y[x], mask(job.columns, x, t)));
+          } else if (row >= job.y_begin && row < job.y_end) {
+            if (job.columns.images == 1) store_pixels(*job.image, 0, o, row, t, job.columns.W, y);
+            else store_packed_pixels(*job.image, job.columns, o, row, t, y);
           }
         }
       }
@@ -151,11 +160,18 @@ static void conv_tiles(const LayerJob& job, int t0) {
 }
 
 static void layer_rows(const LayerJob& job) {
-  const int registers = job.columns.stride / kLanes;
+  const int registers = job.columns.stride / kLanes, count = registers * job.tile_rows;
   const bool ten = output_block(job.layer.co) == 10;
-  int r = 0;
-  if constexpr (kWideFrom < INT32_MAX)
-    if (job.layer.ci >= kWideFrom)
-      for (; r + 2 <= registers; r += 2) ten ? conv_tiles<2, 10>(job, r * kLanes) : conv_tiles<2, 8>(job, r * kLanes);
-  for (; r < registers; ++r) ten ? conv_tiles<1, 10>(job, r * kLanes) : conv_tiles<1, 8>(job, r * kLanes);
+  auto place = [&](int i) { return Place{job.y + i / registers * kTile, i % registers * kLanes}; };
+  int i = 0;
+  if constexpr (kPairedFrom < INT32_MAX)
+    if (job.layer.ci >= kPairedFrom)
+      for (; i + 2 <= count; i += 2) {
+        const Place pair[] = {place(i), place(i + 1)};
+        ten ? conv_tiles<2, 10>(job, pair) : conv_tiles<2, 8>(job, pair);
+      }
+  for (; i < count; ++i) {
+    const Place single = place(i);
+    ten ? conv_tiles<1, 10>(job, &single) : conv_tiles<1, 8>(job, &single);
+  }
 }

@@ -43,7 +43,7 @@ static void sweep(const SweepJob& job) {
       }
       const Plane* skip = job.layers[l - 1].skip ? &rings[l - 2] : nullptr;
       layer_rows(LayerJob{job.layers[l - 1], rings[l - 1], skip, nullptr, 1.f, to, &job.output, job.y_begin, job.y_end, H,
-                          job.columns, y, scratch});
+                          job.columns, y, 1, scratch});
     }
   }
 }

@@ -22,6 +22,7 @@ constexpr int kLanes = RIRN_LANES;
 #define RIRN_JOIN(a, b) RIRN_JOIN_(a, b)
 const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_LANES,
+    RIRN_VARIANT::kPairedFrom,
     RIRN_VARIANT::sweep_arena,
     RIRN_VARIANT::sweep,
     RIRN_VARIANT::layer_arena,

@@ -55,7 +55,7 @@ static void transposed_patches(const float* const* rows, const Plane& in, const 
   }
 }
 
-// Transformed gradients of kLanes tiles: grads[point][channel][tile]; their plain sums go to the bias.
+// Transformed gradients of kLanes tiles: grads[point][channel][tile], nothing in the channels of the padding; their plain sums go to the bias.
 static void transformed_gradients(const float* const* rows, const Plane& grad, int t, float* grads, int op, float* bias) {
   for (int o = 0; o < grad.channels; ++o) {
     const ptrdiff_t offset = (ptrdiff_t)o * kTile * grad.tiles + t;
@@ -87,7 +87,6 @@ static void weight_gradient(const WeightJob& job) {
   float* inputs = job.arena;
   float* grads = inputs + (size_t)kPoints * kChunk * cp;
   float* square = grads + (size_t)kPoints * kChunk * op;
-  zero(grads, (size_t)kPoints * kChunk * op);
   int pending = 0;
   bool first = job.first;
   auto flush = [&]() {
