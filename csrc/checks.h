@@ -169,7 +169,7 @@ inline void check_irm_update(const Tensor& hidden, const Tensor& inner, const st
 
 inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
                                 const std::vector<Tensor>& biases, const std::vector<double>& slopes,
-                                const std::vector<int64_t>& skips) {
+                                const std::vector<int64_t>& skips, bool unshuffle, bool shuffle) {
   if (inputs.empty()) fail("inputs must be at least one tensor; got none");
   const size_t n = weights.size();
   if (inputs.size() + 2 * n > 62)  // the gradients that are wanted are bits of one integer
@@ -185,8 +185,12 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
     for (int d : {0, 2, 3})
       if (inputs[k].size(d) != inputs[0].size(d))
         fail(name, " must have the N, H, W of inputs[0] ", shape_of(inputs[0]), "; got ", shape_of(inputs[k]));
-    channels += inputs[k].size(1);
+    channels += inputs[k].size(1) * (unshuffle ? 4 : 1);
   }
+  if (unshuffle && (inputs[0].size(2) % 2 || inputs[0].size(3) % 2))
+    fail("inputs to unshuffle must have even H and W; got ", shape_of(inputs[0]));
+  if (shuffle && weights.back().dim() == 4 && weights.back().size(0) % 4)
+    fail("the last layer must have a multiple of 4 channels to shuffle; got ", weights.back().size(0));
   int64_t before = -1;  // channels of what goes into the layer before
   for (size_t l = 0; l < n; ++l) {
     const std::string at = "[" + std::to_string(l) + "]", weight = "weights" + at, bias = "biases" + at;

@@ -14,10 +14,11 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   // another in the channels. Backward takes the gradient of the result before its activation, if the last layer has one, and returns
   // those of inputs, weights and biases; needs as above.
   m.def(
-      "conv3x3_chain(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips) -> Tensor");
+      "conv3x3_chain(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
+      "bool unshuffle, bool shuffle) -> Tensor");
   m.def(
       "conv3x3_chain_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
-      "int needs) -> Tensor[]");
+      "bool unshuffle, bool shuffle, int needs) -> Tensor[]");
   m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
   // Fourteen gradients: hidden, inner, six weights, six biases; needs as above.
   m.def(

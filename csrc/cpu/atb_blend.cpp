@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "../checks.h"
+#include "output_memory.h"
 #include "pixel_runs.h"
 #include "scalar.h"
 #include "simd.h"
@@ -44,7 +45,7 @@ void blend_backward_double(const BlendBackwardJob& job, double max_weight) {
 
 Tensor atb_blend(Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, double max_weight) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
-  Tensor out = torch::stable::empty_like(f_cur);
+  Tensor out = empty_output_like(f_cur);
   if (!out.numel()) return out;
   const bool is_double = out.scalar_type() == ScalarType::Double;
   const SimdKernels& simd = simd_kernels();
@@ -63,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> atb_blend_backward(Tensor grad, Tenso
                                                               Tensor logit_cur, double max_weight, int64_t needs) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
   check_grad(grad, f_cur, "f_cur");
-  const Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit_prev, logit_cur});
+  const Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit_prev, logit_cur});
   if (grad.numel() && needs & 15) {
     const bool is_double = grad.scalar_type() == ScalarType::Double;
     const SimdKernels& simd = simd_kernels();

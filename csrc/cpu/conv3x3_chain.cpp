@@ -11,6 +11,7 @@
 #include "../gradients.h"
 #include "conv3x3_direct.h"
 #include "dense.h"
+#include "output_memory.h"
 #include "simd.h"
 #include "winograd_pack.h"
 #include "working_memory.h"
@@ -19,11 +20,14 @@ namespace rirn {
 namespace {
 using Tensors = std::vector<Tensor>;
 
-std::vector<Image> images_of(const Tensors& tensors, int64_t n) {
+std::vector<Image> images_of(const Tensors& tensors, int64_t n, bool shuffled) {
   std::vector<Image> images;
-  for (const Tensor& t : tensors) images.push_back(image_of(t, n));
+  for (const Tensor& t : tensors) images.push_back(image_of(t, n, shuffled));
   return images;
 }
+
+// Height (2) or width (3) of the images that the layers see.
+int side(const Tensor& t, int dimension, bool shuffled) { return (int)t.size(dimension) / (shuffled ? 2 : 1); }
 
 // Layers with their weights packed into the calling thread's scratch memory.
 struct Packed {
@@ -168,22 +172,23 @@ int band_rows(int64_t groups, int H, int n) {
 }
 }  // namespace
 
-void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, const Tensor& out) {
-  if (out.scalar_type() == ScalarType::Double) return conv3x3_direct(inputs, chain, out);
+void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, const Tensor& out, Shuffles shuffles) {
+  if (out.scalar_type() == ScalarType::Double) return conv3x3_direct(inputs, chain, out, shuffles);
   if (!out.numel()) return;
   const SimdKernels& simd = simd_kernels();
   const Packed packed = pack_layers(simd, chain, chain.size());
   const std::vector<ConvLayer>& layers = packed.layers;
-  const int n = (int)layers.size(), H = (int)out.size(2);
-  const Groups groups(simd, out.size(0), (int)out.size(3));
+  const int n = (int)layers.size(), H = side(out, 2, shuffles.out);
+  const Groups groups(simd, out.size(0), side(out, 3, shuffles.out));
   // A sweep has a single register of tiles at a time where a row has no more, one layer after the other has pairs.
   const bool unpaired = widest(layers) >= simd.paired_from && groups.columns(0).stride == simd.lanes;
   const int rows = unpaired ? 0 : band_rows(groups.count(), H, n);
   if (!rows) {
     const WorkingPlanes working(input_channels(layers), groups.plane_tiles(), H);
     for (int64_t g = 0; g < groups.count(); ++g) {
-      const Image image = image_of(out, groups.first(g));
-      forward_planes(simd, images_of(inputs, groups.first(g)), layers, working.planes(), &image, H, groups.columns(g));
+      const Image image = image_of(out, groups.first(g), shuffles.out);
+      forward_planes(simd, images_of(inputs, groups.first(g), shuffles.in), layers, working.planes(), &image, H,
+                     groups.columns(g));
     }
     return;
   }
@@ -192,10 +197,10 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
     float* arena = thread_scratch(Scratch::job, simd.sweep_arena(layers.data(), n, groups.columns(0)));
     for (int64_t i = begin; i < end; ++i) {
       const int64_t g = i / bands;
-      const std::vector<Image> in = images_of(inputs, groups.first(g));
+      const std::vector<Image> in = images_of(inputs, groups.first(g), shuffles.in);
       const int y = (int)(i % bands) * rows;
-      simd.sweep({in.data(), (int)in.size(), image_of(out, groups.first(g)), layers.data(), n, H, groups.columns(g), y,
-                  std::min(H, y + rows), arena});
+      simd.sweep({in.data(), (int)in.size(), image_of(out, groups.first(g), shuffles.out), layers.data(), n, H, groups.columns(g),
+                  y, std::min(H, y + rows), arena});
     }
   });
 }
@@ -258,13 +263,13 @@ bool wanted(const Tensor& t) { return t.numel() > 0; }
 }  // namespace
 
 void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std::vector<ChainLayer>& chain,
-                            const ChainGradients& gradients) {
-  if (grad.scalar_type() == ScalarType::Double) return conv3x3_direct_backward(grad, inputs, chain, gradients);
+                            const ChainGradients& gradients, Shuffles shuffles) {
+  if (grad.scalar_type() == ScalarType::Double) return conv3x3_direct_backward(grad, inputs, chain, gradients, shuffles);
   const SimdKernels& simd = simd_kernels();
   const Packed packed = pack_layers(simd, chain, chain.size() - 1);
   const std::vector<ConvLayer>& layers = packed.layers;
-  const int n = (int)layers.size(), H = (int)grad.size(2), channels = widest(layers);
-  const Groups groups(simd, grad.size(0), (int)grad.size(3));
+  const int n = (int)layers.size(), H = side(grad, 2, shuffles.out), channels = widest(layers);
+  const Groups groups(simd, grad.size(0), side(grad, 3, shuffles.out));
 
   // The lowest layer whose output gradient is needed at all.
   bool want_input = false;
@@ -304,8 +309,8 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
   for (int64_t g = 0; grad.numel() && g < groups.count(); ++g) {
     const int64_t i = groups.first(g);
     const Columns columns = groups.columns(g);
-    forward_planes(simd, images_of(inputs, i), layers, planes, nullptr, H, columns);
-    load_plane(simd, {image_of(grad, i)}, planes[n], H, columns);
+    forward_planes(simd, images_of(inputs, i, shuffles.in), layers, planes, nullptr, H, columns);
+    load_plane(simd, {image_of(grad, i, shuffles.out)}, planes[n], H, columns);
     for (int l = n - 1; l >= last; --l) {
       if (sums[l]) sums[l]->add(planes[l], planes[l + 1], H, columns);
       if (l == last && !want_input) break;
@@ -325,7 +330,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     if (!want_input) continue;
     std::vector<Image> images;
     for (size_t k = 0; k < inputs.size(); ++k) {
-      images.push_back(image_of(wanted(gradients.inputs[k]) ? gradients.inputs[k] : inputs[k], i));
+      images.push_back(image_of(wanted(gradients.inputs[k]) ? gradients.inputs[k] : inputs[k], i, shuffles.in));
       if (!wanted(gradients.inputs[k])) images.back().data = nullptr;
     }
     torch::stable::parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
@@ -346,37 +351,44 @@ std::vector<ChainLayer> chain_of(const Tensors& weights, const Tensors& biases, 
   return chain;
 }
 
-// A result of other channels than the input keeps its memory format.
-Tensor empty_like_channels(const Tensor& like, int64_t channels) {
-  const bool channels_last = like.size(1) > 1 && like.stride(1) == 1;
-  Tensor out = torch::stable::new_empty(
-      like, channels_last ? std::vector<int64_t>{like.size(0), like.size(2), like.size(3), channels}
-                          : std::vector<int64_t>{like.size(0), channels, like.size(2), like.size(3)});
-  if (!channels_last) return out;
-  return torch::stable::transpose(torch::stable::transpose(out, 1, 3), 2, 3);
+// Sizes of the result.
+std::vector<int64_t> result_sizes(const Tensors& inputs, const Tensors& weights, Shuffles shuffles) {
+  const Tensor& like = inputs[0];
+  const int64_t channels = weights.back().size(0), down = shuffles.in ? 2 : 1, up = shuffles.out ? 2 : 1;
+  return {like.size(0), channels / (up * up), like.size(2) / down * up, like.size(3) / down * up};
 }
 
-Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes, std::vector<int64_t> skips) {
-  check_conv3x3_chain(inputs, weights, biases, slopes, skips);
-  Tensor out = empty_like_channels(inputs[0], weights.back().size(0));
-  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out);
+// The result keeps the memory format of the first input.
+Tensor empty_result(const Tensors& inputs, const Tensors& weights, Shuffles shuffles) {
+  const std::vector<int64_t> s = result_sizes(inputs, weights, shuffles);
+  const bool channels_last = inputs[0].size(1) > 1 && inputs[0].stride(1) == 1;
+  if (channels_last) return empty_output(inputs[0], s, {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]});
+  return empty_output(inputs[0], s, {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1});
+}
+
+Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes, std::vector<int64_t> skips,
+                        bool unshuffle, bool shuffle) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
+  Tensor out = empty_result(inputs, weights, {unshuffle, shuffle});
+  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out, {unshuffle, shuffle});
   return out;
 }
 
 Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
-                                  std::vector<int64_t> skips, int64_t needs) {
-  check_conv3x3_chain(inputs, weights, biases, slopes, skips);
+                                  std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   check_same_kind(grad, "grad", inputs[0], "inputs[0]");
-  const bool fits = grad.dim() == 4 && grad.size(0) == inputs[0].size(0) && grad.size(1) == weights.back().size(0) &&
-                    grad.size(2) == inputs[0].size(2) && grad.size(3) == inputs[0].size(3);
+  const std::vector<int64_t> sizes = result_sizes(inputs, weights, {unshuffle, shuffle});
+  bool fits = grad.dim() == 4;
+  for (int d = 0; fits && d < 4; ++d) fits = grad.size(d) == sizes[d];
   if (!fits) fail("grad must have the shape of the result; got ", shape_of(grad), " for inputs[0] ", shape_of(inputs[0]));
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());
-  const Tensors all = wanted_gradients(needs, tensors);
+  const Tensors all = wanted_outputs(needs, tensors);
   const auto first_weight = all.begin() + inputs.size(), first_bias = first_weight + weights.size();
   const ChainGradients gradients{{all.begin(), first_weight}, {first_weight, first_bias}, {first_bias, all.end()}};
-  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients);
+  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients, {unshuffle, shuffle});
   return all;
 }
 }  // namespace

@@ -17,8 +17,15 @@ struct ChainLayer {
   bool skip;      // adds the input of the layer before, in front of the activation
 };
 
+// Whether the chain reads its inputs as pixel_unshuffle(input, 2), and whether its result is pixel_shuffle(x, 2) of the last
+// layer's x.
+struct Shuffles {
+  bool in = false, out = false;
+};
+
 // out [N, co, H, W] from inputs [N, ci_k, H, W], read as if concatenated along the channels. One dtype for all, any strides.
-void conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out);
+void conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out,
+                   Shuffles shuffles = {});
 
 // Gradients to fill; an empty tensor (no elements) is not wanted.
 struct ChainGradients {
@@ -27,5 +34,5 @@ struct ChainGradients {
 
 // Recomputes the intermediate images, one group of images at a time.
 void conv3x3_chain_backward(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers,
-                            const ChainGradients& gradients);
+                            const ChainGradients& gradients, Shuffles shuffles = {});
 }  // namespace rirn

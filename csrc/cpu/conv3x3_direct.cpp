@@ -16,6 +16,11 @@ struct Size {
   int64_t pixels() const { return H * W; }
 };
 
+Size size_of(const Tensor& t, bool shuffled) {
+  const int64_t step = shuffled ? 2 : 1;
+  return {t.size(2) / step, t.size(3) / step};
+}
+
 // The pixels x for which x + tap - 1 lies inside [0, n).
 int64_t first_inside(int64_t tap) { return tap == 0 ? 1 : 0; }
 int64_t last_inside(int64_t tap, int64_t n) { return tap == 2 ? n - 1 : n; }
@@ -72,19 +77,23 @@ void add_weight_gradient(const Values& x, const Values& grad, Values& weight, Va
     for (int64_t k = 0; k < s.pixels(); ++k) bias[o] += grad[o * s.pixels() + k];
 }
 
-// Calls f(element of the tensor, k) for all elements of image n, k counting in the order of dense images.
+// Calls f(element of the tensor, k) for all elements of image n, k counting in the order of dense images, or of their phases as
+// channels.
 template <class F>
-void each_pixel(const Tensor& t, int64_t n, F f) {
+void each_pixel(const Tensor& t, int64_t n, bool shuffled, F f) {
   double* p = static_cast<double*>(t.data_ptr()) + n * t.stride(0);
+  const int64_t step = shuffled ? 2 : 1;
   int64_t k = 0;
   for (int64_t c = 0; c < t.size(1); ++c)
-    for (int64_t h = 0; h < t.size(2); ++h)
-      for (int64_t w = 0; w < t.size(3); ++w) f(p[c * t.stride(1) + h * t.stride(2) + w * t.stride(3)], k++);
+    for (int64_t a = 0; a < step; ++a)
+      for (int64_t b = 0; b < step; ++b)
+        for (int64_t h = a; h < t.size(2); h += step)
+          for (int64_t w = b; w < t.size(3); w += step) f(p[c * t.stride(1) + h * t.stride(2) + w * t.stride(3)], k++);
 }
 
-Values read_images(const Tensors& tensors, int64_t n) {
+Values read_images(const Tensors& tensors, int64_t n, bool shuffled) {
   Values out;
-  for (const Tensor& t : tensors) each_pixel(t, n, [&](double v, int64_t) { out.push_back(v); });
+  for (const Tensor& t : tensors) each_pixel(t, n, shuffled, [&](double v, int64_t) { out.push_back(v); });
   return out;
 }
 
@@ -103,8 +112,8 @@ DenseLayers read_layers(const std::vector<ChainLayer>& layers) {
 
 // The input of every layer, then the result.
 std::vector<Values> forward(const Tensors& inputs, int64_t n, const std::vector<ChainLayer>& layers, const DenseLayers& dense,
-                            Size s) {
-  std::vector<Values> x = {read_images(inputs, n)};
+                            Size s, bool shuffled) {
+  std::vector<Values> x = {read_images(inputs, n, shuffled)};
   for (size_t l = 0; l < layers.size(); ++l) {
     Values y = convolve(x[l], dense.weights[l], dense.biases[l], layers[l].weight.size(0), s);
     if (layers[l].skip)
@@ -118,19 +127,19 @@ std::vector<Values> forward(const Tensors& inputs, int64_t n, const std::vector<
 bool wanted(const Tensor& t) { return t.numel() > 0; }
 }  // namespace
 
-void conv3x3_direct(const Tensors& inputs, const std::vector<ChainLayer>& layers, const Tensor& out) {
+void conv3x3_direct(const Tensors& inputs, const std::vector<ChainLayer>& layers, const Tensor& out, Shuffles shuffles) {
   if (!out.numel()) return;
   const DenseLayers dense = read_layers(layers);
   for (int64_t n = 0; n < out.size(0); ++n) {
-    const std::vector<Values> x = forward(inputs, n, layers, dense, {out.size(2), out.size(3)});
-    each_pixel(out, n, [&](double& v, int64_t k) { v = x.back()[k]; });
+    const std::vector<Values> x = forward(inputs, n, layers, dense, size_of(out, shuffles.out), shuffles.in);
+    each_pixel(out, n, shuffles.out, [&](double& v, int64_t k) { v = x.back()[k]; });
   }
 }
 
 void conv3x3_direct_backward(const Tensor& grad, const Tensors& inputs, const std::vector<ChainLayer>& layers,
-                             const ChainGradients& gradients) {
+                             const ChainGradients& gradients, Shuffles shuffles) {
   const DenseLayers dense = read_layers(layers);
-  const Size s{grad.size(2), grad.size(3)};
+  const Size s = size_of(grad, shuffles.out);
   const int n = (int)layers.size();
   DenseLayers sums;
   for (int l = 0; l < n; ++l) {
@@ -138,9 +147,9 @@ void conv3x3_direct_backward(const Tensor& grad, const Tensors& inputs, const st
     sums.biases.emplace_back(dense.biases[l].size());
   }
   for (int64_t i = 0; grad.numel() && i < grad.size(0); ++i) {
-    const std::vector<Values> x = forward(inputs, i, layers, dense, s);
+    const std::vector<Values> x = forward(inputs, i, layers, dense, s, shuffles.in);
     std::vector<Values> g(n + 1);  // of the input of layer l, before its activation; last of the result
-    g[n] = read_images({grad}, i);
+    g[n] = read_images({grad}, i, shuffles.out);
     for (int l = n - 1; l >= 0; --l) {
       add_weight_gradient(x[l], g[l + 1], sums.weights[l], sums.biases[l], s);
       const int64_t co = layers[l].weight.size(0), ci = layers[l].weight.size(1);
@@ -152,9 +161,9 @@ void conv3x3_direct_backward(const Tensor& grad, const Tensors& inputs, const st
           if (x[l][k] <= 0) g[l][k] = layers[l - 1].slope == 0 ? 0 : layers[l - 1].slope * g[l][k];
     }
     int64_t first = 0;
-    for (size_t k = 0; k < inputs.size(); first += inputs[k].size(1) * s.pixels(), ++k)
+    for (size_t k = 0; k < inputs.size(); first += inputs[k].size(1) * inputs[k].size(2) * inputs[k].size(3), ++k)
       if (wanted(gradients.inputs[k]))
-        each_pixel(gradients.inputs[k], i, [&](double& v, int64_t j) { v = g[0][first + j]; });
+        each_pixel(gradients.inputs[k], i, shuffles.in, [&](double& v, int64_t j) { v = g[0][first + j]; });
   }
   for (int l = 0; l < n; ++l) {
     if (wanted(gradients.weights[l])) write_dense(sums.weights[l], gradients.weights[l]);

@@ -3,7 +3,8 @@
 #include "conv3x3_chain.h"
 
 namespace rirn {
-void conv3x3_direct(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out);
+void conv3x3_direct(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out,
+                    Shuffles shuffles);
 void conv3x3_direct_backward(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers,
-                             const ChainGradients& gradients);
+                             const ChainGradients& gradients, Shuffles shuffles);
 }  // namespace rirn

@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "../checks.h"
+#include "output_memory.h"
 #include "pointwise.h"
 
 namespace rirn {
 namespace {
 Tensor dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) {
   check_dtb_blend(f_prev, f_cur, logit, beta);
-  const Tensor out = torch::stable::empty_like(f_cur);
+  const Tensor out = empty_output_like(f_cur);
   run_pointwise(Pointwise::dtb_blend, out, {f_prev, f_cur, logit, beta}, {out});
   return out;
 }
@@ -29,7 +30,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> dtb_blend_backward(Tensor grad, Tenso
                                                               Tensor beta, int64_t needs) {
   check_dtb_blend(f_prev, f_cur, logit, beta);
   check_grad(grad, f_cur, "f_cur");
-  Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit, beta});
+  Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit, beta});
   Tensor& grad_logit = out[2];
   Tensor& grad_beta = out[3];
   if (!grad.numel()) {

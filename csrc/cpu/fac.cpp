@@ -9,6 +9,7 @@
 
 #include "../checks.h"
 #include "../gradients.h"
+#include "output_memory.h"
 #include "scalar.h"
 #include "simd.h"
 
@@ -37,7 +38,7 @@ void each_row(const Tensor& features, const Tensor& kernels, const F& f) {
 
 Tensor fac(Tensor features, Tensor kernels) {
   check_fac(features, kernels);
-  const Tensor out = torch::stable::empty_like(features);
+  const Tensor out = empty_output_like(features);
   if (!out.numel()) return out;
   const SimdKernels& simd = simd_kernels();
   each_row(features, kernels, [&](int64_t n, FacJob& job) {
@@ -52,7 +53,7 @@ Tensor fac(Tensor features, Tensor kernels) {
 std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t needs) {
   check_fac(features, kernels);
   check_grad(grad, features, "features");
-  const Tensors out = wanted_gradients(needs, {features, kernels});
+  const Tensors out = wanted_outputs(needs, {features, kernels});
   if (!grad.numel()) return {out[0], out[1]};
   const SimdKernels& simd = simd_kernels();
   each_row(features, kernels, [&](int64_t n, FacJob& job) {

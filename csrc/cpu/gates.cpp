@@ -4,13 +4,14 @@
 #include <tuple>
 
 #include "../checks.h"
+#include "output_memory.h"
 #include "pointwise.h"
 
 namespace rirn {
 namespace {
 Tensor gru_reset(Tensor logit_r, Tensor hidden) {
   check_gru_reset(logit_r, hidden);
-  const Tensor out = torch::stable::empty_like(hidden);
+  const Tensor out = empty_output_like(hidden);
   run_pointwise(Pointwise::gru_reset, out, {logit_r, hidden}, {out});
   return out;
 }
@@ -18,14 +19,14 @@ Tensor gru_reset(Tensor logit_r, Tensor hidden) {
 std::tuple<Tensor, Tensor> gru_reset_backward(Tensor grad, Tensor logit_r, Tensor hidden, int64_t needs) {
   check_gru_reset(logit_r, hidden);
   check_grad(grad, hidden, "hidden");
-  const Tensors out = wanted_gradients(needs, {logit_r, hidden});
+  const Tensors out = wanted_outputs(needs, {logit_r, hidden});
   run_pointwise(Pointwise::gru_reset_backward, hidden, {grad, logit_r, hidden}, out);
   return {out[0], out[1]};
 }
 
 Tensor gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) {
   check_gru_update(hidden, logit_z, logit_n);
-  const Tensor out = torch::stable::empty_like(hidden);
+  const Tensor out = empty_output_like(hidden);
   run_pointwise(Pointwise::gru_update, out, {hidden, logit_z, logit_n}, {out});
   return out;
 }
@@ -34,7 +35,7 @@ std::tuple<Tensor, Tensor, Tensor> gru_update_backward(Tensor grad, Tensor hidde
                                                        int64_t needs) {
   check_gru_update(hidden, logit_z, logit_n);
   check_grad(grad, hidden, "hidden");
-  const Tensors out = wanted_gradients(needs, {hidden, logit_z, logit_n});
+  const Tensors out = wanted_outputs(needs, {hidden, logit_z, logit_n});
   run_pointwise(Pointwise::gru_update_backward, hidden, {grad, hidden, logit_z, logit_n}, out);
   return {out[0], out[1], out[2]};
 }
@@ -49,7 +50,7 @@ Tensors split_gates(Tensor gates, int64_t channels) {
 
 std::tuple<Tensor, Tensor> lstm_update(Tensor gates, Tensor cell) {
   check_lstm_update(gates, cell);
-  const Tensor new_hidden = torch::stable::empty_like(cell), new_cell = torch::stable::empty_like(cell);
+  const Tensor new_hidden = empty_output_like(cell), new_cell = empty_output_like(cell);
   Tensors inputs = split_gates(gates, cell.size(1));
   inputs.push_back(cell);
   run_pointwise(Pointwise::lstm_update, new_cell, inputs, {new_hidden, new_cell});
@@ -61,7 +62,7 @@ std::tuple<Tensor, Tensor> lstm_update_backward(Tensor grad_hidden, Tensor grad_
   check_lstm_update(gates, cell);
   check_grad(grad_hidden, cell, "cell", "grad_hidden");
   check_grad(grad_cell, cell, "cell", "grad_cell");
-  const Tensors out = wanted_gradients(needs, {gates, cell});
+  const Tensors out = wanted_outputs(needs, {gates, cell});
   Tensors inputs = {grad_hidden, grad_cell}, outputs = split_gates(out[0], cell.size(1));
   for (const Tensor& gate : split_gates(gates, cell.size(1))) inputs.push_back(gate);
   inputs.push_back(cell);

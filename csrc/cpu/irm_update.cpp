@@ -6,6 +6,7 @@
 #include "../checks.h"
 #include "../gradients.h"
 #include "conv3x3_chain.h"
+#include "output_memory.h"
 
 namespace rirn {
 namespace {
@@ -19,7 +20,7 @@ std::vector<ChainLayer> irm_chain(const Tensors& weights, const Tensors& biases)
 
 Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) {
   check_irm_update(hidden, inner, weights, biases);
-  Tensor out = torch::stable::empty_like(hidden);
+  Tensor out = empty_output_like(hidden);
   conv3x3_chain({hidden, inner}, irm_chain(weights, biases), out);
   return out;
 }
@@ -30,7 +31,7 @@ Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors we
   Tensors inputs = {hidden, inner};
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   inputs.insert(inputs.end(), biases.begin(), biases.end());
-  const Tensors all = wanted_gradients(needs, inputs);
+  const Tensors all = wanted_outputs(needs, inputs);
   const auto first_weight = all.begin() + 2, first_bias = first_weight + kIrmLayers;
   ChainGradients gradients{{all[0], all[1]}, {first_weight, first_bias}, {first_bias, all.end()}};
   conv3x3_chain_backward(grad, {hidden, inner}, irm_chain(weights, biases), gradients);

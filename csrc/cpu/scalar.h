@@ -34,9 +34,10 @@ inline Element simd_element(ScalarType dtype) {
 }
 
 // Image n of a batch; a tensor without elements is one that is not wanted.
-inline Image image_of(const Tensor& t, int64_t n) {
+inline Image image_of(const Tensor& t, int64_t n, bool shuffled = false) {
   if (!t.numel()) return {};
   char* data = static_cast<char*>(t.data_ptr()) + n * t.stride(0) * static_cast<int64_t>(t.element_size());
-  return {data, simd_element(t.scalar_type()), (int)t.size(1), t.stride(1), t.stride(2), t.stride(3), t.stride(0)};
+  return {data, simd_element(t.scalar_type()), (int)t.size(1) * (shuffled ? 4 : 1), t.stride(1), t.stride(2), t.stride(3),
+          t.stride(0), shuffled};
 }
 }  // namespace rirn

@@ -18,6 +18,8 @@ struct Image {
   int channels;
   int64_t c, h, w;
   int64_t n;  // to the next image of the batch
+  bool shuffled;  // the channels are the four phases of others: pixel (y, x) of channel 4 k + 2 a + b is the caller's pixel
+                  // (2 y + a, 2 x + b) of channel k, and the strides are the caller's
 };
 
 // Filter adaptive convolution: kFacSize x kFacSize filters, edges replicated.

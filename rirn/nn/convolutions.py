@@ -85,9 +85,10 @@ class _Run:
                 x = module(x)
             return x
         weights, biases = zip(*(_as_3x3(c) for c in self.convolutions), strict=True)
-        x = F.pixel_unshuffle(x, 2) if self.in_phases else x
-        x = ops.conv3x3_chain([x], weights, biases, self.slopes, [False] * len(weights))
-        return F.pixel_shuffle(x, 2) if self.out_phases else x
+        skips = [False] * len(weights)
+        return ops.conv3x3_chain(
+            [x], weights, biases, self.slopes, skips, unshuffle=self.in_phases, shuffle=self.out_phases
+        )
 
     def _is_faster(self, x: Tensor) -> bool:
         h, w = x.shape[2:]

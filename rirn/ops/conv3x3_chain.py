@@ -40,6 +40,8 @@ def conv3x3_chain(
     slopes: Sequence[float],
     skips: Sequence[bool],
     *,
+    unshuffle: bool = False,
+    shuffle: bool = False,
     backend: str | None = None,
 ) -> Tensor:  # [N, out of the last layer, H, W]
     """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
@@ -60,10 +62,14 @@ def conv3x3_chain(
         biases: [out] of each layer.
         slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
         skips: whether a layer adds the input of the layer before it, in front of its activation.
+        unshuffle: whether the layers see ``pixel_unshuffle(input, 2)`` of each input, [N, 4 C_k, H/2, W/2]; H and W must be even.
+        shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
+            convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
+            :mod:`rirn.nn.convolutions`.
         backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
 
     Returns:
-        [N, out, H, W], channels_last if the first input is.
+        [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
 
     Raises:
         ValueError: shapes, dtypes, devices or the numbers of things do not fit.
@@ -87,12 +93,14 @@ def conv3x3_chain(
         )
     tensors = autocast(*inputs, *weights, *biases)
     inputs, weights, biases = tensors[:n], tensors[n : n + counts[0]], tensors[n + counts[0] :]
-    _check(inputs, weights, biases, slopes, skips)
+    _check(inputs, weights, biases, slopes, skips, unshuffle, shuffle)
     device = inputs[0].device
-    if not runs_kernel(inputs[0], tensors, backend=backend):
-        return call_reference(reference.conv3x3_chain, device.type, inputs, weights, biases, slopes, skips)
+    columns = inputs[0].shape[3] // 2 if unshuffle else inputs[0].shape[3]
+    if not runs_kernel(inputs[0], tensors, columns=columns, backend=backend):
+        arguments = inputs, weights, biases, slopes, skips, unshuffle, shuffle
+        return call_reference(reference.conv3x3_chain, device.type, *arguments)
     return torch.ops.rirn.conv3x3_chain(
-        inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips]
+        inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips], unshuffle, shuffle
     )
 
 
@@ -126,6 +134,8 @@ def _check(
     biases: Sequence[Tensor],
     slopes: Sequence[float],
     skips: Sequence[bool],
+    unshuffle: bool,
+    shuffle: bool,
 ) -> None:
     first = inputs[0]
     for k, image in enumerate(inputs):
@@ -137,7 +147,9 @@ def _check(
             )
     if not all(0 <= slope < math.inf for slope in slopes):
         raise ValueError(f"slopes must be finite and not negative; got {list(map(float, slopes))}")
-    channels = [sum(image.shape[1] for image in inputs)]
+    if unshuffle and (first.shape[2] % 2 or first.shape[3] % 2):
+        raise ValueError(f"inputs to unshuffle must have even H and W; got {list(first.shape)}")
+    channels = [sum(image.shape[1] for image in inputs) * (4 if unshuffle else 1)]
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_kind(f"weights[{i}]", weight, "inputs[0]", first)
         check_kind(f"biases[{i}]", bias, "inputs[0]", first)
@@ -151,6 +163,8 @@ def _check(
                 f"biases[{i}] must be [{weight.shape[0]}] for weights[{i}]; got {list(bias.shape)}"
             )
         channels.append(weight.shape[0])
+    if shuffle and channels[-1] % 4:
+        raise ValueError(f"the last layer must have a multiple of 4 channels to shuffle; got {channels[-1]}")
     for i, skip in enumerate(skips):
         if skip and (i == 0 or channels[i - 1] != channels[i + 1]):
             raise ValueError(
@@ -165,9 +179,15 @@ def _fake(
     biases: Sequence[Tensor],
     slopes: Sequence[float],
     skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
 ) -> Tensor:
     first, channels = inputs[0], weights[-1].shape[0]
     n, _, h, w = first.shape
+    if unshuffle:
+        h, w = h // 2, w // 2
+    if shuffle:
+        channels, h, w = channels // 4, 2 * h, 2 * w
     if first.shape[1] > 1 and first.stride(1) == 1:
         return first.new_empty(n, h, w, channels).permute(0, 3, 1, 2)
     return first.new_empty(n, channels, h, w)
@@ -180,6 +200,8 @@ def _fake_backward(
     biases: Sequence[Tensor],
     slopes: Sequence[float],
     skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
     needs: int,
 ) -> list[Tensor]:
     tensors = (*inputs, *weights, *biases)
@@ -187,9 +209,10 @@ def _fake_backward(
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    images, weights, biases, ctx.slopes, ctx.skips = inputs
+    images, weights, biases, *ctx.options = inputs
+    ctx.slope = inputs[3][-1]
     ctx.counts = [len(images), len(weights), len(biases)]
-    activated = [output] if ctx.slopes[-1] != 1 else []
+    activated = [output] if ctx.slope != 1 else []
     ctx.save_for_backward(*images, *weights, *biases, *activated)
 
 
@@ -200,14 +223,14 @@ def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     wanted = [want for part in ctx.needs_input_grad[:3] for want in part]
-    if ctx.slopes[-1] != 1:
-        below = ctx.slopes[-1] * grad if ctx.slopes[-1] else 0.0
+    if ctx.slope != 1:
+        below = ctx.slope * grad if ctx.slope else 0.0
         grad = torch.where(ctx.saved_tensors[-1] > 0, grad, below)
     found = torch.ops.rirn.conv3x3_chain_backward(
-        grad, *_split(ctx.saved_tensors, ctx.counts), ctx.slopes, ctx.skips, needs_mask(wanted)
+        grad, *_split(ctx.saved_tensors, ctx.counts), *ctx.options, needs_mask(wanted)
     )
     found = [g if want else None for g, want in zip(found, wanted, strict=True)]
-    return (*_split(found, ctx.counts), None, None)
+    return (*_split(found, ctx.counts), None, None, None, None)
 
 
 if library().loaded:

@@ -60,12 +60,16 @@ def conv3x3_chain(
     biases: Sequence[Tensor],  # [out]
     slopes: Sequence[float],  # of the activations below zero: 0 is ReLU, 1 none
     skips: Sequence[bool],  # whether a layer adds the input of the layer before it
+    unshuffle: bool = False,  # the layers see pixel_unshuffle(input, 2) of each input
+    shuffle: bool = False,  # the result is pixel_shuffle(x, 2) of the last layer's x
 ) -> Tensor:  # [N, out of the last layer, H, W]
     """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])``.
 
     In the dtype given, unlike the other functions here: whole networks run on it where no kernel of ours does, and there the
     library's half-precision convolutions are wanted.
     """
+    if unshuffle:
+        inputs = [F.pixel_unshuffle(x, 2) for x in inputs]
     before = x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
     for weight, bias, slope, skip in zip(weights, biases, slopes, skips, strict=True):
         y = F.conv2d(x, weight, bias, padding=1)
@@ -73,7 +77,7 @@ def conv3x3_chain(
         if slope != 1:
             y = torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
         before, x = x, y
-    return x
+    return F.pixel_shuffle(x, 2) if shuffle else x
 
 
 def dtb_blend(

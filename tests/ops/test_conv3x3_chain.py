@@ -22,12 +22,14 @@ class Chain:
     channels: tuple[int, ...]
     slopes: tuple[float, ...]
     skips: tuple[bool, ...]
+    unshuffle: bool = False
+    shuffle: bool = False
 
     def inputs(self, case, device="cpu"):
         """Images, weights and biases of the sizes, dtype and layout of ``case``; its own channels are not used."""
         generator = torch.Generator().manual_seed(0)
         images = [image(c, case, generator, device) for c in self.reads]
-        ins = (sum(self.reads), *self.channels)
+        ins = (sum(self.reads) * (4 if self.unshuffle else 1), *self.channels)
         shapes = [(o, i, 3, 3) for i, o in zip(ins, self.channels, strict=False)]
         weights = [
             randn(*s, case=case, generator=generator, device=device, scale=(9 * s[1]) ** -0.5) for s in shapes
@@ -35,8 +37,13 @@ class Chain:
         biases = [randn(s[0], case=case, generator=generator, device=device, scale=0.1) for s in shapes]
         return images, weights, biases
 
+    @property
+    def shuffles(self):
+        return {"unshuffle": self.unshuffle, "shuffle": self.shuffle}
+
     def __str__(self):
-        return f"{'+'.join(map(str, self.reads))}to{'-'.join(map(str, self.channels))}"
+        text = f"{'+'.join(map(str, self.reads))}to{'-'.join(map(str, self.channels))}"
+        return text + "-unshuffle" * self.unshuffle + "-shuffle" * self.shuffle
 
 
 ONE = Chain((3, 2), (7,), (1,), (False,))
@@ -45,6 +52,9 @@ GATE = Chain((5,), (6, 5), (0.1, 1), (False, False))
 ACTIVATED = Chain((3,), (5, 4), (1, 0.1), (False, False))
 RECTIFIED = Chain((3,), (5,), (0,), (False,))
 BLOCKS = Chain((4,), (4, 4, 4, 4), (0, 0, 0, 0.1), (False, True, False, True))
+DOWN = Chain((2, 1), (5, 3), (0.1, 1), (False, False), unshuffle=True)
+UP = Chain((3,), (5, 8), (0, 0.1), (False, False), shuffle=True)
+PHASES = Chain((2,), (8, 8, 4), (0, 1, 1), (False, True, False), unshuffle=True, shuffle=True)
 UPDATE = Chain((10,), (4, 4, 4, 4), (1, 0, 1, 1), (False, False, True, False))
 WIDE = Chain((40, 12), (52, 52), (0.1, 1), (False, True))
 CHAINS = [ONE, RES, GATE, ACTIVATED, RECTIFIED, BLOCKS, UPDATE]
@@ -54,6 +64,12 @@ CASES = [
     *(
         (UPDATE, Case(3, 0, 11, 13, "fp32", layout))
         for layout in ("sliced", "strided", "transposed", "expanded")
+    ),
+    *(
+        (c, Case(2, 0, 6, width, dtype, layout))
+        for c in (DOWN, UP, PHASES)
+        for width in (10, 134)
+        for dtype, layout in (("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "sliced"))
     ),
     (RES, Case(1, 0, 1, 1)),
     (UPDATE, Case(1, 0, 1, 17, "bf16", "channels_last")),
@@ -65,7 +81,7 @@ cases = pytest.mark.parametrize(("chain", "case"), CASES, ids=str)
 
 
 def run(chain, parts, backend, grad=None):
-    out = conv3x3_chain(*parts, chain.slopes, chain.skips, backend=backend)
+    out = conv3x3_chain(*parts, chain.slopes, chain.skips, **chain.shuffles, backend=backend)
     if grad is None:
         grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).to(out)
     return out, torch.autograd.grad(out, [t for part in parts for t in part], grad), grad
@@ -73,7 +89,7 @@ def run(chain, parts, backend, grad=None):
 
 def truth(chain, parts, grad):
     wide = [like_truth(part) for part in parts]
-    out = reference.conv3x3_chain(*wide, chain.slopes, chain.skips)
+    out = reference.conv3x3_chain(*wide, chain.slopes, chain.skips, **chain.shuffles)
     return out, torch.autograd.grad(out, [t for part in wide for t in part], grad.cpu().double())
 
 
@@ -103,7 +119,7 @@ def test_partial_gradients(fused):
     flat = [t for part in parts for t in part]
     for i, t in enumerate(flat):
         t.requires_grad_(i in wanted)
-    out = conv3x3_chain(*parts, chain.slopes, chain.skips, backend=backend)
+    out = conv3x3_chain(*parts, chain.slopes, chain.skips, **chain.shuffles, backend=backend)
     out.backward(torch.ones_like(out))
     _, want = truth(chain, parts, torch.ones_like(out))
     for i, t in enumerate(flat):
@@ -113,16 +129,16 @@ def test_partial_gradients(fused):
 
 
 @needs_library
-@pytest.mark.parametrize("chain", CHAINS, ids=str)
+@pytest.mark.parametrize("chain", [*CHAINS, DOWN, UP], ids=str)
 @pytest.mark.parametrize(
     ("dtype", "layout"), [("fp32", "channels_last"), ("fp64", "strided"), ("bf16", "contiguous")]
 )
 def test_opcheck(chain, dtype, layout):
-    parts = chain.inputs(Case(2, 0, 4, 5, dtype, layout))
-    rest = [list(map(float, chain.slopes)), list(map(int, chain.skips))]
+    parts = chain.inputs(Case(2, 0, 4, 6, dtype, layout))
+    rest = [list(map(float, chain.slopes)), list(map(int, chain.skips)), *chain.shuffles.values()]
     torch.library.opcheck(torch.ops.rirn.conv3x3_chain.default, (*parts, *rest))
     parts = [[t.detach() for t in part] for part in parts]
-    grad = torch.randn_like(conv3x3_chain(*parts, chain.slopes, chain.skips))
+    grad = torch.randn_like(conv3x3_chain(*parts, chain.slopes, chain.skips, **chain.shuffles))
     for needs in (1, 2 ** sum(map(len, parts)) - 1):
         torch.library.opcheck(torch.ops.rirn.conv3x3_chain_backward.default, (grad, *parts, *rest, needs))
 
@@ -139,7 +155,7 @@ def test_opcheck(chain, dtype, layout):
 def test_the_compiled_op_checks_its_own_arguments(slopes, count, message):
     images, weights, biases = Chain((2,), (2,) * count, (1,) * count, ()).inputs(Case(1, 0, 3, 3))
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.rirn.conv3x3_chain(images, weights, biases, slopes, [0] * count)
+        torch.ops.rirn.conv3x3_chain(images, weights, biases, slopes, [0] * count, False, False)
 
 
 @pytest.mark.parametrize(("chain", "case"), CASES[-2:], ids=str)
@@ -252,6 +268,17 @@ def with_changed(**changes):
         (
             {"weights": [torch.ones(4, 4, 3, 3), torch.ones(0, 4, 3, 3)]},
             r"weights\[1\] must be .* out at least 1",
+        ),
+        ({"inputs": [torch.ones(1, 1, 4, 5)], "unshuffle": True}, "must have even H and W"),
+        (
+            {
+                "weights": [torch.ones(6, 4, 3, 3)],
+                "biases": [torch.ones(6)],
+                "slopes": [1],
+                "skips": [0],
+                "shuffle": True,
+            },
+            "a multiple of 4 channels to shuffle; got 6",
         ),
         ({"skips": [True, False], "slopes": [1, 1]}, r"skips\[0\] needs a layer before it"),
     ],

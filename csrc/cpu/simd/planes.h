@@ -39,6 +39,32 @@ static void load_image_row(const Image& image, int n, int y, int W, int used, in
   }
 }
 
+// The same for a shuffled image: the even and the odd pixels of a row of the caller's are the rows of two channels.
+template <class E>
+static void load_shuffled_row(const Image& image, int n, int y, int W, int used, int tiles, float* to) {
+  typedef typename E::Stored Stored;
+  const Stored* images = (const Stored*)image.data + n * image.n;
+  for (int c = 0; c < image.channels; c += 2, to += 2 * kTile * tiles) {
+    const Stored* row = images + c / 4 * image.c + (2 * y + c / 2 % 2) * image.h;
+    for (int t = 0; t < used; t += kLanes) {
+      Vec even[kTile], odd[kTile];
+      for (int i = 0; i < kTile; ++i) {
+        const int x = 2 * (t * kTile + i * kLanes);
+        const Vec low = read<E>(row + x * image.w, image.w, 2 * W - x);
+        const Vec high = read<E>(row + (x + kLanes) * image.w, image.w, 2 * W - x - kLanes);
+        even[i] = even_lanes(low, high);
+        odd[i] = odd_lanes(low, high);
+      }
+      split_phases(even);
+      split_phases(odd);
+      for (int i = 0; i < kTile; ++i) {
+        store_unaligned(to + i * tiles + t, even[i]);
+        store_unaligned(to + (kTile + i) * tiles + t, odd[i]);
+      }
+    }
+  }
+}
+
 // Row y of the images, concatenated along the channels, into the plane; zeros if it lies outside. Each image's last register
 // reaches into the next image's tiles, which are therefore written after it; the last image fills up the row.
 static void load_row(const Image* images, int count, const Plane& to, int y, int H, const Columns& columns) {
@@ -49,13 +75,34 @@ static void load_row(const Image* images, int count, const Plane& to, int y, int
     for (int n = 0; n < columns.images; ++n) {
       const int first = n * image_tiles, used = n + 1 < columns.images ? image_tiles : columns.stride - first;
       with_single_or_half(images[i].element, [&](auto e) {
-        load_image_row<decltype(e)>(images[i], n, y, columns.W, used, to.tiles, p + first);
+        typedef decltype(e) E;
+        const auto load = images[i].shuffled ? load_shuffled_row<E> : load_image_row<E>;
+        load(images[i], n, y, columns.W, used, to.tiles, p + first);
       });
     }
 }
 
 static void load_rows(const Image* images, int count, const Plane& to, int y_begin, int y_end, int H, const Columns& columns) {
   for (int y = y_begin; y < y_end; ++y) load_row(images, count, to, y, H, columns);
+}
+
+// Pixels from x on of channel c of row y of a shuffled image. Of the two channels that share a row of the caller's the first one
+// writes all of it, and the second one fills in its half.
+template <class E>
+RIRN_INLINE void store_shuffled_pixels(const Image& image, int n, int c, int y, int x, int W, const Vec* pixels) {
+  typedef typename E::Stored Stored;
+  Stored* row = (Stored*)image.data + n * image.n + c / 4 * image.c + (2 * y + c / 2 % 2) * image.h;
+  const bool second = c % 2;
+  for (int i = 0; i < kTile; ++i, x += kLanes) {
+    Stored* p = row + 2 * x * image.w;
+    if (image.w == 1 && x + kLanes <= W) {
+      const Vec even = second ? even_lanes(E::widen(p), E::widen(p + kLanes)) : pixels[i], odd = second ? pixels[i] : Vec{};
+      E::narrow(p, interleave_low(even, odd));
+      E::narrow(p + kLanes, interleave_high(even, odd));
+    } else {
+      scatter_first<E>(p + second * image.w, 2 * image.w, W - x, pixels[i]);
+    }
+  }
 }
 
 // The kTile phases of kLanes tiles from tile t on, as pixels of channel c of row y of image n of a batch.
@@ -65,6 +112,7 @@ RIRN_INLINE void store_pixels(const Image& image, int n, int c, int y, int t, in
   Stored* row = (Stored*)image.data + n * image.n + c * image.c + y * image.h;
   Vec v[kTile] = {phases[0], phases[1], phases[2], phases[3]};
   join_phases(v);
+  if (image.shuffled) return store_shuffled_pixels<E>(image, n, c, y, t * kTile, W, v);
   for (int i = 0; i < kTile; ++i) {
     const int x = t * kTile + i * kLanes;
     if (image.w == 1) store_first<E>(row + x, W - x, v[i]);
