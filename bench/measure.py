@@ -21,7 +21,7 @@ REFERENCE, COMPILED, WIDE = "reference", "compiled reference", "fp32 reference"
 EAGER = (REFERENCE, WIDE)
 
 # Errors against float64 up to which numbers count as right. Of values: the largest, over the largest value. Of gradients: root
-# mean square over root mean square, of each tensor. Where activations are not kept off the kink, a few change sides for any rounding.
+# mean square over root mean square, of each tensor. Activations that are not kept off the kink change sides for any rounding.
 VALUE_LIMITS = {"fp32": 5e-5, "fp16": 2e-2, "bf16": 1e-1}
 GRADIENT_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 KINKED = ("trunk", "ATB")

@@ -28,7 +28,8 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
     except OSError as error:
         raise RirnError(f"cannot make the folder {folder} for the plots: {error}") from error
     paths = []
-    bars = [group for group in groups(report["results"]) if group[0]["group"] != "ratios" and best(group)]
+    shown = [r for r in report["results"] if r["group"] != "ratios" and r["passes"] != "backward"]
+    bars = [group for group in groups(shown) if best(group)]
     if bars:
         paths.append(folder / "speedups.png")
         _draw_speedups(plt, bars, machine(report), paths[-1])
@@ -66,6 +67,7 @@ def _draw_speedups(plt: Any, bars: list[list[Row]], title: str, path: Path) -> N
             continue
         drawn = axes.barh([y + shift for y in heights], values, 0.34, label=label)
         axes.bar_label(drawn, [f"{v:.2f}x" if v else "" for v in values], padding=2, fontsize=7)
+    axes.margins(x=0.08, y=0.01)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(list(heights), [f"{g[0]['case']} {g[0]['passes']}" for g in bars], fontsize=8)
     axes.set_xlabel("times faster than the reference")
@@ -101,7 +103,7 @@ def _draw_roofline(plt: Any, points: list[Row], report: Mapping[str, Any], dtype
     axes.annotate(
         f"{dtype} product {product:.0f} GFLOP/s", (high / 2, product * 1.07), fontsize=8, ha="right"
     )
-    colours = plt.get_cmap("tab10").colors
+    colours = plt.get_cmap("tab20").colors
     cases = list(dict.fromkeys(row["case"] for row in points))
     for row, x in zip(points, intensities, strict=True):
         colour = colours[cases.index(row["case"]) % len(colours)]
