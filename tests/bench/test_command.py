@@ -231,3 +231,16 @@ def test_every_op_is_timed():
     from rirn.ops.backends import OPS as ALL
 
     assert set(OPS) == set(ALL)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_gpu_times_come_from_graphs(tmp_path):
+    path = tmp_path / "gpu.json"
+    command = ["--op", "atb_blend", "--device", "cuda", "--json", str(path)]
+    assert main([*QUICK, *command]) == 0
+    rows = json.loads(path.read_text())["results"]
+    assert {row["competitor"] for row in rows} == set(available_backends("atb_blend", "cuda"))
+    assert all(row["graph"] for row in rows if row["passes"] == "forward")
+    assert not any(row["graph"] for row in rows if row["passes"] == "backward")
+    assert all(row["median_ms"] > 0 for row in rows)
