@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rirn.bench.limits import product
 from rirn.bench.markdown import best
 from rirn.bench.measure import COMPILED, REFERENCE
 from rirn.bench.report import Row, groups, machine
@@ -93,16 +94,14 @@ def _points(rows: list[Row], dtype: str) -> list[Row]:
 
 def _draw_roofline(plt: Any, points: list[Row], report: Mapping[str, Any], dtype: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
-    copy, product = report["limits"]["copy"], report["limits"][dtype]
+    copy, bound = report["limits"]["copy"], product(report["limits"], dtype)
     intensities = [row["flops"] / row["ideal_bytes"] for row in points]
     low, high = min(0.1, *intensities) / 2, max(100.0, *intensities) * 2
-    edge = product / copy
+    edge = bound / copy
     corners = sorted({low, min(max(edge, low), high), high})
-    axes.loglog(corners, [min(product, copy * x) for x in corners], color="black")
+    axes.loglog(corners, [min(bound, copy * x) for x in corners], color="black")
     axes.annotate(f"copy {copy:.1f} GB/s", (low * 1.3, copy * low * 1.9), fontsize=8, rotation=30)
-    axes.annotate(
-        f"{dtype} product {product:.0f} GFLOP/s", (high / 2, product * 1.07), fontsize=8, ha="right"
-    )
+    axes.annotate(f"product {bound:.0f} GFLOP/s", (high / 2, bound * 1.07), fontsize=8, ha="right")
     colours = plt.get_cmap("tab20").colors
     cases = list(dict.fromkeys(row["case"] for row in points))
     for row, x in zip(points, intensities, strict=True):

@@ -15,6 +15,7 @@ import torch
 
 from rirn import doctor
 from rirn.bench import memory
+from rirn.bench.limits import product
 from rirn.bench.measure import COMPILED, EAGER, REFERENCE, VALUE_BAR, WIDE, Result
 from rirn.bench.subjects import work
 from rirn.errors import RirnError
@@ -82,12 +83,10 @@ def _rates(result: Result, ms: float, limits: Mapping[str, float]) -> Row:
     return {**row, "share": _share(row, limits)}
 
 
-def _share(row: Row, limits: Mapping[str, float]) -> float | None:
-    """The part of a limit that a row reaches; of the better product where a machine has no fast one in half precision."""
+def _share(row: Row, bounds: Mapping[str, float]) -> float | None:
     if row["limit"] == "copy":
-        return row["GB_per_s"] / limits["copy"]
-    limit = max(limits["fp32"], limits[row["limit"]])
-    return None if row["GFLOP_per_s"] is None else row["GFLOP_per_s"] / limit
+        return row["GB_per_s"] / bounds["copy"]
+    return None if row["GFLOP_per_s"] is None else row["GFLOP_per_s"] / product(bounds, row["limit"])
 
 
 def rate(row: Row) -> str:

@@ -182,8 +182,10 @@ def test_preparations_are_not_timed(monkeypatch):
 
 
 def test_limits_are_measured():
-    found = limits.measure(CPU, CpuClock(), ["bf16"], quick=True)
+    found = limits.measure(CPU, CpuClock(), ["bf16", "fp16"], quick=True)
     assert set(found) == {"copy", "fp32", "bf16"} and all(0 < v < math.inf for v in found.values())
+    assert limits.product({"fp32": 100, "bf16": 20}, "bf16") == 100 == limits.product({"fp32": 100}, "fp16")
+    assert limits.product({"fp32": 100, "bf16": 200}, "bf16") == 200
 
 
 def test_gradients_flow_into_every_output():
