@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow lint bench clean
+.PHONY: env demo test test-slow lint bench bench-ops clean
 
 env: $(VENV)/.installed
 
@@ -45,8 +45,13 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Ops, layers and one network, a quarter of an hour and more; `make bench ARGS=--quick` only looks whether all of it runs.
 bench: env
-	$(BIN)/python -m rirn.bench
+	$(BIN)/python -m rirn.bench $(ARGS)
+
+# One op while working on it: `make bench-ops ARGS="-k irm_update --benchmark-autosave --benchmark-compare"`.
+bench-ops: env
+	$(BIN)/python -m pytest bench/suites $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo_out *.egg-info rirn/*.so rirn/_build_info.json

@@ -1,1 +1,1 @@
-"""Timings of the fused ops beside the eager and the compiled reference, installed as ``rirn.bench``."""
+"""Timings of the fused ops and networks beside the eager and the compiled reference, installed as ``rirn.bench``."""

@@ -1,6 +1,6 @@
-"""Time the fused ops against the eager and the compiled reference: ``rirn bench``, ``python -m rirn.bench``.
+"""Time the fused ops and networks against the eager and the compiled reference: ``rirn bench``, ``python -m rirn.bench``.
 
-Every competitor first has to reproduce the reference, forward and every gradient; one that does not gets no
+Every competitor first has to reproduce the reference in float64, forward and every gradient; one that does not gets no
 number, and the command ends with exit status 1. Times are medians over alternating rounds, with quartiles.
 """
 
@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,50 +16,93 @@ from typing import Any
 
 import torch
 
-from rirn import doctor
-from rirn.bench.cases import DTYPES, LIMITS, Case, competitors, errors, make_inputs, run, to_double
-from rirn.bench.timing import alternate
+from rirn.bench import limits, markdown, plots, report
+from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Case, Sizes, select
+from rirn.bench.measure import Options, measure
+from rirn.bench.timing import clock_for
 from rirn.errors import RirnError
-from rirn.ops._library import library
+from rirn.ops import why_not
 
-# Channels in the published models; of conv3x3_chain a residual block.
-SIZES = (("atb_blend", 80), ("conv3x3_chain", 80), ("irm_update", 20), ("irm_update", 16))
-PASSES = ("forward", "forward+backward")
+EXAMPLES = """examples:
+  rirn bench --quick
+  rirn bench --op irm_update --size 270x480 --dtype bf16
+  rirn bench --model ifi-rnn+rirn --model rdbn+rirn --frame 540x960 --json now.json --compare before.json
+  rirn bench --from now.json --plot pictures --markdown table.md"""
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
     options = argparse.ArgumentParser(
         prog="rirn bench",
-        description="Time the fused ops against the eager and the compiled reference, equality first.",
-        epilog="example: rirn bench --size 180x320 --dtype bf16 --json timings.json",
+        description="Time the fused ops and networks against the eager and the compiled reference, equality first.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    options.add_argument(
-        "--size", default=None, help="height x width of the features (default: 180x320, a 720p frame / 4)"
+    what = options.add_argument_group("what is timed")
+    what.add_argument("--only", choices=list(GROUPS), action="append", help="(default: ops, modules, models)")
+    what.add_argument("--op", metavar="OP", action="append", help=f"{', '.join((*OPS, *MODULES))}")
+    what.add_argument(
+        "--model", metavar="NAME", action="append", help="network, see rirn models (default: ifi-rnn+rirn)"
     )
-    options.add_argument(
-        "--dtype", choices=sorted(DTYPES), action="append", help="may be given twice (default: fp32)"
+    what.add_argument("--pass", dest="passes", choices=PASSES, action="append", help="(default: all)")
+    what.add_argument("--dtype", choices=list(DTYPES), action="append", help="(default: fp32)")
+    what.add_argument(
+        "--size",
+        metavar="HxW",
+        help="of the features of ops and modules (default: 180x320, a 720p frame / 4)",
     )
-    options.add_argument(
-        "--op", choices=sorted({op for op, _ in SIZES}), action="append", help="(default: all)"
-    )
-    options.add_argument(
+    what.add_argument("--frame", metavar="HxW", help="of the frames of networks (default: 720x1280)")
+    what.add_argument("--clip", metavar="NxTxHxW", help="of a training step (default: 2x8x128x128)")
+    how = options.add_argument_group("how")
+    how.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
     )
-    options.add_argument("--rounds", type=int, default=None, help="timed rounds (default: 20)")
-    options.add_argument("--quick", action="store_true", help="45x80, 3 rounds, without torch.compile")
-    options.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the results, with machine and versions"
+    how.add_argument("--threads", type=int, help="of torch on the CPU (default: as torch decides)")
+    how.add_argument(
+        "--backend", action="append", help="fused backend to time (default: all of ops, else auto)"
     )
+    how.add_argument("--rounds", type=int, help="timed rounds at most (default: 20)")
+    how.add_argument(
+        "--seconds", type=float, default=20.0, help="for one pass of a case, but 3 rounds (default: 20)"
+    )
+    how.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
+    how.add_argument(
+        "--quick", action="store_true", help="small sizes, 3 rounds, without torch.compile: does it all run?"
+    )
+    out = options.add_argument_group("what becomes of it")
+    out.add_argument("--json", type=Path, metavar="FILE", help="write results, machine and versions")
+    out.add_argument(
+        "--from", type=Path, metavar="FILE", dest="read", action="append", help="measure nothing, read these"
+    )
+    out.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write tables, between the markers if FILE exists"
+    )
+    out.add_argument("--plot", type=Path, metavar="DIR", help="draw speedups and rooflines, with matplotlib")
+    out.add_argument("--compare", type=Path, metavar="OLD", help="print times over those of an older --json")
     return options
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Return height and width of e.g. ``180x320``."""
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise RirnError(f"--size must be HEIGHTxWIDTH such as 180x320, got {text!r}")
-    return int(match[1]), int(match[2])
+def parse_size(option: str, text: str, form: str = "HEIGHTxWIDTH") -> tuple[int, ...]:
+    """Return the numbers of e.g. ``180x320``, as many as ``form`` has."""
+    parts = text.split("x")
+    if len(parts) != len(form.split("x")) or not all(re.fullmatch(r"[1-9]\d*", part) for part in parts):
+        example = "180x320" if len(form.split("x")) == 2 else "2x8x128x128"
+        raise RirnError(f"{option} must be {form} such as {example}, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def parse_sizes(options: argparse.Namespace) -> Sizes:
+    """Return the sizes that the options ask for."""
+    sizes = QUICK if options.quick else Sizes()
+    given = (
+        ("features", "--size", options.size, "HEIGHTxWIDTH"),
+        ("frame", "--frame", options.frame, "HEIGHTxWIDTH"),
+        ("clip", "--clip", options.clip, "BATCHxFRAMESxHEIGHTxWIDTH"),
+    )
+    return sizes._replace(
+        **{field: parse_size(option, text, form) for field, option, text, form in given if text is not None}
+    )
 
 
 def parse_device(text: str) -> torch.device:
@@ -76,122 +115,100 @@ def parse_device(text: str) -> torch.device:
     return device
 
 
-def measure(case: Case, device: torch.device, rounds: int, with_compiled: bool) -> list[dict[str, Any]]:
-    """Check and time everyone on one case; one row each, with ``median_ms`` None where the numbers do not
-    match."""
-    inputs = make_inputs(case, device)
-    grad = None if case.passes == "forward" else torch.randn_like(inputs[0])
-    functions = competitors(case.op, device, with_compiled)
-    truth = run(functions["reference"], *to_double(inputs, grad))
-    found = {name: errors(run(function, inputs, grad), truth) for name, function in functions.items()}
-    matching = {
-        name: lambda function=function: run(function, inputs, grad)
-        for name, function in functions.items()
-        if max(found[name]) <= LIMITS[case.dtype]
-    }
-    times = alternate(matching, rounds, device)
-    rows = []
-    for name in functions:
-        row = {
-            "op": case.op,
-            "channels": case.channels,
-            "size": f"{case.height}x{case.width}",
-            "dtype": case.dtype,
-            "passes": case.passes,
-            "competitor": name,
-            "error": max(found[name]),
-            "median_ms": None,
-        }
-        if name in times:
-            time = times[name]
-            row |= {"median_ms": time.median, "quartiles_ms": [time.low, time.high]}
-            for column, rival in (("speedup", "reference"), ("speedup_over_compiled", "compiled reference")):
-                row[column] = times[rival].median / time.median if rival in times else None
-            row["GB_per_s"] = case.ideal_bytes / time.median / 1e6 if case.ideal_bytes else None
-        rows.append(row)
-    return rows
+def check_backends(names: Sequence[str], cases: Sequence[Case], device: torch.device) -> None:
+    """Refuse backends that could not run a single op, with the reason."""
+    for name in names:
+        reasons = [why_not(name, op, device) for op in OPS]
+        if None not in reasons:
+            raise RirnError(f"--backend {name} cannot run here: {reasons[0]}")
 
 
-def format_rows(case: Case, rows: list[dict[str, Any]]) -> str:
-    """Return the rows of one case as a table."""
-
-    def number(value: float | None, pattern: str) -> str:
-        return "-" if value is None else pattern.format(value)
-
-    lines = [str(case)]
-    lines.append(f"  {'':20}{'median ms':>10}{'quartiles':>18}{'x eager':>9}{'x compiled':>12}{'GB/s':>8}")
-    for row in rows:
-        if row["median_ms"] is None:
-            lines.append(
-                f"  {row['competitor']:20}  MISMATCH: error {row['error']:.3g} against float64, not timed"
-            )
-            continue
-        low, high = row["quartiles_ms"]
-        lines.append(
-            f"  {row['competitor']:20}{row['median_ms']:10.3f}{f'{low:.3f} {high:.3f}':>18}"
-            f"{row['speedup']:9.2f}{number(row['speedup_over_compiled'], '{:.2f}'):>12}"
-            f"{number(row['GB_per_s'], '{:.1f}'):>8}"
-        )
-    return "\n".join(lines)
+def check_outputs(options: argparse.Namespace) -> None:
+    """Find out before hours of timing what could not be written after them."""
+    for path in filter(None, (options.json, options.markdown)):
+        if not path.parent.is_dir():
+            raise RirnError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+    if options.markdown is not None:
+        markdown.check(options.markdown)
+    if options.plot is not None:
+        plots.pyplot()
 
 
-def commit() -> str | None:
-    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ; None for an
-    install."""
-    root = Path(doctor.__file__).resolve().parent.parent
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    git = ["git", "-C", str(root)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the options ask for, printing as it goes, and return the report."""
+    for option, value in (
+        ("--rounds", options.rounds),
+        ("--threads", options.threads),
+        ("--seconds", options.seconds),
+    ):
+        if value is not None and value <= 0:
+            raise RirnError(f"{option} must be above 0, got {value:g}")
+    device, dtypes = parse_device(options.device), options.dtype or ["fp32"]
+    cases = select(options.only or [], options.op or [], options.model or [], dtypes, parse_sizes(options))
+    passes = options.passes or PASSES
+    cases = [together for together in cases if set(GROUPS[together[0].group]) & set(passes)]
+    if not cases:
+        raise RirnError("no case has the passes asked for; networks have forward, training forward+backward")
+    check_backends(options.backend or [], [c for together in cases for c in together], device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if device.type == "cuda":  # fp32 means fp32: TF32 would be 1000 times less exact
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.cuda.set_device(device.index or 0)
+    clock = clock_for(device)
+    settings = Options(
+        device,
+        clock,
+        passes,
+        options.rounds or (3 if options.quick else 20),
+        options.seconds,
+        not (options.quick or options.no_compile),
+        options.backend or (),
     )
-    if head.returncode != 0:
-        return None
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    facts = report.provenance(argv, device)
+    print(f"{report.machine(facts)}, commit {facts['commit'] or '-'}")
+    bounds = limits.measure(device, clock, dtypes, options.quick)
+    print(f"limits: {report.limits_text(bounds)}", flush=True)
+    results: list[report.Row] = []
+    for together in cases:
+        rows = report.rows(measure(together, settings), bounds)
+        results += rows
+        for group in report.groups(rows):
+            print(report.format_rows(group), flush=True)
+    return {**facts, "limits": bounds, "results": results}
 
 
-def provenance(command: Sequence[str]) -> dict[str, Any]:
-    """Return what a reader needs to judge or repeat the numbers; no paths of this machine."""
-    facts = doctor.report()
-    return {
-        "command": shlex.join(["python", "-m", "rirn.bench", *command]),
-        "commit": commit(),
-        "versions": facts["versions"],
-        "devices": facts["devices"],
-        "threads": facts["threads"],
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "cpu_isa": library().isa,
-    }
+def read(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the results of earlier runs that the options ask for."""
+    found = report.join([report.load(path) for path in options.read])
+    names = [*(options.op or []), *(options.model or [])]
+    rows = report.keep(found["results"], options.only or [], names, options.dtype or [], options.passes or [])
+    if not rows:
+        raise RirnError("the files of --from hold no row of what is asked for; drop an option")
+    return {**found, "results": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status: 0, or 1 if someone does not reproduce the reference."""
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
-    height, width = parse_size(options.size or ("45x80" if options.quick else "180x320"))
-    rounds = options.rounds or (3 if options.quick else 20)
-    device = parse_device(options.device)
-    facts = provenance(argv)
-    model = next((d["model"] for d in facts["devices"] if d["name"].startswith(device.type)), device.type)
-    threads = facts["threads"]["torch"]
-    print(f"{model}, torch {torch.__version__}, {threads} threads, commit {facts['commit'] or '-'}")
-
-    results = []
-    for op, channels in SIZES:
-        if options.op and op not in options.op:
-            continue
-        for dtype in options.dtype or ["fp32"]:
-            for passes in PASSES:
-                case = Case(op, channels, height, width, dtype, passes)
-                rows = measure(case, device, rounds, with_compiled=not options.quick)
-                results += rows
-                print(format_rows(case, rows), flush=True)
+    check_outputs(options)
+    old = None if options.compare is None else report.load(options.compare)
+    found = run(argv, options) if options.read is None else read(options)
+    results = found["results"]
+    for sentence in report.missed_bars(results):
+        print(sentence)
     if options.json is not None:
-        text = json.dumps({**facts, "rounds": rounds, "results": results}, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.markdown is not None:
+        markdown.write(options.markdown, markdown.tables(found))
+    if options.plot is not None:
+        print("\n".join(map(str, plots.draw(found, options.plot))))
+    if old is not None:
+        print(report.compare(found, old))
+    ratios = markdown.ratios(results)
+    if ratios and options.read is None:
+        print(ratios)
     mismatches = sum(row["median_ms"] is None for row in results)
     if mismatches:
         print(f"{mismatches} of {len(results)} rows do not reproduce the reference", file=sys.stderr)

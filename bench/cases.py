@@ -1,125 +1,162 @@
-"""What is timed: the ops at the sizes of the published models, and who competes."""
+"""What is timed: ops, modules, networks and training steps at the sizes of the published networks."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from rirn.ops import atb_blend, conv3x3_chain, irm_update, why_not
+from rirn.errors import RirnError
+from rirn.models import model_names
+from rirn.models.registry import BASES, near_match
 
-FUSED = ("cpu", "cuda", "triton")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PASSES = ("forward", "backward", "forward+backward")
 
-# Relative root-mean-square error against float64 up to which numbers count as right.
-LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
+OPS = {
+    "atb_blend": (80,),
+    "irm_update": (20, 16),
+    "conv3x3_chain": (80,),
+    "dtb_blend": (80,),
+    "fac": (32,),
+    "gru_reset": (20,),
+    "gru_update": (20,),
+    "lstm_update": (20,),
+}
+"""Channels of each op in the published networks; of conv3x3_chain a residual block. STFAN's fac has 128, but its filters alone
+would be 737 MB, and the gradients of the reference take 25 times that."""
 
-# Sizes of the biases in front of ReLUs, with the sign changing from channel to channel. They keep every activation off the
-# kink, where rounding decides on which side it falls: one such flip in a million changes a gradient by 1e-3, for eager PyTorch as
-# for the fused ops, and would hide what is to be compared. Each layer needs more: it reads the offsets of the one before.
-OFF_THE_KINK = (6.0, 30.0, 200.0)
+MODULES = {"ATB": 80, "trunk": 80}
+"""Channels of what is made of several ops: adaptive temporal blending, and six residual blocks."""
+
+GROUPS = {
+    "ops": PASSES,
+    "modules": PASSES,
+    "models": ("forward",),
+    "train": ("forward+backward",),
+    "ratios": ("forward",),
+}
+"""Kinds of cases and the passes that are timed of each. ``models`` is one step amid a video, ``train`` a clip with its loss,
+``ratios`` the steps of every base network alone and with RIRN, by turns."""
+
+DEFAULT_GROUPS = ("ops", "modules", "models")
+DEFAULT_MODEL = "ifi-rnn+rirn"
+
+PAPER_RATIOS = {"ifi-rnn": 1.61, "strcnn": 1.29, "stfan": 1.51, "rdbn": 1.23, "gru": 1.06, "lstm": 1.13}
+"""Time of a step with RIRN over that of the base network alone, as the paper measured it on a GPU."""
+
+OPERATIONS = {
+    "atb_blend": 5,
+    "dtb_blend": 7,
+    "fac": 50,
+    "gru_reset": 2,
+    "gru_update": 6,
+    "lstm_update": 9,
+}
+"""Arithmetic operations per element of the result of the ops without convolutions, which memory limits; a sigmoid or tanh counts
+as one."""
+
+
+class Sizes(NamedTuple):
+    """What the command line says about sizes; each is height x width, the clip batch x frames x height x width."""
+
+    features: tuple[int, int] = (180, 320)  # of a 720p frame / 4
+    frame: tuple[int, int] = (720, 1280)
+    clip: tuple[int, int, int, int] = (2, 8, 128, 128)
+
+
+QUICK = Sizes((24, 40), (32, 48), (1, 2, 16, 16))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One op at one size. ``passes`` is ``forward`` or ``forward+backward``."""
+    """One op, module or network at one size."""
 
-    op: str
-    channels: int
+    group: str
+    name: str
+    channels: int | None
     height: int
     width: int
     dtype: str
-    passes: str
+    batch: int = 1
+    frames: int = 1
 
     def __str__(self) -> str:
-        return f"{self.op} c={self.channels} {self.height}x{self.width} {self.dtype} {self.passes}"
+        size = f"{self.height}x{self.width}"
+        if self.group == "train":
+            size = f"train {self.batch}x{self.frames}x{size}"
+        elif self.channels is None:
+            size = f"step {size}"
+        else:
+            size = f"c={self.channels} {size}"
+        return f"{self.name} {size} {self.dtype}"
 
     @property
-    def ideal_bytes(self) -> int | None:
-        """Bytes a pointwise op has to move, each tensor once; None for convolutions, which are not bound by
-        memory.
+    def is_pointwise(self) -> bool:
+        """Whether memory limits it rather than arithmetic."""
+        return self.name in OPERATIONS
 
-        Forward reads four tensors and writes one; backward reads the gradient and four tensors and writes
-        four.
-        """
-        if self.op != "atb_blend":
-            return None
-        tensors = 5 if self.passes == "forward" else 14
-        return tensors * self.channels * self.height * self.width * DTYPES[self.dtype].itemsize
-
-
-BEFORE_RELU = {"conv3x3_chain": (3,), "irm_update": (8, 9, 11)}
-"""Where the biases in front of ReLUs stand in the flat list of an op's tensors."""
-
-
-def make_inputs(case: Case, device: torch.device) -> list[Tensor]:
-    """Return the op's tensors in one flat list; all of them want gradients if the backward pass is timed."""
-    generator = torch.Generator().manual_seed(0)
-    c, image = case.channels, (1, case.channels, case.height, case.width)
-    if case.op == "atb_blend":
-        shapes, scales = [image] * 4, [1.0] * 4
-    elif case.op == "conv3x3_chain":
-        shapes, scales = [image, *[(c, c, 3, 3)] * 2, *[(c,)] * 2], [1.0, *[(9 * c) ** -0.5] * 2, *[0.1] * 2]
-    else:
-        outs = [2 * c] * 5 + [c]
-        shapes = [image, image, *((o, 2 * c, 3, 3) for o in outs), *((o,) for o in outs)]
-        scales = [1.0, 1.0, *[(18 * c) ** -0.5] * 6, *[0.1] * 6]  # keeps the activations of order one
-    tensors = [
-        scale * torch.randn(shape, generator=generator) for shape, scale in zip(shapes, scales, strict=True)
-    ]
-    for bias, size in zip(BEFORE_RELU.get(case.op, ()), OFF_THE_KINK, strict=False):
-        tensors[bias] += size * (-1) ** torch.arange(len(tensors[bias]))
-    tensors = [t.to(device, DTYPES[case.dtype]) for t in tensors]
-    return [t.requires_grad_(case.passes != "forward") for t in tensors]
+    def key(self) -> dict[str, object]:
+        """The case as a dictionary of JSON types."""
+        return {
+            "group": self.group,
+            "name": self.name,
+            "channels": self.channels,
+            "batch": self.batch,
+            "frames": self.frames,
+            "size": f"{self.height}x{self.width}",
+            "dtype": self.dtype,
+        }
 
 
-def call(op: str, backend: str, *tensors: Tensor) -> Tensor:
-    """Run an op on a flat list of tensors."""
-    if op == "atb_blend":
-        return atb_blend(*tensors, backend=backend)
-    if op == "conv3x3_chain":  # a residual block
-        return conv3x3_chain(
-            tensors[:1], tensors[1:3], tensors[3:], slopes=[0, 1], skips=[False, True], backend=backend
-        )
-    return irm_update(tensors[0], tensors[1], tensors[2:8], tensors[8:], backend=backend)
+def select(
+    groups: Sequence[str],
+    ops: Sequence[str],
+    models: Sequence[str],
+    dtypes: Sequence[str],
+    sizes: Sizes,
+) -> list[list[Case]]:
+    """Return the cases in the order they run; those of one inner list are timed by turns.
 
+    Without ``groups``, naming ops or models asks for their groups alone. ``ops`` also chooses among the modules, ``models``
+    among the base networks of ``ratios``.
 
-def competitors(op: str, device: torch.device, with_compiled: bool) -> dict[str, Callable[..., Tensor]]:
-    """Return who takes part, the eager reference first; a fused backend only where it can run."""
-    eager = functools.partial(call, op, "reference")
-    found: dict[str, Callable[..., Tensor]] = {"reference": eager}
-    if with_compiled:
-        found["compiled reference"] = torch.compile(eager, dynamic=False)
-    for backend in FUSED:
-        if why_not(backend, op, device) is None:
-            found[backend] = functools.partial(call, op, backend)
-    return found
-
-
-def run(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor | None) -> list[Tensor]:
-    """Run one pass, or both if there is a gradient to send back, and return everything that came out."""
-    if grad is None:
-        with torch.no_grad():
-            return [function(*inputs)]
-    out = function(*inputs)
-    return [out, *torch.autograd.grad(out, inputs, grad)]
-
-
-def to_double(inputs: list[Tensor], grad: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
-    """Return the same values in float64, for the truth that everyone is held against."""
-    tensors = [t.detach().double().requires_grad_(t.requires_grad) for t in inputs]
-    return tensors, None if grad is None else grad.double()
-
-
-def errors(got: list[Tensor], truth: list[Tensor]) -> list[float]:
-    """Return the relative root-mean-square error of each tensor; infinite if anything in it is not finite."""
-    found = []
-    for a, b in zip(got, truth, strict=True):
-        difference, scale = (a.double() - b.double()).square().mean(), b.double().square().mean()
-        ratio = (difference / scale.clamp_min(1e-30)).sqrt().item()
-        found.append(ratio if math.isfinite(ratio) else math.inf)
+    Raises:
+        RirnError: an unknown name.
+    """
+    for name in models:
+        if name not in model_names():
+            raise RirnError(f"there is no model {name!r} to time; {near_match(name, model_names())}")
+    for name in ops:
+        if name not in (*OPS, *MODULES):
+            raise RirnError(f"there is no op {name!r} to time; {near_match(name, (*OPS, *MODULES))}")
+    if not groups:
+        groups = [g for g, names in (("ops", OPS), ("modules", MODULES)) if any(o in names for o in ops)]
+        groups = [*groups, *(["models"] if models else [])] or DEFAULT_GROUPS
+    found: list[list[Case]] = []
+    h, w = sizes.features
+    for dtype in dtypes:
+        if "ops" in groups:
+            wanted = [name for name in OPS if not ops or name in ops]
+            found += [[Case("ops", name, c, h, w, dtype)] for name in wanted for c in OPS[name]]
+        if "modules" in groups:
+            wanted = [name for name in MODULES if not ops or name in ops]
+            found += [[Case("modules", name, MODULES[name], h, w, dtype)] for name in wanted]
+        if "models" in groups:
+            found += [[Case("models", name, None, *sizes.frame, dtype)] for name in models or [DEFAULT_MODEL]]
+        if "train" in groups:
+            n, t, *size = sizes.clip
+            found += [
+                [Case("train", name, None, *size, dtype, batch=n, frames=t)]
+                for name in models or [DEFAULT_MODEL]
+            ]
+        if "ratios" in groups:
+            asked = {name.partition("+")[0] for name in models}
+            bases = [name for name in BASES if not models or name in asked]
+            found += [
+                [Case("ratios", name, None, *sizes.frame, dtype) for name in (base, f"{base}+rirn")]
+                for base in bases
+            ]
     return found

@@ -4,60 +4,130 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 SHORTEST_SAMPLE = (
     5e-3  # seconds; calls are repeated until a sample lasts as long, far above the clock's resolution
 )
+FEWEST_ROUNDS = 3
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Job(NamedTuple):
+    """One thing to time: ``run`` gets what ``prepare`` made anew for each call, and only ``run`` is timed."""
+
+    run: Callable[[Any], object]
+    prepare: Callable[[], Any] | None = None
 
 
 class Spread(NamedTuple):
-    """Quartiles of the time of one call, in milliseconds."""
+    """Quartiles of the time of one call in milliseconds, and from how many rounds."""
 
     median: float
     low: float
     high: float
+    rounds: int
 
 
-def sample(function: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Return the mean time of one call over ``repeats`` calls in a row, in seconds."""
-    if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
+class CpuClock:
+    """Wall-clock time."""
+
+    def ready(self, job: Job) -> tuple[Job, bool]:
+        """The job in the form to be timed, and whether it replays a graph."""
+        return job, False
+
+    def sample(self, job: Job, repeats: int) -> float:
+        """Mean time of one call over ``repeats`` calls, in seconds."""
+        total = 0.0
         for _ in range(repeats):
-            function()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3 / repeats
-    begin = time.perf_counter()
-    for _ in range(repeats):
-        function()
-    return (time.perf_counter() - begin) / repeats
+            prepared = job.prepare() if job.prepare else None
+            begin = time.perf_counter()
+            job.run(prepared)
+            total += time.perf_counter() - begin
+        return total / repeats
 
 
-def alternate(
-    functions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
-) -> dict[str, Spread]:
-    """Return the quartiles of each function over ``rounds`` rounds, in each of which every one is timed once.
+class CudaClock:
+    """Time between two events on a GPU, with the L2 cache flushed in front of every call."""
 
-    The functions have run before: the check of their numbers is the warm-up.
+    def __init__(self, device: torch.device):
+        self.device = device
+        cache = torch.cuda.get_device_properties(device).L2_cache_size
+        self.flush = torch.empty(max(2 * cache, 1), dtype=torch.uint8, device=device)
+
+    def ready(self, job: Job) -> tuple[Job, bool]:
+        """The job as the replay of a CUDA graph where it can be captured, so that launches cost nothing."""
+        if job.prepare is not None:  # a graph reads the same addresses again
+            return job, False
+        try:
+            graph = self._capture(job)
+        except RuntimeError:  # something in it synchronises or allocates in its own way
+            torch.cuda.synchronize(self.device)
+            return job, False
+        return Job(lambda _: graph.replay()), True
+
+    def _capture(self, job: Job) -> torch.cuda.CUDAGraph:
+        aside = torch.cuda.Stream(self.device)
+        aside.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                job.run(None)
+        torch.cuda.current_stream(self.device).wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            job.run(None)
+        return graph
+
+    def sample(self, job: Job, repeats: int) -> float:
+        """Mean time of one call over ``repeats`` calls, in seconds."""
+        spans = []
+        for _ in range(repeats):
+            prepared = job.prepare() if job.prepare else None
+            self.flush.zero_()
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            job.run(prepared)
+            end.record()
+            spans.append((start, end))
+        torch.cuda.synchronize(self.device)
+        return sum(start.elapsed_time(end) for start, end in spans) / 1e3 / repeats
+
+
+Clock = CpuClock | CudaClock
+
+
+def clock_for(device: torch.device) -> Clock:
+    """The way to measure time on a device."""
+    return CudaClock(device) if device.type == "cuda" else CpuClock()
+
+
+def alternate(jobs: Mapping[Key, Job], clock: Clock, rounds: int, seconds: float) -> dict[Key, Spread]:
+    """Return the quartiles of each job over rounds in each of which every one is timed once.
+
+    As many rounds as fit into ``seconds``, at most ``rounds`` and at least three unless ``rounds`` says fewer. The jobs have run
+    before: the check of their numbers is the warm-up.
     """
-    repeats = {}
-    for name, function in functions.items():
-        repeats[name] = max(1, round(SHORTEST_SAMPLE / max(sample(function, 1, device), 1e-9)))
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    repeats, round_time = {}, 0.0
+    for name, job in jobs.items():
+        once = max(clock.sample(job, 1), 1e-9)
+        repeats[name] = max(1, round(SHORTEST_SAMPLE / once))
+        round_time += once * repeats[name]
+    if jobs:
+        rounds = min(rounds, max(FEWEST_ROUNDS, int(seconds / round_time)))
+    times: dict[Key, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(1e3 * sample(function, repeats[name], device))
+        for name, job in jobs.items():
+            times[name].append(1e3 * clock.sample(job, repeats[name]))
     return {name: spread(values) for name, values in times.items()}
 
 
 def spread(values: list[float]) -> Spread:
     """Return the quartiles of some times."""
     if len(values) == 1:
-        return Spread(values[0], values[0], values[0])
+        return Spread(values[0], values[0], values[0], 1)
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high)
+    return Spread(median, low, high, len(values))

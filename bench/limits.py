@@ -1,0 +1,52 @@
+"""What the machine can do at most, measured in the same run as everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+
+from rirn.bench.cases import DTYPES
+from rirn.bench.timing import Clock, Job
+
+TRIES = 7  # the best counts: a limit is what the machine reaches undisturbed
+
+
+class Extent(NamedTuple):
+    """How large the tensors are that the limits are measured with."""
+
+    copied: int  # bytes
+    side: int  # of square matrices
+
+
+EXTENTS = {"cpu": Extent(2**28, 2048), "cuda": Extent(2**30, 8192)}
+QUICK = Extent(2**26, 512)
+
+
+def measure(
+    device: torch.device, clock: Clock, dtypes: Iterable[str], quick: bool = False
+) -> dict[str, float]:
+    """Return ``copy``, in GB/s read and written, and the matrix product in fp32, bf16 and ``dtypes`` by their names, in
+    GFLOP/s; not in fp16 on the CPU, where it can take a minute."""
+    extent = QUICK if quick else EXTENTS.get(device.type, EXTENTS["cpu"])
+    source = torch.ones(extent.copied, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    found = {"copy": 2 * extent.copied / _fastest(Job(lambda _: target.copy_(source)), clock) / 1e9}
+    for name in dict.fromkeys(("fp32", "bf16", *dtypes)):
+        if name == "fp16" and device.type == "cpu":
+            continue
+        a, b = torch.randn(2, extent.side, extent.side, device=device).to(DTYPES[name])
+        job = Job(lambda _, a=a, b=b: a @ b)
+        found[name] = 2 * extent.side**3 / _fastest(job, clock) / 1e9
+    return found
+
+
+def _fastest(job: Job, clock: Clock) -> float:
+    clock.sample(job, 1)
+    return min(clock.sample(job, 1) for _ in range(TRIES))
+
+
+def product(limits: Mapping[str, float], dtype: str) -> float:
+    """The matrix product that bounds a dtype: fp32's where the machine has no fast one in half precision."""
+    return max(limits["fp32"], limits.get(dtype, 0.0))

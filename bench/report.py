@@ -1,0 +1,292 @@
+"""Results as rows of JSON types, as a table on the terminal, as a file; and one file against another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rirn import doctor
+from rirn.bench import memory
+from rirn.bench.limits import product
+from rirn.bench.measure import COMPILED, EAGER, REFERENCE, VALUE_BAR, WIDE, Result
+from rirn.bench.subjects import work
+from rirn.errors import RirnError
+from rirn.ops._library import library
+
+Row = dict[str, Any]
+
+CASE = ("group", "name", "channels", "batch", "frames", "size", "dtype")
+KEY = (*CASE, "passes", "competitor", "layout")
+"""Fields that two rows must share to be compared."""
+
+
+def rows(results: Sequence[Result], limits: Mapping[str, float]) -> list[Row]:
+    """Return a row for each result of :func:`rirn.bench.measure.measure`.
+
+    Times in ms, ``speedup`` over the eager reference, ``speedup_over_compiled`` over the compiled one in its faster layout,
+    ``speedup_over_fp32`` over the eager reference in float32; rates of the work the pass has to do at least, with their
+    ``share`` of the limit that was measured; memory in bytes. ``median_ms`` is None where the numbers are wrong.
+    """
+    found = []
+    for result in results:
+        case, time = result.case, result.time
+        row: Row = {
+            **case.key(),
+            "case": str(case),
+            "passes": result.passes,
+            "competitor": result.competitor.name,
+            "layout": result.competitor.layout,
+            "error": result.errors.value,
+            "gradient_error": None if result.passes == "forward" else result.errors.gradient,
+            "median_ms": None,
+        }
+        if time is not None:
+            row |= {
+                "median_ms": time.median,
+                "quartiles_ms": [time.low, time.high],
+                "rounds": time.rounds,
+                "graph": result.replayed,
+                "peak_bytes": result.peak,
+                "saved_bytes": result.saved,
+            }
+            same = [r for r in results if r.case == case and r.passes == result.passes and r.time is not None]
+            for column, rival in (
+                ("speedup", REFERENCE),
+                ("speedup_over_compiled", COMPILED),
+                ("speedup_over_fp32", WIDE),
+            ):
+                theirs = [r.time.median for r in same if r.competitor.name == rival]
+                row[column] = min(theirs) / time.median if theirs else None
+            row |= _rates(result, time.median, limits)
+        found.append(row)
+    return found
+
+
+def _rates(result: Result, ms: float, limits: Mapping[str, float]) -> Row:
+    flops, moved = work(result.case, result.passes)
+    dtype = "fp32" if result.competitor.wide else result.case.dtype
+    row = {
+        "flops": flops,
+        "ideal_bytes": moved,
+        "GFLOP_per_s": None if flops is None else flops / ms / 1e6,
+        "GB_per_s": moved / ms / 1e6,
+        "limit": "copy" if result.case.is_pointwise else dtype,
+    }
+    return {**row, "share": _share(row, limits)}
+
+
+def _share(row: Row, bounds: Mapping[str, float]) -> float | None:
+    if row["limit"] == "copy":
+        return row["GB_per_s"] / bounds["copy"]
+    return None if row["GFLOP_per_s"] is None else row["GFLOP_per_s"] / product(bounds, row["limit"])
+
+
+def rate(row: Row) -> str:
+    """The rate that counts for a row, in words."""
+    if row["limit"] == "copy":
+        return f"{row['GB_per_s']:.1f} GB/s"
+    return number(row["GFLOP_per_s"], "{:.0f} GFLOP/s")
+
+
+def number(value: float | None, pattern: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else pattern.format(value)
+
+
+def groups(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each case and pass together, in the order they came."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault((*(row[f] for f in CASE), row["passes"]), []).append(row)
+    return list(found.values())
+
+
+def who(row: Row) -> str:
+    """Competitor and layout in words; the eager reference has only one."""
+    return row["competitor"] if row["competitor"] in EAGER else f"{row['competitor']} {row['layout']}"
+
+
+HEADINGS = (
+    ("", 34),
+    ("median ms", 11),
+    ("quartiles", 20),
+    ("x eager", 9),
+    ("x compiled", 12),
+    ("rate", 14),
+    ("limit", 8),
+    ("error", 9),
+    ("peak MB", 10),
+    ("saved MB", 10),
+)
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Return the rows of one case and pass as a table."""
+    lines = [f"{rows[0]['case']} {rows[0]['passes']}"]
+    lines.append("  " + "".join(f"{text:>{w}}" if text else " " * w for text, w in HEADINGS))
+    for row in rows:
+        if row["median_ms"] is None:
+            errors = f"error {row['error']:.3g}"
+            if row["gradient_error"] is not None:
+                errors += f", {row['gradient_error']:.3g} of the gradients,"
+            lines.append(f"  {who(row):34}  MISMATCH: {errors} against float64, not timed")
+            continue
+        cells = (
+            f"{row['median_ms']:.3f}",
+            "{:.3f} {:.3f}".format(*row["quartiles_ms"]),
+            number(row["speedup"], "{:.2f}"),
+            number(row["speedup_over_compiled"], "{:.2f}"),
+            rate(row),
+            number(row["share"], "{:.0%}"),
+            f"{row['error']:.1e}",
+            number(megabytes(row["peak_bytes"]), "{:.1f}"),
+            number(megabytes(row["saved_bytes"]), "{:.1f}"),
+        )
+        widths = [w for _, w in HEADINGS[1:]]
+        lines.append(f"  {who(row):34}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+    return "\n".join(lines)
+
+
+def megabytes(value: int | None) -> float | None:
+    """Bytes in 1e6."""
+    return None if value is None else value / 1e6
+
+
+def keep(
+    rows: Iterable[Row],
+    groups: Sequence[str],
+    names: Sequence[str],
+    dtypes: Sequence[str],
+    passes: Sequence[str],
+) -> list[Row]:
+    """The rows of some groups, names, dtypes and passes; an empty list stands for all of them."""
+    wanted = (("group", groups), ("name", names), ("dtype", dtypes), ("passes", passes))
+    return [row for row in rows if all(not some or row[field] in some for field, some in wanted)]
+
+
+def missed_bars(rows: Iterable[Row]) -> list[str]:
+    """A sentence for each fp32 row that is right but less exact than it should be."""
+    return [
+        f"{row['case']} {row['passes']}, {who(row)}: error {row['error']:.1e} is above {VALUE_BAR:.0e}"
+        for row in rows
+        if row["dtype"] == "fp32" and row["median_ms"] is not None and row["error"] > VALUE_BAR
+    ]
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ; None for an
+    install."""
+    root = Path(doctor.__file__).resolve().parent.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    git = ["git", "-C", str(root)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode != 0:
+        return None
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def provenance(command: Sequence[str], device: torch.device) -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat the numbers; no paths of this machine."""
+    facts = doctor.report()
+    names = {"cpu", str(device), f"{device.type}:{device.index or 0}"}
+    return {
+        "command": shlex.join(["python", "-m", "rirn.bench", *command]),
+        "commit": commit(),
+        "versions": facts["versions"],
+        "device": device.type,
+        "devices": [d for d in facts["devices"] if d["name"] in names],
+        "threads": facts["threads"],
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "cpu_isa": library().isa,
+        "peak_memory": memory.METHODS.get(device.type),
+    }
+
+
+def machine(facts: Mapping[str, Any]) -> str:
+    """The machine in words: model of the device, threads, versions."""
+    device = facts["devices"][-1]
+    where = f", {facts['threads']['torch']} threads, {facts['cpu_isa']}" if device["name"] == "cpu" else ""
+    return f"{device['model']}{where}, torch {facts['versions']['torch']}"
+
+
+def limits_text(limits: Mapping[str, float]) -> str:
+    """The measured limits in words."""
+    products = ", ".join(
+        f"{name} product {value:.0f} GFLOP/s" for name, value in limits.items() if name != "copy"
+    )
+    return f"copy {limits['copy']:.1f} GB/s, {products}"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file of results.
+
+    Raises:
+        RirnError: it cannot be read or was not written by this version of the command.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RirnError(f"cannot read results from {path}: {error}") from error
+    found = report.get("results") if isinstance(report, dict) else None
+    if not isinstance(found, list) or not all(isinstance(r, dict) and set(KEY) <= set(r) for r in found):
+        raise RirnError(f"{path} holds no results of this command; give a file that --json wrote")
+    return report
+
+
+def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return several reports of one machine as one, a later row in the place of an equal earlier one.
+
+    The limits are the highest that were measured, and every share is taken of them.
+
+    Raises:
+        RirnError: the machines differ.
+    """
+    machines = list(dict.fromkeys(machine(r) for r in reports))
+    if len(machines) > 1:
+        raise RirnError(f"results of different machines do not belong into one table: {'; '.join(machines)}")
+    limits: dict[str, float] = {}
+    for name, value in (pair for r in reports for pair in r["limits"].items()):
+        limits[name] = max(value, limits.get(name, 0.0))
+    merged = {tuple(row[f] for f in KEY): dict(row) for r in reports for row in r["results"]}
+    for row in merged.values():
+        if row["median_ms"] is not None:
+            row["share"] = _share(row, limits)
+    return {
+        **reports[-1],
+        "command": "\n".join(dict.fromkeys(r["command"] for r in reports)),
+        "commit": ", ".join(dict.fromkeys(str(r["commit"]) for r in reports)),
+        "limits": limits,
+        "results": list(merged.values()),
+    }
+
+
+def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+    """Return the time of each row over that of the equal row of an older file, and in what the machines differ."""
+    lines = []
+    if machine(new) != machine(old):
+        lines.append(f"WARNING: not the same machine: {machine(old)} then, {machine(new)} now")
+    before = {tuple(row[f] for f in KEY): row["median_ms"] for row in old["results"]}
+    lines.append(f"time now / then (commit {old['commit'] or '-'}); below 1 is faster now")
+    for row in new["results"]:
+        then = before.get(tuple(row[f] for f in KEY))
+        if then and row["median_ms"]:
+            ratio = row["median_ms"] / then
+            text = f"{row['case']} {row['passes']}, {who(row)}"
+            lines.append(f"  {ratio:6.2f}  {then:9.3f} -> {row['median_ms']:9.3f} ms  {text}")
+    if len(lines) < 3 and not lines[-1].startswith("  "):
+        lines.append("  no row of an equal case")
+    return "\n".join(lines)
