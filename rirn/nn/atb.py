@@ -7,10 +7,13 @@ from torch import Tensor, nn
 
 from rirn import ops
 from rirn.nn.blocks import conv3, run_chain
+from rirn.ops.conv3x3_chain import runs_kernel
 
 
 class GateBranch(nn.Module):
     """``conv3(leaky_relu(conv3(x), 0.1))``: one attention map's logits, [N, c, H, W] -> [N, c, H, W]."""
+
+    slope = 0.1
 
     def __init__(self, channels: int):
         super().__init__()
@@ -18,7 +21,7 @@ class GateBranch(nn.Module):
         self.conv2 = conv3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return run_chain([x], [self.conv1, self.conv2], [0.1, 1])
+        return run_chain([x], [self.conv1, self.conv2], [self.slope, 1])
 
 
 class ATB(nn.Module):
@@ -57,8 +60,21 @@ class ATB(nn.Module):
 
     def logits(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
         """Gate logits of f~_{t-1} and of f_t, each [N, c, H, W]."""
-        u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
-        return self.branch_prev(u_prev), self.branch_cur(u_cur)
+        if not runs_kernel(f_cur, [f_cur, f_prev, *self.parameters()]):
+            u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
+            return self.branch_prev(u_prev), self.branch_cur(u_cur)
+        # Each branch in one run with its half of the joint convolution: what that makes need not be stored.
+        weights, biases = self.joint.weight.chunk(2), self.joint.bias.chunk(2)
+        return tuple(
+            ops.conv3x3_chain(
+                [f_cur, f_prev],
+                [weight, branch.conv1.weight, branch.conv2.weight],
+                [bias, branch.conv1.bias, branch.conv2.bias],
+                [1, branch.slope, 1],
+                [False] * 3,
+            )
+            for weight, bias, branch in zip(weights, biases, (self.branch_prev, self.branch_cur), strict=True)
+        )
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
         """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and
