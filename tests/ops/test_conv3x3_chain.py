@@ -7,6 +7,7 @@ import torch
 
 from rirn.ops import conv3x3_chain, reference
 from rirn.ops._library import library
+from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT
 from tests.ops.cases import Case, image, like_truth, randn
 from tests.ops.contract import isas
 from tests.tolerances import TABLE, assert_close
@@ -216,17 +217,19 @@ def test_compiled_training_step():
 
 @needs_library
 @pytest.mark.parametrize(
-    ("columns", "gradient", "dtype", "fused"),
+    ("count", "columns", "gradient", "dtype", "fused"),
     [
-        (32, False, "fp32", True),
-        (31, False, "fp32", False),
-        (48, True, "fp32", True),
-        (47, True, "bf16", False),
-        (64, False, "fp64", False),
+        (1, NARROWEST, False, "fp32", True),
+        (1, NARROWEST - 1, False, "fp32", False),
+        (2, NARROWEST // 2, False, "fp32", True),
+        (1, NARROWEST_WITH_GRADIENT, True, "fp32", True),
+        (1, NARROWEST_WITH_GRADIENT - 1, True, "bf16", False),
+        (2, NARROWEST_WITH_GRADIENT // 2, True, "bf16", True),
+        (2, 64, False, "fp64", False),
     ],
 )
-def test_auto_takes_the_library_where_that_is_faster(columns, gradient, dtype, fused):
-    parts = RES.inputs(Case(1, 0, 2, columns, dtype))
+def test_auto_takes_the_library_where_that_is_faster(count, columns, gradient, dtype, fused):
+    parts = RES.inputs(Case(count, 0, 2, columns, dtype))
     with torch.set_grad_enabled(gradient), torch.profiler.profile() as profile:
         conv3x3_chain(*parts, RES.slopes, RES.skips, backend="auto")
     assert ("rirn::conv3x3_chain" in {event.key for event in profile.key_averages()}) == fused
