@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn import ops
+from rirn.ops._call import is_autocast
 from rirn.ops.conv3x3_chain import runs_kernel
 
 
@@ -57,7 +58,7 @@ def conv1x1(
 def _suits_products(inputs: Sequence[Tensor]) -> bool:
     """In single precision only: half would be rounded after each product."""
     single = all(x.dtype == torch.float32 and x.is_contiguous() for x in inputs)
-    return single and not torch.is_autocast_enabled(inputs[0].device.type) and runs_kernel(inputs[0], inputs)
+    return single and not is_autocast(inputs[0].device.type) and runs_kernel(inputs[0], inputs)
 
 
 def _is_1x1(layer: nn.Conv2d) -> bool:
