@@ -42,7 +42,7 @@ def conv1x1(
     """``layer(torch.cat(inputs, 1))``; where kernels of ours run, as a sum of matrix products that needs no concatenation.
 
     The library's 1x1 convolutions reorder contiguous images first, which takes longer than the products: from 200 to 80 channels
-    at 180x320 products took a third of the time of concatenation and convolution.
+    at 180x320 products took a third to a half of the time of concatenation and convolution (two runs on a busy machine).
     """
     if not _suits_products(inputs):
         return layer(inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1))
