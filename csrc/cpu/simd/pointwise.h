@@ -110,55 +110,58 @@ RIRN_INLINE double lane(double v, int) { return v; }
 
 // Registers lie along the pixels or, if channels are the neighbours in memory, along the channels. Lanes beyond the last element
 // read zeros, from which every gradient is zero, too: they add nothing to sums.
-template <class E, class Op>
+template <class E, class Op, bool kChannelsInner, bool kDense>
 static void pointwise_as(const PointwiseJob& job) {
   typedef typename E::Value V;
-  const bool turned = job.channels_inner;
-  const int64_t rows = turned ? job.pixels : job.channels, columns = turned ? job.channels : job.pixels;
-  const auto step = [&](const Run& run) { return turned ? run.channel : run.pixel; };
+  const int64_t rows = kChannelsInner ? job.pixels : job.channels, columns = kChannelsInner ? job.channels : job.pixels;
   for (int64_t row = 0; row < rows; ++row) {
     V totals[Op::kOutputs] = {};
-    for (int64_t column = 0; column < columns; column += E::kCount) {
-      const int64_t pixel = turned ? row : column, channel = turned ? column : row, left = columns - column;
+    each_register<E::kCount>(columns, [&](int64_t column, int64_t left) RIRN_INLINE_LAMBDA {
+      const int64_t pixel = kChannelsInner ? row : column, channel = kChannelsInner ? column : row;
       V in[Op::kInputs], out[Op::kOutputs];
       for (int i = 0; i < Op::kInputs; ++i)
-        in[i] = read<E>(element<E>(job.inputs[i], pixel, channel), step(job.inputs[i]), left);
+        in[i] = read<E>(element<E>(job.inputs[i], pixel, channel), step<kChannelsInner, kDense>(job.inputs[i]), left);
       Op::apply(in, out);
       for (int i = 0; i < Op::kOutputs; ++i) {
         const Run& run = job.outputs[i];
         if (!run.data) continue;
         if (!(job.summed >> i & 1)) {
-          write<E>(element<E>(run, pixel, channel), step(run), left, out[i]);
-        } else if (step(run) == 0) {
+          write<E>(element<E>(run, pixel, channel), step<kChannelsInner, kDense>(run), left, out[i]);
+        } else if (step<kChannelsInner, false>(run) == 0) {
           totals[i] += out[i];
         } else {
           double* sums = element<Float64>(run, pixel, channel);
           for (int k = 0; k < E::kCount && k < left; ++k) sums[k] += lane(out[i], k);
         }
       }
-    }
+    });
     for (int i = 0; i < Op::kOutputs; ++i) {
-      if (!(job.summed >> i & 1) || step(job.outputs[i])) continue;
-      double* sum = element<Float64>(job.outputs[i], turned ? row : 0, turned ? 0 : row);
+      if (!(job.summed >> i & 1) || step<kChannelsInner, false>(job.outputs[i])) continue;
+      double* sum = element<Float64>(job.outputs[i], kChannelsInner ? row : 0, kChannelsInner ? 0 : row);
       for (int k = 0; k < E::kCount; ++k) *sum += lane(totals[i], k);
     }
   }
 }
 
-template <class E>
+template <class Op>
 static void pointwise_of(const PointwiseJob& job) {
-  switch (job.op) {
-    case Pointwise::gru_reset: return pointwise_as<E, GruReset>(job);
-    case Pointwise::gru_reset_backward: return pointwise_as<E, GruResetBackward>(job);
-    case Pointwise::gru_update: return pointwise_as<E, GruUpdate>(job);
-    case Pointwise::gru_update_backward: return pointwise_as<E, GruUpdateBackward>(job);
-    case Pointwise::lstm_update: return pointwise_as<E, LstmUpdate>(job);
-    case Pointwise::lstm_update_backward: return pointwise_as<E, LstmUpdateBackward>(job);
-    case Pointwise::dtb_blend: return pointwise_as<E, DtbBlend>(job);
-    case Pointwise::dtb_blend_backward: return pointwise_as<E, DtbBlendBackward>(job);
-  }
+  bool dense = true;
+  for (int i = 0; i < Op::kInputs; ++i) dense &= is_dense(job.inputs[i], job);
+  for (int i = 0; i < Op::kOutputs; ++i) dense &= job.summed >> i & 1 || is_dense(job.outputs[i], job);
+  with_element(job.element, [&](auto e) {
+    with_layout(job, dense, [&](auto channels_inner, auto is_dense) { pointwise_as<decltype(e), Op, channels_inner.value, is_dense.value>(job); });
+  });
 }
 
 static void pointwise(const PointwiseJob& job) {
-  with_element(job.element, [&](auto e) { pointwise_of<decltype(e)>(job); });
+  switch (job.op) {
+    case Pointwise::gru_reset: return pointwise_of<GruReset>(job);
+    case Pointwise::gru_reset_backward: return pointwise_of<GruResetBackward>(job);
+    case Pointwise::gru_update: return pointwise_of<GruUpdate>(job);
+    case Pointwise::gru_update_backward: return pointwise_of<GruUpdateBackward>(job);
+    case Pointwise::lstm_update: return pointwise_of<LstmUpdate>(job);
+    case Pointwise::lstm_update_backward: return pointwise_of<LstmUpdateBackward>(job);
+    case Pointwise::dtb_blend: return pointwise_of<DtbBlend>(job);
+    case Pointwise::dtb_blend_backward: return pointwise_of<DtbBlendBackward>(job);
+  }
 }
