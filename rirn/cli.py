@@ -46,10 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="rirn", description="Deblur video with recurrence-in-recurrence networks.")
     parser.add_argument("--version", action="version", version=f"rirn {__version__}")
     commands = parser.add_subcommands(title="commands", metavar="COMMAND")
-    for name, (make, _) in COMMANDS.items():
-        subparser = make()
-        commands.add_subcommand(name, subparser, help=subparser.description)
-        subparser.prog = f"rirn {name}"
+    _add_commands(commands, "rirn", {name: make for name, (make, _) in COMMANDS.items()})
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         if argv[:1] == ["bench"]:  # has a parser of its own, since it is also `python -m rirn.bench`
@@ -65,6 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # somebody reads the output through `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _add_commands(commands, prog: str, makers: dict[str, Callable[[], Parser]]) -> None:
+    for name, make in makers.items():
+        subparser = make()
+        commands.add_subcommand(name, subparser, help=subparser.description)
+        subparser.prog = f"{prog} {name}"
+        if (
+            subparser.prog == "rirn data"
+        ):  # after its own parser was added: jsonargparse wants outer ones first
+            actions = subparser.add_subcommands(title="actions", metavar="ACTION", dest="action")
+            _add_commands(actions, subparser.prog, {name: make for name, (make, _) in DATA_ACTIONS.items()})
 
 
 def _deblur_parser() -> Parser:
@@ -192,6 +201,50 @@ def _row(name: str, frames: int, psnr_in: float, psnr_out: float, ssim_in: float
     )
 
 
+def _data_parser() -> Parser:
+    return Parser(description="Check data sets of blurry and sharp frames.")
+
+
+def _data(options: Namespace) -> None:
+    DATA_ACTIONS[options.action][1](options[options.action])
+
+
+def _data_check_parser() -> Parser:
+    parser = Parser(
+        description="Say what is there of a data set, what is missing and what is broken.",
+        epilog="examples:\n  rirn data check GOPRO_Large\n  rirn data check GOPRO_Large/test --blur blur --headers-only",
+    )
+    parser.add_argument("root", type=Path, metavar="DIR", help="a data set, a part of it, or one sequence")
+    _add_blur(parser)
+    parser.add_argument(
+        "--headers-only", action="store_true", help="quicker, but files cut short are not seen"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode images")
+    return parser
+
+
+def _add_blur(parser: Parser) -> None:
+    parser.add_argument(
+        "--blur",
+        default=None,
+        metavar="NAME",
+        help="folder of blurry frames: blur_gamma, if there is one, or blur",
+    )
+
+
+def _data_check(options: Namespace) -> None:
+    from rirn.data.check import check, format_report
+
+    report = check(
+        options.root, blur=options.blur, headers_only=options.headers_only, workers=options.workers
+    )
+    print(format_report(report))
+    if report.problems:
+        raise RirnError(
+            f"{len(report.problems)} frames of {options.root} are broken; get them again or remove both halves"
+        )
+
+
 def _models_parser() -> Parser:
     parser = Parser(description="List the models: parameters, arithmetic, size of the state, delay.")
     parser.add_argument("--height", type=int, default=720, help="height of the frames, pixels")
@@ -295,10 +348,14 @@ def _doctor(options: Namespace) -> None:
     print(doctor.format_report(doctor.report()))
 
 
+DATA_ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]] = {
+    "check": (_data_check_parser, _data_check),
+}
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None]]] = {
     "deblur": (_deblur_parser, _deblur),
     "train": (_train_parser, _train),
     "evaluate": (_evaluate_parser, _evaluate),
+    "data": (_data_parser, _data),
     "models": (_models_parser, _models),
     "convert": (_convert_parser, _convert),
     "export": (_export_parser, _export),

@@ -53,7 +53,9 @@ def test_pairs_match_by_stem_not_by_extension(tmp_path):
 @pytest.mark.parametrize(
     ("blurry", "sharp", "message"),
     [
-        (["1.png", "2.png"], ["1.png"], "1 frames are only among .* first '2'"),
+        (["1.png", "1.bmp"], ["1.png"], r"1\.png is one frame with 1\.bmp|1\.bmp is one frame with 1\.png"),
+        (["1.png"], ["01.png"], r"1\.png has no partner in .*2 such frames"),
+        (["1.png", "2.png"], ["1.png"], r"2\.png has no partner in .*sharp"),
         ([], [], "hold no images"),
     ],
 )
