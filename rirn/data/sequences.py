@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from torch.utils.data import get_worker_info
 
 from rirn.data.images import list_images, read_image, write_png
 from rirn.data.layouts import Place, find_places
@@ -95,7 +96,10 @@ def write_sequence(folder: str | Path, pairs) -> int:
 
 
 class FrameCache:
-    """Decoded frames, kept while they fit into a limit; what does not fit is read again each time."""
+    """Decoded frames, kept while they fit into a limit; what does not fit is read again each time.
+
+    In a worker of a DataLoader the limit is divided by the number of workers: each is a process with a cache of its own.
+    """
 
     def __init__(self, limit_bytes: int):
         self._limit = limit_bytes
@@ -107,7 +111,8 @@ class FrameCache:
         frame = self._frames.get(path)
         if frame is None:
             frame = read_image(path)
-            if self._used + frame.nbytes <= self._limit:
+            worker = get_worker_info()
+            if self._used + frame.nbytes <= self._limit // (worker.num_workers if worker else 1):
                 self._used += frame.nbytes
                 self._frames[path] = frame
         return frame

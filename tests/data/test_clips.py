@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from rirn import RirnError
 from rirn.data import ClipDataset, find_sequences, write_sequence
+from rirn.data.sequences import FrameCache
 
 
 @pytest.fixture
@@ -63,6 +65,42 @@ def test_a_number_is_a_clip(sequences):
     assert all(torch.equal(second[n][0], clips[n]) for n in reversed(numbers))
     other = ClipDataset(sequences, frames=3, crop=8, seed=6)
     assert not all(torch.equal(other[n][0], clips[n]) for n in numbers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_workers(sequences, workers):
+    def batches(count):
+        clips = ClipDataset(sequences, frames=3, crop=8, seed=5, reverse=True)
+        return list(DataLoader(clips, batch_size=2, num_workers=count))
+
+    alone, beside = batches(0), batches(workers)
+    assert len(alone) == len(beside) == 4
+    for ours, theirs in zip(alone, beside, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_reversal_turns_half_of_the_clips_and_nothing_else(sequences):
+    forward, either = (
+        ClipDataset(sequences, frames=3, crop=8, seed=5, reverse=reverse) for reverse in (False, True)
+    )
+    turned = 0
+    for number in range(40):
+        for plain, clip in zip(forward[number], either[number], strict=True):
+            assert torch.equal(clip, plain) != torch.equal(clip, plain.flip(0))
+            turned += torch.equal(clip, plain.flip(0))
+    assert turned % 2 == 0 and 20 < turned < 60  # both halves of a clip together, about every second
+
+
+def test_workers_divide_the_memory_of_the_cache(sequences):
+    class Kept(ClipDataset):
+        def __getitem__(self, number):
+            super().__getitem__(number)
+            return len(self._cache._frames)
+
+    for workers, kept in ((0, 10), (2, 5)):
+        clips = Kept(sequences, frames=3, crop=8, seed=5)
+        clips._cache = FrameCache(10 * 20 * 26 * 3)
+        assert max(DataLoader(clips, batch_size=None, sampler=range(20), num_workers=workers)) == kept
 
 
 def test_too_long_and_too_large(sequences):
