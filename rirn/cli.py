@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from tqdm import tqdm
 
 from rirn import __version__
 from rirn.errors import RirnError
@@ -130,7 +131,10 @@ def _deblur(options: Namespace) -> None:
 def _device(name: str) -> str:
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if name != "auto":
+        return name
+    # A launcher that starts several processes on a machine numbers them.
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 def _train_parser() -> Parser:
@@ -154,51 +158,105 @@ def _train(options: Namespace) -> None:
 
 def _evaluate_parser() -> Parser:
     parser = Parser(
-        description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output."
+        description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output.",
+        epilog="examples:\n"
+        "  rirn evaluate --data GOPRO_Large --split test --json scores.json\n"
+        "  rirn evaluate --data GOPRO_Large --split test --protocol estrnn --model runs/mine/weights.safetensors\n"
+        "  rirn evaluate --speed ifi-rnn rdbn",
     )
-    parser.add_argument("data", type=Path, nargs="+", help="folders of sequences")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", default=[], metavar="DIR", help="data sets or parts of them"
+    )
+    parser.add_argument("--split", default=None, help="only sequences of this split: train, val or test")
+    _add_blur(parser)
     parser.add_argument(
         "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="rirn",
+        choices=["rirn", "estrnn"],
+        help="which frames count, and how they are rounded",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
     parser.add_argument(
         "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
     )
-    parser.add_argument("--json", type=Path, default=None, help="write the scores to this file too")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="threads that compute metrics beside the model"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=None, help="write the scores, of each frame too, to this file"
+    )
+    parser.add_argument(
+        "--save-frames", type=Path, default=None, metavar="DIR", help="write restored frames to this folder"
+    )
+    parser.add_argument(
+        "--speed",
+        nargs="*",
+        default=None,
+        metavar="BASE",
+        help="time a step of these base networks (all of the paper) without and with RIRN; needs no data",
+    )
+    parser.add_argument("--height", type=int, default=720, help="of the frames for --speed, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="of the frames for --speed, pixels")
     return parser
 
 
 def _evaluate(options: Namespace) -> None:
-    import dataclasses
-
     from rirn import load, ops
     from rirn.data import find_sequences
-    from rirn.evaluation import evaluate, frame_mean
+    from rirn.evaluation import PROTOCOLS, evaluate
+    from rirn.evaluation.report import format_table, to_json
+    from rirn.evaluation.sharding import gather, ranks, share
 
+    if options.speed is not None:
+        return _speed(options)
+    if not options.data:
+        raise RirnError("nothing to score; give --data DIR, or --speed")
+    if (
+        options.save_frames is not None
+        and options.save_frames.is_dir()
+        and any(options.save_frames.iterdir())
+    ):
+        raise RirnError(f"the folder {options.save_frames} is not empty; give a new one to --save-frames")
     model = load(options.model, device=_device(options.device))
-    sequences = [sequence for folder in options.data for sequence in find_sequences(folder)]
-    fields = ("psnr_in", "psnr_out", "ssim_in", "ssim_out")
-    scores = []
-    print(f"{'sequence':40s} frames  PSNR in    out   gain   SSIM in    out")
-    with ops.use_backend(options.backend):
-        for score in evaluate(model, sequences, with_ssim=True):
-            scores.append(score)
-            print(_row(score.sequence, score.frames, *(getattr(score, f) for f in fields)))
-    print(
-        _row("mean over all frames", sum(s.frames for s in scores), *(frame_mean(scores, f) for f in fields))
-    )
-    print(
-        "PSNR in dB and SSIM (Gaussian 11x11, sigma 1.5) of RGB frames rounded to 8 bits, whole frame, mean over frames"
-    )
+    sequences = [
+        sequence
+        for folder in options.data
+        for sequence in find_sequences(folder, split=options.split, blur=options.blur)
+    ]
+    with ranks() as (rank, world), ops.use_backend(options.backend):
+        mine = share(sequences, rank, world)
+        scored = evaluate(
+            model,
+            [sequences[i] for i in mine],
+            protocol=options.protocol,
+            with_ssim=True,
+            workers=options.workers,
+            save_to=options.save_frames,
+        )
+        progress = tqdm(scored, total=len(mine), unit="sequence", disable=None if rank == 0 else True)
+        scores = gather(dict(zip(mine, progress, strict=True)), rank, world)
+    if scores is None:
+        return
+    protocol = PROTOCOLS[options.protocol]
+    print(format_table(scores, options.model, protocol))
     if options.json is not None:
-        options.json.write_text(json.dumps([dataclasses.asdict(score) for score in scores], indent=1) + "\n")
+        content = to_json(scores, options.model, protocol, [str(folder) for folder in options.data])
+        options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _row(name: str, frames: int, psnr_in: float, psnr_out: float, ssim_in: float, ssim_out: float) -> str:
-    gain = psnr_out - psnr_in
-    return (
-        f"{name:40s} {frames:6d}  {psnr_in:7.2f} {psnr_out:6.2f} {gain:+6.2f}    {ssim_in:.4f} {ssim_out:.4f}"
-    )
+def _speed(options: Namespace) -> None:
+    from rirn import ops
+    from rirn.evaluation.speed import PAPER_FPS, added_time, format_ratios
+
+    size = (options.height, options.width)
+    with ops.use_backend(options.backend):
+        ratios = [
+            added_time(base, size=size, device=_device(options.device)) for base in options.speed or PAPER_FPS
+        ]
+    print(format_ratios(ratios, size))
 
 
 def _data_parser() -> Parser:

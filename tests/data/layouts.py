@@ -13,11 +13,11 @@ def write_frames(folder: Path, names, size=(8, 6)):
         Image.fromarray(np.full((size[1], size[0], 3), value % 256, np.uint8)).save(folder / name)
 
 
-def gopro(root: Path, sequences, frames=2, first=47, halves=("blur", "blur_gamma", "sharp")):
+def gopro(root: Path, sequences, frames=2, first=47, halves=("blur", "blur_gamma", "sharp"), size=(8, 6)):
     """``sequences``: paths such as ``train/GOPR0372_07_00``."""
     for name in sequences:
         for half in halves:
-            write_frames(root / name / half, [f"{first + i:06d}.png" for i in range(frames)])
+            write_frames(root / name / half, [f"{first + i:06d}.png" for i in range(frames)], size)
 
 
 def reds(root: Path, split, names, frames=100):
