@@ -260,7 +260,7 @@ def _speed(options: Namespace) -> None:
 
 
 def _data_parser() -> Parser:
-    return Parser(description="Check data sets of blurry and sharp frames.")
+    return Parser(description="Check data sets of blurry and sharp frames, or make one.")
 
 
 def _data(options: Namespace) -> None:
@@ -301,6 +301,38 @@ def _data_check(options: Namespace) -> None:
         raise RirnError(
             f"{len(report.problems)} frames of {options.root} are broken; get them again or remove both halves"
         )
+
+
+def _data_synth_parser() -> Parser:
+    from rirn.synth import SynthConfig
+
+    parser = Parser(
+        description="Make blurry and sharp pairs from high-speed or ordinary footage, or from photos.",
+        epilog="examples:\n"
+        "  rirn data synth ride240fps.mp4 --out data/ride --window 13\n"
+        "  rirn data synth holiday.mp4 --out data/holiday --method interpolate --subframes 8 --window 9\n"
+        "  rirn data synth photos/ --out data/shaken --method shake --size [360,640] --shrink 2 --clips 3",
+    )
+    parser.add_argument(
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="SOURCE",
+        help="videos, folders of frames, or photos to shake",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the data set")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads for optical flow")
+    parser.add_class_arguments(SynthConfig)
+    return parser
+
+
+def _data_synth(options: Namespace) -> None:
+    from rirn.synth import MANIFEST, SynthConfig, synthesize
+
+    settings = vars(_data_synth_parser().instantiate(options))
+    sources, out, workers = (settings.pop(name) for name in ("sources", "out", "workers"))
+    made = synthesize(sources, out, SynthConfig(**settings), workers=workers)["sequences"]
+    print(f"{sum(s['pairs'] for s in made)} pairs in {len(made)} sequences; {out / MANIFEST} says how")
 
 
 def _models_parser() -> Parser:
@@ -408,6 +440,7 @@ def _doctor(options: Namespace) -> None:
 
 DATA_ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]] = {
     "check": (_data_check_parser, _data_check),
+    "synth": (_data_synth_parser, _data_synth),
 }
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None]]] = {
     "deblur": (_deblur_parser, _deblur),
