@@ -12,7 +12,7 @@ from rirn.data import write_png
 from tests.data.layouts import gopro
 from tests.video.clips import write_clip
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 BLOCKS = [
     block
     for name in ("data.md", "evaluation.md")
