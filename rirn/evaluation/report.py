@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,21 +17,23 @@ FIELDS = ("psnr_in", "psnr_out", "ssim_in", "ssim_out")
 
 def format_table(scores: Sequence[Score], model: str, protocol: Protocol) -> str:
     """A row per sequence, then the blurry input and the model by both kinds of mean, then what the figures mean."""
-    width = max(24, *(len(s.sequence) for s in scores))
+    width = max(32, *(len(s.sequence) for s in scores))
     lines = [f"{'sequence':{width}s} frames  PSNR in    out   gain   SSIM in    out"]
     for s in scores:
         lines.append(
             f"{s.sequence:{width}s} {s.frames:6d}  {s.psnr_in:7.2f} {s.psnr_out:6.2f} {s.psnr_out - s.psnr_in:+6.2f}"
             f"    {s.ssim_in:.4f} {s.ssim_out:.4f}"
         )
-    frames = sum(s.frames for s in scores)
-    means = {f"all {frames} frames": frame_mean, f"{len(scores)} sequences": sequence_mean}
-    lines += ["", f"{'mean over':{width}s}  PSNR   SSIM"]
+    means = {
+        f"mean over all {sum(s.frames for s in scores)} frames": frame_mean,
+        f"mean over {len(scores)} sequences": sequence_mean,
+    }
     for label, mean in means.items():
+        lines += ["", f"{label:{width}s}   PSNR   SSIM"]
         for name, end in (("blurry input", "in"), (model, "out")):
             psnr, ssim = (mean(scores, f"{metric}_{end}") for metric in ("psnr", "ssim"))
-            lines.append(f"{f'{label}: {name}':{width}s} {psnr:5.2f} {ssim:.4f}")
-    lines += ["", f"protocol {protocol.name}: {protocol.definition}"]
+            lines.append(f"{name:{width}s} {psnr:6.2f} {ssim:.4f}")
+    lines += ["", *textwrap.wrap(f"protocol {protocol.name}: {protocol.definition}", 110)]
     return "\n".join(lines)
 
 

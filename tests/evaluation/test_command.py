@@ -51,7 +51,7 @@ def test_table_json_and_frames(data, weights, tmp_path, capsys):
     frames = tmp_path / "frames"
     argv = [*command(data, weights, tmp_path / "s.json"), "--save-frames", frames, "--workers", 2]
     assert main([str(a) for a in argv]) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     content = json.loads((tmp_path / "s.json").read_text())
     assert [s["sequence"] for s in content["sequences"]] == ["test/GOPR0384_11_00", "test/GOPR0854_11_00"]
     assert PROTOCOLS["rirn"].definition in out and content["definition"] == PROTOCOLS["rirn"].definition
@@ -73,10 +73,9 @@ def test_table_json_and_frames(data, weights, tmp_path, capsys):
     assert content["mean_over_frames"]["psnr_out"] == pytest.approx(mean)
     by_sequence = np.mean([s["psnr_out"] for s in content["sequences"]])
     assert content["mean_over_sequences"]["psnr_out"] == pytest.approx(by_sequence) != pytest.approx(mean)
-    assert (
-        f"all 9 frames: {weights} {mean:5.2f}" in " ".join(out.split("\n"))
-        and "2 sequences: blurry input" in out
-    )
+    before = np.mean([row["psnr_in"] for row in rows])
+    assert f"mean over all 9 frames PSNR SSIM blurry input {before:.2f}" in out
+    assert f" {weights} {mean:.2f} " in out and f" {weights} {by_sequence:.2f} " in out
     # Nothing is written over.
     assert main([str(a) for a in argv]) == 1
     assert "is not empty" in capsys.readouterr().err
@@ -106,7 +105,7 @@ def test_two_processes_share_the_sequences(data, weights, tmp_path):
         started.append(process)
     (out, err), (nothing, _) = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0, 0], err
-    assert "all 9 frames" in out and nothing == ""
+    assert "mean over all 9 frames" in out and nothing == ""
     # Each did its own: the longer sequence is the first one's.
     assert (
         len(list((tmp_path / "rank0").rglob("*.png"))) == 6
