@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rirn.data.sequences import FrameCache, Sequence
+from rirn.data.cache import FrameCache
+from rirn.data.sequences import Sequence
 from rirn.errors import RirnError
 
 
@@ -26,8 +27,8 @@ class ClipDataset(Dataset):
         frames: T, frames per clip.
         crop: side of the square crop, pixels.
         seed: another seed gives other clips.
-        cache_mib: memory for decoded frames, MiB, of all workers of a DataLoader together: processes share nothing, so each
-            of n keeps frames of its own in an n-th of it.
+        cache_mib: memory for decoded frames, MiB, shared by all workers of a DataLoader that are forked; with another start
+            method, each of n keeps frames of its own in an n-th of it.
         reverse: play half of the clips backwards.
 
     Raises:
@@ -52,7 +53,8 @@ class ClipDataset(Dataset):
             )
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
         self._frames, self._crop, self._seed, self._reverse = frames, crop, seed, reverse
-        self._cache = FrameCache(cache_mib << 20)
+        paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
+        self._cache = FrameCache(paths, cache_mib << 20)
 
     def __len__(self) -> int:
         """Number of valid starts: one epoch."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-from torch.utils.data import get_worker_info
-
-from rirn.data.images import list_images, read_image, write_png
+from rirn.data.images import list_images, write_png
 from rirn.data.layouts import Place, find_places
 from rirn.data.splits import same_split
 from rirn.errors import RirnError
@@ -93,26 +90,3 @@ def write_sequence(folder: str | Path, pairs) -> int:
         write_png(folder / "blur" / f"{count - 1:06d}.png", blurry)
         write_png(folder / "sharp" / f"{count - 1:06d}.png", sharp)
     return count
-
-
-class FrameCache:
-    """Decoded frames, kept while they fit into a limit; what does not fit is read again each time.
-
-    In a worker of a DataLoader the limit is divided by the number of workers: each is a process with a cache of its own.
-    """
-
-    def __init__(self, limit_bytes: int):
-        self._limit = limit_bytes
-        self._used = 0
-        self._frames: dict[Path, np.ndarray] = {}
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image as uint8 [H, W, 3]; do not write to it."""
-        frame = self._frames.get(path)
-        if frame is None:
-            frame = read_image(path)
-            worker = get_worker_info()
-            if self._used + frame.nbytes <= self._limit // (worker.num_workers if worker else 1):
-                self._used += frame.nbytes
-                self._frames[path] = frame
-        return frame

@@ -5,7 +5,6 @@ import pytest
 
 from rirn import RirnError
 from rirn.data import find_sequences, list_images, read_image, write_png, write_sequence
-from rirn.data.sequences import FrameCache
 
 
 def frame(value, size=(6, 8)):
@@ -95,12 +94,3 @@ def test_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_png(tmp_path / "x.png", np.zeros((4, 4, 7), np.float32))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_cache_keeps_what_fits(tmp_path):
-    fill(tmp_path / "f", ["0.png", "1.png"])
-    first, second = list_images(tmp_path / "f")
-    cache = FrameCache(limit_bytes=6 * 8 * 3)
-    assert cache.read(first) is cache.read(first)
-    assert cache.read(second) is not cache.read(second)
-    assert np.array_equal(cache.read(second), frame(1))
