@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -11,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
-from tqdm import tqdm
 
 from rirn import __version__
 from rirn.errors import RirnError
@@ -70,9 +70,8 @@ def _add_commands(commands, prog: str, makers: dict[str, Callable[[], Parser]]) 
         subparser = make()
         commands.add_subcommand(name, subparser, help=subparser.description)
         subparser.prog = f"{prog} {name}"
-        if (
-            subparser.prog == "rirn data"
-        ):  # after its own parser was added: jsonargparse wants outer ones first
+        if subparser.prog == "rirn data":
+            # Here and not in its own parser, because jsonargparse wants outer parsers to be added first.
             actions = subparser.add_subcommands(title="actions", metavar="ACTION", dest="action")
             _add_commands(actions, subparser.prog, {name: make for name, (make, _) in DATA_ACTIONS.items()})
 
@@ -137,6 +136,11 @@ def _device(name: str) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
+def _threads() -> int:
+    """Processors for each process that a launcher started on this machine."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
 def _train_parser() -> Parser:
     parser = Parser(
         description="Train a model on folders of blurry and sharp frames.",
@@ -183,7 +187,7 @@ def _evaluate_parser() -> Parser:
         "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="threads that compute metrics beside the model"
+        "--workers", type=int, default=_threads(), help="threads that compute metrics beside the model"
     )
     parser.add_argument(
         "--json", type=Path, default=None, help="write the scores, of each frame too, to this file"
@@ -206,38 +210,29 @@ def _evaluate_parser() -> Parser:
 def _evaluate(options: Namespace) -> None:
     from rirn import load, ops
     from rirn.data import find_sequences
-    from rirn.evaluation import PROTOCOLS, evaluate
+    from rirn.evaluation import PROTOCOLS, evaluate_in_ranks
     from rirn.evaluation.report import format_table, to_json
-    from rirn.evaluation.sharding import gather, ranks, share
 
     if options.speed is not None:
         return _speed(options)
     if not options.data:
         raise RirnError("nothing to score; give --data DIR, or --speed")
-    if (
-        options.save_frames is not None
-        and options.save_frames.is_dir()
-        and any(options.save_frames.iterdir())
-    ):
-        raise RirnError(f"the folder {options.save_frames} is not empty; give a new one to --save-frames")
+    # What would fail only after hours. No process of several begins to write before all have looked: they meet first.
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise RirnError(f"there is no folder {options.json.parent} for --json; make it first")
+    frames = options.save_frames
+    if frames is not None and frames.exists() and not (frames.is_dir() and not any(frames.iterdir())):
+        raise RirnError(f"{frames} is there already and not an empty folder; give a new one to --save-frames")
     model = load(options.model, device=_device(options.device))
     sequences = [
-        sequence
+        dataclasses.replace(s, name=f"{folder.resolve().name}/{s.name}" if len(options.data) > 1 else s.name)
         for folder in options.data
-        for sequence in find_sequences(folder, split=options.split, blur=options.blur)
+        for s in find_sequences(folder, split=options.split, blur=options.blur)
     ]
-    with ranks() as (rank, world), ops.use_backend(options.backend):
-        mine = share(sequences, rank, world)
-        scored = evaluate(
-            model,
-            [sequences[i] for i in mine],
-            protocol=options.protocol,
-            with_ssim=True,
-            workers=options.workers,
-            save_to=options.save_frames,
+    with ops.use_backend(options.backend):
+        scores = evaluate_in_ranks(
+            model, sequences, protocol=options.protocol, workers=options.workers, save_to=frames
         )
-        progress = tqdm(scored, total=len(mine), unit="sequence", disable=None if rank == 0 else True)
-        scores = gather(dict(zip(mine, progress, strict=True)), rank, world)
     if scores is None:
         return
     protocol = PROTOCOLS[options.protocol]
@@ -277,7 +272,7 @@ def _data_check_parser() -> Parser:
     parser.add_argument(
         "--headers-only", action="store_true", help="quicker, but files cut short are not seen"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode images")
+    parser.add_argument("--workers", type=int, default=_threads(), help="threads that decode images")
     return parser
 
 
@@ -321,7 +316,7 @@ def _data_synth_parser() -> Parser:
         help="videos, folders of frames, or photos to shake",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the data set")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads for optical flow")
+    parser.add_argument("--workers", type=int, default=_threads(), help="threads for optical flow")
     parser.add_class_arguments(SynthConfig)
     return parser
 

@@ -47,7 +47,7 @@ def find_sequences(root: str | Path, *, split: str | None = None, blur: str | No
         wanted = "blur_gamma/ or blur/" if blur is None else f"{blur}/"
         raise RirnError(f"{root} has no sequence: no folder in it holds {wanted} beside sharp/")
     if split is not None:
-        there = sorted({str(p.split) for p in places})
+        there = sorted({p.split or "none" for p in places})
         places = [p for p in places if same_split(p.layout, p.split, split)]
         if not places:
             raise RirnError(

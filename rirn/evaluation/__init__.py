@@ -3,6 +3,7 @@
 from rirn.evaluation.evaluate import FrameScore, Score, evaluate, frame_mean, sequence_mean
 from rirn.evaluation.metrics import psnr, ssim, to_uint8
 from rirn.evaluation.protocols import PROTOCOLS, Protocol
+from rirn.evaluation.sharding import evaluate_in_ranks
 
 __all__ = [
     "PROTOCOLS",
@@ -10,6 +11,7 @@ __all__ = [
     "Protocol",
     "Score",
     "evaluate",
+    "evaluate_in_ranks",
     "frame_mean",
     "psnr",
     "sequence_mean",

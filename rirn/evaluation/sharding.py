@@ -5,15 +5,63 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch.distributed as dist
+from tqdm import tqdm
+
+from rirn.data import sequences as data
+from rirn.errors import RirnError
+from rirn.evaluation.evaluate import Score, evaluate
+from rirn.models.deblurrer import VideoDeblurrer
 
 Sized = TypeVar("Sized")
 
 # A rank waits for the slowest one; where one of them fails, the launcher ends the others.
 _TIMEOUT = datetime.timedelta(days=7)
+
+
+def evaluate_in_ranks(
+    model: VideoDeblurrer,
+    sequences: Sequence[data.Sequence],
+    *,
+    protocol: str = "rirn",
+    workers: int = 0,
+    save_to: Path | None = None,
+) -> list[Score] | None:
+    """All scores, with SSIM, at rank 0 in the order of the sequences; None at the other ranks.
+
+    Every process that ``torchrun`` started calls this with the same arguments but its own device, and restores its share. The
+    figures of a sequence go to the standard error output as soon as they are known.
+
+    Raises:
+        RirnError: as :func:`~rirn.evaluation.evaluate`; or two sequences have one name, and so one folder of frames.
+    """
+    if len({s.name for s in sequences}) < len(sequences):
+        names = [s.name for s in sequences]
+        raise RirnError(
+            f"two sequences are called {max(names, key=names.count)}; score their folders one by one"
+        )
+    with ranks() as (rank, world):
+        mine = share(sequences, rank, world)
+        scores = {}
+        todo = evaluate(
+            model,
+            [sequences[i] for i in mine],
+            protocol=protocol,
+            with_ssim=True,
+            workers=workers,
+            save_to=save_to,
+        )
+        with tqdm(total=len(mine), unit="sequence", disable=None) as bar:
+            for i, score in zip(mine, todo, strict=True):
+                scores[i] = score
+                bar.write(f"{score.sequence}: {score.psnr_in:.2f} -> {score.psnr_out:.2f} dB", sys.stderr)
+                bar.update()
+        return gather(scores, rank, world)
 
 
 @contextlib.contextmanager

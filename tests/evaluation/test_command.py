@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -78,7 +79,21 @@ def test_table_json_and_frames(data, weights, tmp_path, capsys):
     assert f" {weights} {mean:.2f} " in out and f" {weights} {by_sequence:.2f} " in out
     # Nothing is written over.
     assert main([str(a) for a in argv]) == 1
-    assert "is not empty" in capsys.readouterr().err
+    assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_what_would_fail_after_hours_fails_at_once(data, weights, tmp_path, capsys):
+    argv = ["evaluate", "--model", weights, "--json", tmp_path / "none" / "s.json", "--data", data]
+    assert main([str(a) for a in argv]) == 1 and "there is no folder" in capsys.readouterr().err
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    # The names of several folders tell their sequences apart, unless they are alike, too.
+    argv = ["evaluate", "--model", weights, "--split", "test", "--workers", 1, "--data", data, copy]
+    assert main([str(a) for a in argv]) == 0
+    out = capsys.readouterr().out
+    assert "GOPRO_Large/test/GOPR0384_11_00" in out and "copy/test/GOPR0384_11_00" in out
+    assert main([str(a) for a in [*argv[:-1], data]]) == 1
+    assert "two sequences are called GOPRO_Large/test/" in capsys.readouterr().err
 
 
 def test_two_processes_share_the_sequences(data, weights, tmp_path):
