@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rirn.data.images import list_images
 from rirn.data.splits import official_split
 
 BLURRY_FOLDERS = ("blur_gamma", "blur", "Blur", "input")
@@ -57,12 +58,16 @@ def find_places(root: Path, blur: str | None = None) -> list[Place]:
     names = BLURRY_FOLDERS if blur is None else (blur,)
     places = []
     for folder, children in _walk(root):
-        blurry = next((folder / n for n in names if n in children), None)
-        sharp = next((folder / n for n in SHARP_FOLDERS if n in children), None)
-        if blurry is not None or sharp is not None:
-            places.append(_place(root, folder, _frames_folder(blurry), _frames_folder(sharp)))
+        blurry, sharp = (
+            next((_frames_folder(folder / n) for n in kind if n in children), None)
+            for kind in (names, SHARP_FOLDERS)
+        )
+        if blurry is not None and sharp is not None:
+            places.append(_place(root, folder, blurry, sharp))
             # Frames lie here, thousands of files without another sequence among them.
             children -= {*BLURRY_FOLDERS, *SHARP_FOLDERS, *names}
+        elif any(list_images(half) for half in (blurry, sharp) if half is not None):
+            places.append(_place(root, folder, blurry, sharp))
         for split in sorted({m[1] for c in children if (m := _REDS_FOLDER.fullmatch(c))}):
             places += _reds(root, folder, split)
             children -= {f"{split}_blur", f"{split}_sharp"}
@@ -81,17 +86,17 @@ def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
         children[:] = sorted(wanted)
 
 
-def _frames_folder(folder: Path | None) -> Path | None:
-    return folder / "RGB" if folder is not None and (folder / "RGB").is_dir() else folder
+def _frames_folder(folder: Path) -> Path:
+    return folder / "RGB" if (folder / "RGB").is_dir() else folder
 
 
 def _place(root: Path, folder: Path, blurry: Path | None, sharp: Path | None) -> Place:
     parts = _parts(root, folder)
     exposure = next((m[1] for part in reversed(parts) if (m := _BSD_FOLDER.fullmatch(part))), None)
-    folders = {path.name for path in (blurry, sharp) if path is not None}
+    names = {path.name for path in (blurry, sharp) if path is not None}
     if _GOPRO_NAME.fullmatch(parts[-1]):
         layout = "GOPRO"
-    elif folders <= {"input", "GT"}:
+    elif names <= {"input", "GT"}:
         layout = "DVD"
     elif exposure is not None:
         layout = f"BSD {exposure}"

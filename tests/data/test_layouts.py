@@ -96,6 +96,12 @@ def test_halves_are_left_out_and_links_followed(tmp_path):
     assert len(find_sequences(tmp_path / "real")) == 1
 
 
+def test_sequences_below_a_folder_that_is_named_like_a_half(tmp_path):
+    for half in ("blur", "sharp"):
+        write_frames(tmp_path / "input" / "a" / half, ["1.png"])
+    assert facts(tmp_path) == [("input/a", "plain", None, 1)] and len(find_places(tmp_path)) == 1
+
+
 def test_official_lists_add_up():
     totals = {
         (layout, split): (o.sequences, o.frames)
