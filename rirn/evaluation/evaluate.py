@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,29 +69,42 @@ def evaluate(
     Raises:
         RirnError: a frame cannot be read, differs in size from its truth, or was restored to what is not a number.
     """
-    rules = PROTOCOLS[protocol]
+    metrics = {"psnr": psnr, "ssim": ssim} if with_ssim else {"psnr": psnr}
     for sequence in sequences:
-        if save_to is not None:
-            (save_to / sequence.name).mkdir(parents=True, exist_ok=True)
-
-        def measure(item: tuple[int, np.ndarray, np.ndarray], sequence: Sequence = sequence) -> FrameScore:
-            number, blurry, restored = item
-            path = sequence.sharp[number]
-            truth = read_image(path)
-            if truth.shape != blurry.shape:
-                raise RirnError(
-                    f"{sequence.blurry[number]} is {blurry.shape[1]}x{blurry.shape[0]} and its truth {path} "
-                    f"{truth.shape[1]}x{truth.shape[0]}; a pair needs one size"
-                )
-            if save_to is not None:
-                write_png(save_to / sequence.name / f"{path.stem}.png", restored)
-            metrics = [psnr, ssim] if with_ssim else [psnr]
-            return FrameScore(path.stem, *(f(image, truth) for f in metrics for image in (blurry, restored)))
-
-        rows = tuple(map_ahead(measure, _restored(model, sequence, rules), workers))
-        fields = ("psnr_in", "psnr_out", *(("ssim_in", "ssim_out") if with_ssim else ()))
+        folder = None if save_to is None else save_to / sequence.name
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        measure = functools.partial(_measure, sequence, metrics, folder)
+        rows = tuple(map_ahead(measure, _restored(model, sequence, PROTOCOLS[protocol]), workers))
+        fields = [f"{name}_{end}" for name in metrics for end in ("in", "out")]
         means = {f: float(np.mean([getattr(row, f) for row in rows])) for f in fields}
         yield Score(sequence.name, len(rows), **means, per_frame=rows)
+
+
+def _measure(
+    sequence: Sequence,
+    metrics: dict[str, Callable[[np.ndarray, np.ndarray], float]],
+    folder: Path | None,
+    restoration: tuple[int, np.ndarray, np.ndarray],
+) -> FrameScore:
+    """Score one frame, given as :func:`_restored` gives it, and write it to the folder."""
+    number, blurry, restored = restoration
+    path = sequence.sharp[number]
+    truth = read_image(path)
+    if truth.shape != blurry.shape:
+        raise RirnError(
+            f"{sequence.blurry[number]} is {blurry.shape[1]}x{blurry.shape[0]} and its truth {path} "
+            f"{truth.shape[1]}x{truth.shape[0]}; a pair needs one size"
+        )
+    if folder is not None:
+        write_png(folder / f"{path.stem}.png", restored)
+    images = {"in": blurry, "out": restored}
+    figures = {
+        f"{name}_{end}": metric(image, truth)
+        for name, metric in metrics.items()
+        for end, image in images.items()
+    }
+    return FrameScore(path.stem, **figures)
 
 
 def _restored(

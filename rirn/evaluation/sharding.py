@@ -6,19 +6,20 @@ import contextlib
 import datetime
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sized
+from collections.abc import Sequence as ListLike
 from pathlib import Path
 from typing import TypeVar
 
 import torch.distributed as dist
 from tqdm import tqdm
 
-from rirn.data import sequences as data
+from rirn.data.sequences import Sequence
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import Score, evaluate
 from rirn.models.deblurrer import VideoDeblurrer
 
-Sized = TypeVar("Sized")
+Result = TypeVar("Result")
 
 # A rank waits for the slowest one; where one of them fails, the launcher ends the others.
 _TIMEOUT = datetime.timedelta(days=7)
@@ -26,7 +27,7 @@ _TIMEOUT = datetime.timedelta(days=7)
 
 def evaluate_in_ranks(
     model: VideoDeblurrer,
-    sequences: Sequence[data.Sequence],
+    sequences: ListLike[Sequence],
     *,
     protocol: str = "rirn",
     workers: int = 0,
@@ -82,7 +83,7 @@ def ranks() -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
-def share(items: Sequence[Sized], rank: int, world: int) -> list[int]:
+def share(items: ListLike[Sized], rank: int, world: int) -> list[int]:
     """Positions of the items that fall to a rank: the longest first, each to the rank that has least so far."""
     loads = [0] * world
     shares: list[list[int]] = [[] for _ in range(world)]
@@ -93,11 +94,11 @@ def share(items: Sequence[Sized], rank: int, world: int) -> list[int]:
     return sorted(shares[rank])
 
 
-def gather(results: dict[int, Sized], rank: int, world: int) -> list[Sized] | None:
+def gather(results: dict[int, Result], rank: int, world: int) -> list[Result] | None:
     """The results of all ranks in the order of their positions at rank 0; None at the others."""
     if world == 1:
         return [results[i] for i in sorted(results)]
-    collected: list[dict[int, Sized] | None] | None = [None] * world if rank == 0 else None
+    collected: list[dict[int, Result] | None] | None = [None] * world if rank == 0 else None
     dist.gather_object(results, collected)
     if collected is None:
         return None
