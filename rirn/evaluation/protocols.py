@@ -34,7 +34,7 @@ class Protocol:
         """
         if frames <= 2 * self.margin:
             raise RirnError(
-                f"protocol {self.name} leaves out {self.margin} frames at either end, and a sequence has only {frames}; "
+                f"protocol {self.name} leaves out {self.margin} frames at either end, and the sequence has only {frames}; "
                 "leave it out or use the protocol rirn"
             )
         if self.window is None or frames <= self.window:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rirn.data.sequences import Sequence
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import Score, evaluate
+from rirn.evaluation.protocols import PROTOCOLS
 from rirn.models.deblurrer import VideoDeblurrer
 
 Result = TypeVar("Result")
@@ -39,13 +40,19 @@ def evaluate_in_ranks(
     figures of a sequence go to the standard error output as soon as they are known.
 
     Raises:
-        RirnError: as :func:`~rirn.evaluation.evaluate`; or two sequences have one name, and so one folder of frames.
+        RirnError: as :func:`~rirn.evaluation.evaluate`; or, before any work, two sequences have one name, and so one folder of
+            frames, or one is too short for the protocol.
     """
     if len({s.name for s in sequences}) < len(sequences):
         names = [s.name for s in sequences]
         raise RirnError(
             f"two sequences are called {max(names, key=names.count)}; score their folders one by one"
         )
+    for sequence in sequences:
+        try:
+            PROTOCOLS[protocol].windows(len(sequence))
+        except RirnError as error:
+            raise RirnError(f"{sequence.name}: {error}") from error
     with ranks() as (rank, world):
         mine = share(sequences, rank, world)
         scores = {}

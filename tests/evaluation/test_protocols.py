@@ -67,7 +67,7 @@ def test_estrnn_counts_of_frames():
     gopro = OFFICIAL["GOPRO"]["test"].lengths.values()
     assert sum(len(r) for frames in gopro for _, r in estrnn.scored(frames)) == 1067
     assert sum(len(r) for frames in gopro for _, r in PROTOCOLS["rirn"].scored(frames)) == 1111
-    with pytest.raises(RirnError, match="leaves out 2 frames at either end, and a sequence has only 4"):
+    with pytest.raises(RirnError, match="leaves out 2 frames at either end, and the sequence has only 4"):
         estrnn.windows(4)
 
 
