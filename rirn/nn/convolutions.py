@@ -177,9 +177,8 @@ def _transposed(weight: Tensor) -> Tensor:
     """[in, out, k, k] of stride 2 and padding 1 -> [4 out, in, 3, 3], which makes the phases.
 
     Input pixel i reaches output pixel ``2 i + t - 1`` with tap t: pixel ``r - 1`` from its own reaches phase a with
-    ``t = a + 3 - 2 r``.
+    ``t + 1 = 2 (2 - r) + a``. Written without a table of taps, whose way to a GPU no CUDA graph could hold.
     """
-    weight = F.pad(weight, (0, 5 - weight.shape[-1], 0, 5 - weight.shape[-1]))  # tap 4 is zero
-    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)
-    weight = weight[:, :, taps][..., taps]  # [in, out, a, r, b, s]
-    return weight.permute(1, 2, 4, 0, 3, 5).flatten(0, 2)
+    k = weight.shape[-1]
+    weight = F.pad(weight, (1, 5 - k, 1, 5 - k)).unflatten(3, (3, 2)).unflatten(2, (3, 2))  # [in, out, 2-r, a, 2-s, b]
+    return weight.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
