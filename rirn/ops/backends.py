@@ -136,12 +136,13 @@ def why_no_gpu() -> str | None:
     return None if torch.cuda.is_available() else "torch sees no CUDA device here"
 
 
+def has_kernel(op: str, key: str) -> bool:
+    """Tell whether the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key."""
+    return hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key)
+
+
 def _why_no_kernel(op: str, key: str) -> str | None:
-    """Return None if the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key,
-    otherwise the reason in words."""
-    if hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key):
-        return None
-    return f"the compiled library holds no {key} kernel of {op}"
+    return None if has_kernel(op, key) else f"the compiled library holds no {key} kernel of {op}"
 
 
 def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
