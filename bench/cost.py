@@ -136,9 +136,9 @@ def eager(build: Build, dtype: torch.dtype, passes: str) -> Cost:
         return _count(build(torch.float32), passes).in_dtype(dtype)
 
 
-def fused(build: Build, dtype: torch.dtype, passes: str, form: str) -> Cost:
-    """The way through rirn's kernels of a form, and through the library where they hand over."""
-    with torch.device("meta"), assume("cuda"):
+def fused(build: Build, dtype: torch.dtype, passes: str, form: str, *, auto: bool = False) -> Cost:
+    """The way through rirn's kernels of a form, and with ``auto`` through the library where they hand over to it."""
+    with torch.device("meta"), assume("cuda"), use_backend("auto" if auto else "cuda"):
         return _count(build(dtype), passes, FORMS[form])
 
 
@@ -167,7 +167,8 @@ def count(dtypes: Sequence[str], sizes: Sizes) -> list[Row]:
     for name, passes, build in cases:
         for dtype in dtypes:
             costs = {"eager": eager(build, DTYPES[dtype], passes)}
-            costs |= {form: fused(build, DTYPES[dtype], passes, form) for form in FORMS}
+            auto = name == ADDED or name.startswith("step")
+            costs |= {form: fused(build, DTYPES[dtype], passes, form, auto=auto) for form in FORMS}
             for form, cost in costs.items():
                 floors = {gpu: facts.floor(cost, dtype) for gpu, facts in GPUS.items()}
                 rows.append(

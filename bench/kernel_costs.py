@@ -133,15 +133,21 @@ def fac(features: Tensor, kernels: Tensor) -> list[Launch]:
     return [Launch("fac", reads, (access("out", features),))]
 
 
-def fac_backward(grad: Tensor, features: Tensor, kernels: Tensor, needs: int) -> list[Launch]:
-    """One launch for each gradient that is wanted."""
+def fac_backward(
+    grad: Tensor, features: Tensor, kernels: Tensor, needs: int, *, together: bool = True
+) -> list[Launch]:
+    """One launch for both gradients, or (not ``together``) one for each: that of the features reads the filters and the gradient
+    from above 25 times over, that of the filters the features."""
     launches = []
     if is_wanted(needs, 0):
         reads = (access("grad", grad, 25), access("kernels", kernels))
-        launches.append(Launch("fac_backward_features", reads, (access("grad_features", features),)))
+        launches.append(Launch("fac_backward", reads, (access("grad_features", features),)))
     if is_wanted(needs, 1):
         reads = (access("grad", grad), access("features", features, 25))
-        launches.append(Launch("fac_backward_kernels", reads, (access("grad_kernels", kernels),)))
+        launches.append(Launch("fac_backward", reads, (access("grad_kernels", kernels),)))
+    if together and len(launches) == 2:
+        first, second = launches
+        launches = [Launch("fac_backward", (*first.reads, second.reads[1]), (*first.writes, *second.writes))]
     return launches
 
 
@@ -410,6 +416,7 @@ CUDA: Mapping[str, Formula] = _by_name(
 
 TRITON: Mapping[str, Formula] = {
     **CUDA,
+    "fac_backward": functools.partial(fac_backward, together=False),
     "conv3x3_chain": functools.partial(conv3x3_chain, packs=False),
     "conv3x3_chain_backward": functools.partial(conv3x3_chain_backward, packs=False),
     "irm_update": functools.partial(irm_update, packs=False, tiles={}),

@@ -111,7 +111,14 @@ def test_unwanted_gradients_are_neither_written_nor_read_for():
     (launch,) = CUDA["atb_blend_backward"](x, x, x, x, x, 1.0, 0b0001)
     assert [a.tensor for a in launch.reads] == ["grad", "logit_prev"]
     assert [a.tensor for a in launch.writes] == ["grad_f_prev"]
-    assert len(CUDA["fac_backward"](x, x, meta(2, 75, 4, 5), 0b01)) == 1
+
+
+def test_gradients_of_fac_share_a_launch_on_cuda():
+    x, kernels = meta(2, 3, 4, 5), meta(2, 75, 4, 5)
+    once = total(CUDA["fac_backward"](x, x, kernels, 0b11))
+    assert once == Cost(1, 4 * (3 * 120 + 2 * kernels.numel()), 0)
+    assert total(TRITON["fac_backward"](x, x, kernels, 0b11)) == Cost(2, once.bytes + 4 * 120, 0)
+    assert total(CUDA["fac_backward"](x, x, kernels, 0b01)) == Cost(1, 4 * (2 * 120 + kernels.numel()), 0)
 
 
 def test_the_gradient_of_beta_takes_a_second_launch():
@@ -200,7 +207,7 @@ def test_a_step_on_a_gpu_needs_no_phases():
         with torch.no_grad(), LaunchCounter(CUDA) as counter:
             subject.call(*subject.inputs)
     called = [name for name, _ in counter.calls]
-    assert {"conv3x3_chain", "irm_update", "atb_blend", "convolution"} <= set(called)
+    assert {"irm_update", "atb_blend", "convolution"} <= set(called)
     assert not {"pixel_unshuffle", "baddbmm", "flip", "stack"} & set(called)
 
 
