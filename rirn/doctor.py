@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from rirn.ops import backends
 from rirn.ops._library import library
-from rirn.ops.backends import BACKENDS, OPS, available_backends, cuda_archs, has_kernel, why_no_gpu, why_not
+from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
 
 # Distributions, not modules: reading a version must not import the package, which may be what is broken.
 DISTRIBUTIONS = ("rirn", "torch", "triton", "numpy", "av", "safetensors")
@@ -67,8 +68,8 @@ def kernels(op: str) -> dict[str, Any]:
     except ModuleNotFoundError:
         in_triton = False
     return {
-        "cpu": loaded and has_kernel(op, "CPU"),
-        "cuda": list(cuda_archs()) if loaded and has_kernel(op, "CUDA") else [],
+        "cpu": loaded and backends.has_kernel(op, "CPU"),
+        "cuda": list(backends.cuda_archs()) if loaded and backends.has_kernel(op, "CUDA") else [],
         "triton": in_triton,
     }
 
@@ -78,8 +79,10 @@ def report() -> dict[str, Any]:
     without a GPU.
 
     Keys: ``versions`` (None: not installed), ``library`` (path, loaded, why_not, isa, build), ``devices``,
-    ``why_no_gpu``, ``kernels`` (op -> what :func:`kernels` says), ``backends`` (op -> device -> {"auto": name,
-    name: None or why not}), ``threads``, ``environment`` (every ``RIRN_`` variable that is set).
+    ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``threads``,
+    ``environment`` (every ``RIRN_`` variable that is set).
+
+    ``kernels`` has what :func:`kernels` says of each op.
     """
     compiled = library()
     here = devices()
