@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from rirn.ops import why_not
-from rirn.ops.backends import why_no_gpu
+from rirn.ops.backends import choose, why_no_gpu
 
 
 class Place(NamedTuple):
@@ -28,9 +27,8 @@ class Place(NamedTuple):
         reason = why_not(self.backend, forward, self.device)
         if reason:
             pytest.skip(f"{self.backend}: {reason}")
-        if self.backend == "triton":
-            importlib.import_module(f"rirn.kernels.{forward}")
-            name = f"triton_{name}"
+        choose(forward, torch.device(self.device), self.backend)  # defines the torch ops of Triton
+        name = f"triton_{name}" if self.backend == "triton" else name
         return getattr(torch.ops.rirn, name)
 
     def __str__(self) -> str:
