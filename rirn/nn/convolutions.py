@@ -6,9 +6,9 @@ most 3x3 taps. A transposed convolution of stride 2 is one that writes the phase
 phases to phases. All of them thus run on :func:`rirn.ops.conv3x3_chain`, which does four times fewer multiplications than it
 seems, and several in a row in one sweep without leaving the phases. Zero padding stays zero padding.
 
-That is so on the CPU. A GPU kernel makes one layer a launch and does what it seems, and the weights have to be brought to phases
-in launches of their own: by count (``python -m rirn.bench --model-cost``) a float32 step of IFI-RNN + RIRN at 1280x720 would
-take 76 launches instead of 42 and 1.16 times the operations. There all of this stays with the library.
+That is so on the CPU. A GPU kernel makes one layer a launch and does all the multiplications, and the weights have to be brought
+to phases in launches of their own: by count, a float32 step of IFI-RNN + RIRN at 1280x720 whose 3x3 layers run on kernels of ours
+would take 76 launches instead of 42 and 1.16 times the operations. There all of this stays with the library.
 """
 
 from __future__ import annotations
@@ -185,7 +185,6 @@ def _transposed(weight: Tensor) -> Tensor:
     ``t + 1 = 2 (2 - r) + a``. Written without a table of taps, whose way to a GPU no CUDA graph could hold.
     """
     k = weight.shape[-1]
-    weight = (
-        F.pad(weight, (1, 5 - k, 1, 5 - k)).unflatten(3, (3, 2)).unflatten(2, (3, 2))
-    )  # [in, out, 2-r, a, 2-s, b]
+    weight = F.pad(weight, (1, 5 - k, 1, 5 - k))
+    weight = weight.unflatten(3, (3, 2)).unflatten(2, (3, 2))  # [in, out, 2 - r, a, 2 - s, b]
     return weight.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)
