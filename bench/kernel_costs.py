@@ -2,7 +2,7 @@
 
 A tensor counts once for each launch that touches it, because a GPU's caches hold little from one launch to the next. What a
 kernel asks for again (the rims of tiles, a map for every channel) is in :attr:`Access.requested`. Sizes of tiles are those of
-``csrc/cuda`` and ``kernels``. Weights that were brought in order for the tensor cores count as the weights do.
+``csrc/cuda``. Weights that were brought in order for the tensor cores count as the weights do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +35,21 @@ IRM_SLOPES = (0.0, 0.0, 1.0, 0.0, 1.0, 1.0)
 IRM_SKIPS = (False, False, True, False, True, False)
 PACK_BYTES = 16  # that a thread of a pointwise kernel reads of every tensor
 THREADS = 256  # of a block
+
+
+class Style(NamedTuple):
+    """How a form of the kernels runs layers."""
+
+    packs: bool
+    """In half precision a launch of its own brings weights in order, and images between layers have groups of 8 channels."""
+    split: int | None
+    """Pixels of an image whose share of a gradient of weights is one part; None where blocks take tiles by turns."""
+    per_input: bool
+    """In the backward pass the first layer takes a launch for each of its inputs."""
+
+
+IN_CUDA = Style(packs=True, split=None, per_input=False)
+IN_TRITON = Style(packs=False, split=4096, per_input=True)  # kernels/conv3x3.py
 
 
 # ---- ops from element to element ----
@@ -178,6 +194,7 @@ def _pointwise_backward(
 class Chain:
     """Layers of 3x3 convolutions over images that are stored between two launches."""
 
+    style: Style
     images: int
     height: int
     width: int
@@ -189,8 +206,8 @@ class Chain:
     skips: tuple[bool, ...]
 
     @property
-    def on_tensor_cores(self) -> bool:
-        return self.dtype.itemsize == 2
+    def packs(self) -> bool:
+        return self.style.packs and self.dtype.itemsize == 2
 
     def channels(self, i: int) -> int:
         """Channels of the result of layer i; of the inputs for -1."""
@@ -205,7 +222,7 @@ class Chain:
         """The result of layer i, once, or asked for in tiles with a rim around them; in the kernels' own memory if another
         layer reads it, where tensor cores want channels in groups of 8."""
         channels = self.channels(i)
-        if self.on_tensor_cores and 0 <= i < len(self.weights) - 1:
+        if self.packs and 0 <= i < len(self.weights) - 1:
             channels = 8 * math.ceil(channels / 8)
         pixel = self.images * channels * self.dtype.itemsize
         whole = pixel * self.height * self.width
@@ -231,6 +248,7 @@ def covered(length: int, tile: int, rim: int) -> int:
 
 
 def _chain(
+    style: Style,
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -241,7 +259,7 @@ def _chain(
     n, _, h, w = inputs[0].shape
     h, w = (h // 2, w // 2) if unshuffle else (h, w)
     parts = (tuple(part) for part in (inputs, weights, biases, slopes, skips))
-    return Chain(n, h, w, inputs[0].dtype, *parts)
+    return Chain(style, n, h, w, inputs[0].dtype, *parts)
 
 
 def conv3x3_chain(
@@ -253,12 +271,12 @@ def conv3x3_chain(
     unshuffle: bool,
     shuffle: bool,
     *,
-    packs: bool = True,
+    style: Style = IN_CUDA,
 ) -> list[Launch]:
     """One launch per layer, with bias, skip connection and activation in it: reads the images before, writes the one after. In
-    half precision one more for every 16 layers brings the weights in order (``packs``)."""
-    chain = _chain(inputs, weights, biases, slopes, skips, unshuffle)
-    return [*_packing(chain, len(weights), packs), *_layers(chain, len(weights))]
+    half precision on CUDA one more for every 16 layers brings the weights in order."""
+    chain = _chain(style, inputs, weights, biases, slopes, skips, unshuffle)
+    return [*_packing(chain, len(weights)), *_layers(chain, len(weights))]
 
 
 def conv3x3_chain_backward(
@@ -272,24 +290,26 @@ def conv3x3_chain_backward(
     shuffle: bool,
     needs: int,
     *,
-    packs: bool = True,
+    style: Style = IN_CUDA,
 ) -> list[Launch]:
     """All layers but the last anew, their results stored; then for each layer, from the last, two launches for the gradients of
     weight and bias (sums of parts of the image, then the sum of the parts) and one for that of its input."""
-    chain = _chain(inputs, weights, biases, slopes, skips, unshuffle)
-    n, images = len(weights), len(inputs)
-    wants_input = any(is_wanted(needs, k) for k in range(images))
-    wants_sums = [is_wanted(needs, images + i) or is_wanted(needs, images + n + i) for i in range(n)]
-    lowest = 0 if wants_input else next((i for i in range(n) if wants_sums[i]), n)
+    chain = _chain(style, inputs, weights, biases, slopes, skips, unshuffle)
+    n = len(weights)
+    wanted = [k for k in range(len(inputs)) if is_wanted(needs, k)]
+    sums = [any(is_wanted(needs, len(inputs) + part * n + i) for part in (0, 1)) for i in range(n)]
+    lowest = 0 if wanted else next((i for i in range(n) if sums[i]), n)
     if lowest == n:
         return []
-    launches = [*_packing(chain, 2 * n - 1 - (0 if wants_input else 1), packs), *_layers(chain, n - 1)]
+    launches = [*_packing(chain, 2 * n - 1 if wanted else 2 * n - 2), *_layers(chain, n - 1)]
     for i in reversed(range(lowest, n)):
-        if wants_sums[i]:
+        if sums[i]:
             launches += _weight_gradient(chain, i)
-        if i > lowest or wants_input:
-            launches.append(_input_gradient(chain, i))
-    return launches
+        if i > lowest:
+            launches.append(_input_gradient(chain, i, [chain.image(f"grad{i - 1}", i - 1)]))
+    results = [access(f"grad_input{k}", inputs[k]) for k in wanted]
+    groups = [[result] for result in results] if style.per_input else [results]
+    return launches + [_input_gradient(chain, 0, group) for group in groups if group]
 
 
 def irm_update(
@@ -298,23 +318,22 @@ def irm_update(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     *,
-    packs: bool = True,
-    tiles: Mapping[int, Tile] = IRM_TILES,
+    style: Style = IN_CUDA,
 ) -> list[Launch]:
     """In half precision with a tuned number of channels three launches: one brings the weights in order, one makes x1 of the
     inputs and one the result of x1, three layers each. The two layers before the last of each are made with rims of 2 and 1
     pixels around the tile, which is where the operations above the layers' own come from. All else goes layer by layer."""
-    chain = _chain((hidden, inner), weights, biases, IRM_SLOPES, IRM_SKIPS)
-    tile = tiles.get(hidden.shape[1]) if chain.on_tensor_cores else None
+    chain = _chain(style, (hidden, inner), weights, biases, IRM_SLOPES, IRM_SKIPS)
+    tile = IRM_TILES.get(hidden.shape[1]) if chain.packs else None
     if tile is None:
-        return [*_packing(chain, len(weights), packs), *_layers(chain, len(weights))]
+        return [*_packing(chain, len(weights)), *_layers(chain, len(weights))]
     halves = []
     for first, name in ((0, "front"), (3, "back")):
         layers = range(first, first + 3)
         flops = sum(chain.flops(i, chain.images * chain.covered(tile, 2 - i + first)) for i in layers)
         reads = (chain.image(f"x{first - 1}", first - 1, tile, rim=3), *_parameters(chain, layers))
         halves.append(Launch(f"irm_{name}", reads, (chain.image(f"x{first + 2}", first + 2),), flops))
-    return [*_packing(chain, len(weights), packs), *halves]
+    return [*_packing(chain, len(weights)), *halves]
 
 
 def irm_update_backward(
@@ -325,15 +344,15 @@ def irm_update_backward(
     biases: Sequence[Tensor],
     needs: int,
     *,
-    packs: bool = True,
+    style: Style = IN_CUDA,
 ) -> list[Launch]:
     """As the chain of its six layers."""
     parts = ((hidden, inner), weights, biases, IRM_SLOPES, IRM_SKIPS, False, False, needs)
-    return conv3x3_chain_backward(grad, *parts, packs=packs)
+    return conv3x3_chain_backward(grad, *parts, style=style)
 
 
-def _packing(chain: Chain, layers: int, packs: bool) -> list[Launch]:
-    if not (packs and chain.on_tensor_cores):
+def _packing(chain: Chain, layers: int) -> list[Launch]:
+    if not chain.packs:
         return []
     each = [access(f"weight{i}", w) for i, w in enumerate(chain.weights)]
     both = [each[k % len(each)] for k in range(layers)]  # a backward pass also wants them turned round
@@ -356,35 +375,50 @@ def _layers(chain: Chain, count: int) -> list[Launch]:
     return launches
 
 
-def _input_gradient(chain: Chain, i: int) -> Launch:
-    """The gradient of what layer i reads, with that of a skip connection and the mask of the activation before it."""
-    reads = [chain.image(f"grad{i}", i, CONVOLUTION_TILE), access(f"weight{i}", chain.weights[i])]
+def _input_gradient(chain: Chain, i: int, results: Sequence[Access]) -> Launch:
+    """The gradient of what layer i reads, or of some of the inputs, with that of a skip connection and the mask of the
+    activation before it."""
+    share = sum(result.bytes for result in results) / chain.image("", i - 1).bytes if i == 0 else 1
+    weight = access(f"weight{i}", chain.weights[i])
+    weight = Access(weight.tensor, round(share * weight.bytes), round(share * weight.requested))
+    reads = [chain.image(f"grad{i}", i, CONVOLUTION_TILE), weight]
     if i + 1 < len(chain.weights) and chain.skips[i + 1]:
         reads.append(chain.image(f"grad{i + 1}", i + 1))
     if i > 0 and chain.slopes[i - 1] != 1:
         reads.append(chain.image(f"x{i - 1}", i - 1))
-    return Launch("conv3x3", tuple(reads), (chain.image(f"grad{i - 1}", i - 1),), chain.flops(i))
+    return Launch("conv3x3", tuple(reads), tuple(results), round(share * chain.flops(i)))
 
 
 def _weight_gradient(chain: Chain, i: int) -> list[Launch]:
     """Sums over parts of the images, then the sum of the parts, which are float32 (float64 for float64)."""
     weight, bias = chain.weights[i], chain.biases[i]
+    wide = torch.float64 if chain.dtype == torch.float64 else torch.float32
+    rows = weight.new_empty(_parts(chain, i), weight.numel() + bias.numel(), dtype=wide)
     outputs, inputs = (math.ceil(side / GRADIENT_CHANNELS) for side in weight.shape[:2])
-    tiles = chain.images * math.prod(
+    grad = chain.image(f"grad{i}", i, GRADIENT_TILE, rim=0, times=inputs)
+    if i == 0 and chain.style.per_input:
+        images = [access(f"input{k}", t, 9 * outputs) for k, t in enumerate(chain.inputs)]
+    else:
+        images = [chain.image(f"x{i - 1}", i - 1, GRADIENT_TILE, times=outputs)]
+    whole = sum(image.bytes for image in images)
+    launches = []
+    for image in images:
+        share = access("partial", rows).bytes * image.bytes // whole
+        flops = chain.flops(i) * image.bytes // whole
+        launches.append(Launch("weight_gradient", (image, grad), (Access("partial", share, share),), flops))
+    results = access(f"grad_weight{i}", weight), access(f"grad_bias{i}", bias)
+    return [*launches, Launch("sum_parts", (access("partial", rows),), results)]
+
+
+def _parts(chain: Chain, i: int) -> int:
+    """Parts that the gradient of the weights of layer i is summed in."""
+    if chain.style.split is not None:
+        return chain.images * math.ceil(chain.height * chain.width / chain.style.split)
+    outputs, inputs = (math.ceil(side / GRADIENT_CHANNELS) for side in chain.weights[i].shape[:2])
+    down, across = (
         math.ceil(side / tile) for side, tile in zip((chain.height, chain.width), GRADIENT_TILE, strict=True)
     )
-    parts = min(max(8, GRADIENT_BLOCKS // (outputs * inputs)), tiles)
-    wide = torch.float64 if chain.dtype == torch.float64 else torch.float32
-    sums = access("partial", weight.new_empty(parts, weight.numel() + bias.numel(), dtype=wide))
-    reads = (
-        chain.image(f"x{i - 1}", i - 1, GRADIENT_TILE, times=outputs),
-        chain.image(f"grad{i}", i, GRADIENT_TILE, rim=0, times=inputs),
-    )
-    results = access(f"grad_weight{i}", weight), access(f"grad_bias{i}", bias)
-    return [
-        Launch("weight_gradient", reads, (sums,), chain.flops(i)),
-        Launch("sum_parts", (sums,), results),
-    ]
+    return min(max(8, GRADIENT_BLOCKS // (outputs * inputs)), chain.images * down * across)
 
 
 # ---- all of them ----
@@ -417,9 +451,9 @@ CUDA: Mapping[str, Formula] = _by_name(
 TRITON: Mapping[str, Formula] = {
     **CUDA,
     "fac_backward": functools.partial(fac_backward, together=False),
-    "conv3x3_chain": functools.partial(conv3x3_chain, packs=False),
-    "conv3x3_chain_backward": functools.partial(conv3x3_chain_backward, packs=False),
-    "irm_update": functools.partial(irm_update, packs=False, tiles={}),
-    "irm_update_backward": functools.partial(irm_update_backward, packs=False),
+    "conv3x3_chain": functools.partial(conv3x3_chain, style=IN_TRITON),
+    "conv3x3_chain_backward": functools.partial(conv3x3_chain_backward, style=IN_TRITON),
+    "irm_update": functools.partial(irm_update, style=IN_TRITON),
+    "irm_update_backward": functools.partial(irm_update_backward, style=IN_TRITON),
 }
 """The Triton kernels (``kernels``): every convolution a launch of its own, weights as they are."""
