@@ -22,9 +22,11 @@ from rirn.bench.markdown import table
 from rirn.bench.report import Row, commit
 from rirn.bench.subjects import tensors
 from rirn.doctor import report
+from rirn.errors import RirnError
 from rirn.models import create_model
 from rirn.nn import ATB, IRM, ResBlock
 from rirn.ops import use_backend
+from rirn.ops._library import library
 from rirn.ops.backends import assume
 
 LABEL = "counted, not measured"
@@ -272,7 +274,13 @@ def _line(key: tuple[str, str, str], forms: Mapping[str, Row]) -> list[str]:
 
 
 def run(dtypes: Sequence[str], sizes: Sizes) -> dict[str, Any]:
-    """Count everything and return it with what a reader needs to repeat it."""
+    """Count everything and return it with what a reader needs to repeat it.
+
+    Raises:
+        RirnError: there is no compiled library, whose ops are counted.
+    """
+    if not library().loaded:
+        raise RirnError(f"--model-cost passes through the compiled ops: {library().reason}")
     rows = count(dtypes, sizes)
     return {
         "label": LABEL,

@@ -15,7 +15,10 @@ from rirn.bench.launches import Cost, LaunchCounter, total
 from rirn.errors import RirnError
 from rirn.nn import IRM
 from rirn.ops import use_backend
+from rirn.ops._library import Library, library
 from rirn.ops.backends import OPS, assume
+
+pytestmark = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
 
 FORMS = [CUDA, TRITON]
 forms = pytest.mark.parametrize("formulas", FORMS, ids=["cuda", "triton"])
