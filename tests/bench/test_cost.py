@@ -276,6 +276,13 @@ def test_the_command_writes_json_and_a_table(tmp_path, capsys, monkeypatch):
     assert "Counted, not measured" in capsys.readouterr().out
 
 
+def test_without_compiled_ops_there_is_nothing_to_count(monkeypatch):
+    missing = Library(reason="rirn was installed without its compiled library")
+    monkeypatch.setattr(cost, "library", lambda: missing)
+    with pytest.raises(RirnError, match="installed without its compiled library"):
+        main(["--model-cost", "--quick"])
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--rounds", "3"), ("--compare", "old.json"), ("--only", "ops")]
 )
