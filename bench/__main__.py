@@ -135,13 +135,11 @@ COUNTED = ("model_cost", "dtype", "size", "frame", "json", "markdown", "quick")
 
 def count(options: argparse.Namespace) -> int:
     """Count the cost of ops and steps on a GPU, print and write it, and return the exit status."""
-    ignored = [
-        name
-        for name, value in vars(options).items()
-        if value != parser().get_default(name) and name not in COUNTED
-    ]
-    if ignored:
-        raise RirnError(f"--model-cost counts and times nothing; leave out --{ignored[0].replace('_', '-')}")
+    default = parser().get_default
+    if any(value != default(name) for name, value in vars(options).items() if name not in COUNTED):
+        raise RirnError(
+            "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone"
+        )
     found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options))
     print(cost.tables(found))
     write(options, found, cost.tables)

@@ -212,7 +212,8 @@ def assume(name: str) -> Iterator[None]:
     """Let every op inside the block, in this thread, take the backend ``name`` whether or not it can run here.
 
     For fake tensors, which pass through an op whose kernel nothing here could launch: a program takes the way it
-    would take on another machine. Whatever else asks for a backend is not heard inside the block.
+    would take on another machine. Whatever else asks for a backend only decides whether an op may hand over to the
+    library, as it may under ``auto``.
 
     Args:
         name: ``reference``, ``cpu``, ``cuda`` or ``triton``.
