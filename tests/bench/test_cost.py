@@ -287,7 +287,7 @@ def test_without_compiled_ops_there_is_nothing_to_count(monkeypatch):
     ("option", "value"), [("--rounds", "3"), ("--compare", "old.json"), ("--only", "ops")]
 )
 def test_options_of_timing_are_refused(option, value):
-    with pytest.raises(RirnError, match="it takes --dtype, --size, .* alone"):
+    with pytest.raises(RirnError, match=r"it takes --dtype, --size, .* alone"):
         main(["--model-cost", option, value, "--device", "cpu"])
 
 
