@@ -424,13 +424,16 @@ def _demo(options: Namespace) -> None:
 
 
 def _doctor_parser() -> Parser:
-    return Parser(description="Say what is installed, what can run here, and why something cannot.")
+    parser = Parser(description="Say what is installed, what can run here, and why something cannot.")
+    parser.add_argument("--json", action="store_true", help="for programs: the same facts, and more, as JSON")
+    return parser
 
 
 def _doctor(options: Namespace) -> None:
     from rirn import doctor
 
-    print(doctor.format_report(doctor.report()))
+    facts = doctor.report()
+    print(json.dumps(facts, indent=1) if options.json else doctor.format_report(facts))
 
 
 DATA_ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]] = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from rirn.ops import backends
 from rirn.ops._library import library
 from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
 
@@ -58,6 +59,21 @@ def devices() -> list[dict[str, Any]]:
     return found
 
 
+def kernels(op: str) -> dict[str, Any]:
+    """Return which forms of an op are installed, whether or not they can run here: ``cpu`` and ``triton`` are true or false,
+    ``cuda`` the architectures that the compiled library holds its kernel for."""
+    loaded = library().loaded
+    try:
+        in_triton = op in importlib.import_module("rirn.kernels").OPS
+    except ModuleNotFoundError:
+        in_triton = False
+    return {
+        "cpu": loaded and backends.has_kernel(op, "CPU"),
+        "cuda": list(backends.cuda_archs()) if loaded and backends.has_kernel(op, "CUDA") else [],
+        "triton": in_triton,
+    }
+
+
 def report() -> dict[str, Any]:
     """Return the facts as a dictionary of JSON types; works without the compiled library, without Triton,
     without a GPU.
@@ -65,6 +81,8 @@ def report() -> dict[str, Any]:
     Keys: ``versions`` (None: not installed), ``library`` (path, loaded, why_not, isa, build), ``devices``,
     ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``threads``,
     ``environment`` (every ``RIRN_`` variable that is set).
+
+    ``kernels`` has what :func:`kernels` says of each op.
     """
     compiled = library()
     here = devices()
@@ -86,6 +104,7 @@ def report() -> dict[str, Any]:
         },
         "devices": here,
         "why_no_gpu": why_no_gpu(),
+        "kernels": {op: kernels(op) for op in OPS},
         "backends": {
             op: {
                 name: {"auto": available_backends(op, name)[0], **{b: why_not(b, op, name) for b in BACKENDS}}
@@ -128,6 +147,8 @@ def format_report(report: dict[str, Any]) -> str:
     lines += _section("devices", described)
     lines += _section("threads", report["threads"])
 
+    lines += _section("kernels", {op: _forms(held) for op, held in report["kernels"].items()})
+
     # Ops mostly agree with each other, so those with the same answers share a paragraph.
     groups: dict[str, list[str]] = {}
     for op, by_device in report["backends"].items():
@@ -141,6 +162,13 @@ def format_report(report: dict[str, Any]) -> str:
 
     lines += _section("environment", report["environment"] or {"RIRN_*": "none set"})
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _forms(held: dict[str, Any]) -> str:
+    """What :func:`kernels` says, in words."""
+    cuda = [f"CUDA for {', '.join(held['cuda'])}"] if held["cuda"] else []
+    forms = [*(["CPU"] if held["cpu"] else []), *cuda, *(["Triton"] if held["triton"] else [])]
+    return "; ".join(forms) or "none: the reference alone"
 
 
 def _words(value: Any) -> str:

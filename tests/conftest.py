@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,12 @@ import torch
 
 from rirn.ops import why_not
 
-FUSED = ("cpu", "cuda", "triton")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+FUSED = (
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.gpu),
+    pytest.param("triton", marks=() if INTERPRETED else pytest.mark.gpu),
+)
 
 
 @pytest.fixture(params=FUSED)
