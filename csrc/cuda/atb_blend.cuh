@@ -1,51 +1,22 @@
 // CUDA kernels of atb_blend and its gradient: out = sigmoid(logit_prev) * f_prev + max_weight * sigmoid(logit_cur) * f_cur.
-// Free of torch: plain pointers, sizes and strides, all in elements. Sums are made in float (double for double) and rounded
-// once. No atomics, so equal inputs give equal bits.
+// No atomics, so equal inputs give equal bits.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
-#include <cstdint>
+#include "common.cuh"
 
 namespace rirn {
 namespace cuda {
-constexpr int kThreads = 256;
-
 template <class T>
-struct Scalar {
-  using Wide = float;
-  static __device__ __forceinline__ float widen(T x) { return x; }
-  static __device__ __forceinline__ T narrow(float x) { return x; }
-};
-template <>
-struct Scalar<double> {
-  using Wide = double;
-  static __device__ __forceinline__ double widen(double x) { return x; }
-  static __device__ __forceinline__ double narrow(double x) { return x; }
-};
-template <>
-struct Scalar<__half> {
-  using Wide = float;
-  static __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
-  static __device__ __forceinline__ __half narrow(float x) { return __float2half_rn(x); }
-};
-template <>
-struct Scalar<__nv_bfloat16> {
-  using Wide = float;
-  static __device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
-  static __device__ __forceinline__ __nv_bfloat16 narrow(float x) { return __float2bfloat16_rn(x); }
+struct AtbBlendArgs {
+  View<const T> f_prev, f_cur, logit_prev, logit_cur;  // the logits may have one channel
+  View<T> out;                                         // dense
+  double max_weight;
 };
 
 template <class T>
-using Wide = typename Scalar<T>::Wide;
-
-__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
-__device__ __forceinline__ double sigmoid(double x) { return 1. / (1. + exp(-x)); }
-
-// `N` neighbours that are loaded and stored together; the address is a multiple of their size.
-template <class T, int N>
-struct alignas(sizeof(T) * N) Pack {
-  T v[N];
+struct AtbBlendBackwardArgs {
+  View<const T> grad, f_prev, f_cur, logit_prev, logit_cur;
+  View<T> grad_f_prev, grad_f_cur, grad_logit_prev, grad_logit_cur;  // null: not wanted
+  double max_weight;
 };
 
 template <class T>
@@ -132,31 +103,6 @@ __global__ void __launch_bounds__(kThreads) blend_backward_flat(BlendGradTensors
 
 // ---- any strides ----
 
-// Four dimensions from the slowest to the fastest in memory, so that neighbouring threads touch neighbouring elements.
-struct Strides {
-  int64_t s[4];
-};
-struct Sizes {
-  int64_t s[4];
-};
-
-struct Index {
-  int64_t i[4];
-  __device__ __forceinline__ int64_t at(const Strides& strides) const {
-    return i[0] * strides.s[0] + i[1] * strides.s[1] + i[2] * strides.s[2] + i[3] * strides.s[3];
-  }
-};
-__device__ __forceinline__ Index index_of(int64_t linear, const Sizes& sizes) {
-  Index x;
-#pragma unroll
-  for (int d = 3; d > 0; --d) {
-    x.i[d] = linear % sizes.s[d];
-    linear /= sizes.s[d];
-  }
-  x.i[0] = linear;
-  return x;
-}
-
 struct BlendStrides {
   Strides f_prev, f_cur, logit_prev, logit_cur, out;  // of a shared logit the channels' stride is 0
 };
@@ -172,18 +118,9 @@ __global__ void __launch_bounds__(kThreads) blend_strided(BlendTensors<T> t, Ble
   }
 }
 
-// Pixels are [N, H, W], and every tensor has one stride more for its channels.
-struct PixelStrides {
-  int64_t n, h, w, c;
-  __device__ __forceinline__ int64_t at(int64_t in, int64_t ih, int64_t iw) const { return in * n + ih * h + iw * w; }
-};
 struct BlendGradStrides {
   PixelStrides grad, f_prev, f_cur, logit_prev, logit_cur, grad_f_prev, grad_f_cur, grad_logit_prev, grad_logit_cur;
 };
-struct PixelSizes {
-  int64_t n, h, w, c;
-};
-
 // One frame's side at one pixel. kLanes neighbouring threads share the channels: 1 where pixels are neighbours in memory, 32
 // where channels are. The gradient of a shared logit is their sum, added up in a fixed order.
 template <class T, int kLanes>
@@ -202,11 +139,6 @@ __device__ __forceinline__ void side_backward_pixel(const T* grad, int64_t grad_
 #pragma unroll
   for (int offset = kLanes / 2; offset; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
   if (lane == 0) *grad_logit = Scalar<T>::narrow(sum);
-}
-
-template <class T>
-__device__ __forceinline__ T* moved(T* p, int64_t offset) {
-  return p ? p + offset : p;
 }
 
 template <class T, int kLanes>
@@ -228,6 +160,62 @@ __global__ void __launch_bounds__(kThreads) blend_backward_pixels(BlendGradTenso
                                    moved(t.grad_logit_cur, s.grad_logit_cur.at(n, h, w)), s.grad_logit_cur.c, shared_cur,
                                    max_weight, sizes.c, lane);
   }
+}
+
+// ---- launchers ----
+
+template <class T>
+void launch_atb_blend(const AtbBlendArgs<T>& a, const Stream& stream) {
+  const int64_t n = a.out.numel();
+  if (!n) return;
+  const BlendTensors<T> t{a.f_prev.data, a.f_cur.data, a.logit_prev.data, a.logit_cur.data, a.out.data};
+  const Wide<T> weight = static_cast<Wide<T>>(a.max_weight);
+  const auto all = [&](auto&& holds) {
+    return holds(a.f_prev) && holds(a.f_cur) && holds(a.logit_prev) && holds(a.logit_cur) && holds(a.out);
+  };
+  if (is_dense(a.out) && all([&](const auto& view) { return is_flat_like(view, a.out); })) {
+    if (all([](const auto& view) { return is_aligned(view); }))
+      blend_flat<T, kPack<T>><<<stream.grid_for(n / kPack<T> + 1), kThreads, 0, stream.handle>>>(t, weight, n);
+    else
+      blend_flat<T, 1><<<stream.grid_for(n), kThreads, 0, stream.handle>>>(t, weight, n);
+    return;
+  }
+  const std::array<int, 4> order = memory_order(a.out);
+  const BlendStrides strides{strides_in(order, a.f_prev), strides_in(order, a.f_cur), strides_in(order, a.logit_prev),
+                             strides_in(order, a.logit_cur), strides_in(order, a.out)};
+  blend_strided<T><<<stream.grid_for(n), kThreads, 0, stream.handle>>>(t, strides, sizes_in(order, a.out), weight, n);
+}
+
+template <class T>
+void launch_atb_blend_backward(const AtbBlendBackwardArgs<T>& a, const Stream& stream) {
+  const int64_t n = a.grad.numel();
+  if (!n) return;
+  const BlendGradTensors<T> t{a.grad.data,        a.f_prev.data,     a.f_cur.data,           a.logit_prev.data,    a.logit_cur.data,
+                              a.grad_f_prev.data, a.grad_f_cur.data, a.grad_logit_prev.data, a.grad_logit_cur.data};
+  const Wide<T> weight = static_cast<Wide<T>>(a.max_weight);
+  const auto all = [&](auto&& holds) {
+    return holds(a.grad) && holds(a.f_prev) && holds(a.f_cur) && holds(a.logit_prev) && holds(a.logit_cur) &&
+           holds(a.grad_f_prev) && holds(a.grad_f_cur) && holds(a.grad_logit_prev) && holds(a.grad_logit_cur);
+  };
+  if (is_dense(a.f_cur) && all([&](const auto& view) { return is_flat_like(view, a.f_cur); })) {
+    if (all([](const auto& view) { return is_aligned(view); }))
+      blend_backward_flat<T, kPack<T>><<<stream.grid_for(n / kPack<T> + 1), kThreads, 0, stream.handle>>>(t, weight, n);
+    else
+      blend_backward_flat<T, 1><<<stream.grid_for(n), kThreads, 0, stream.handle>>>(t, weight, n);
+    return;
+  }
+  const BlendGradStrides s{pixel_strides(a.grad),        pixel_strides(a.f_prev),     pixel_strides(a.f_cur),
+                           pixel_strides(a.logit_prev),  pixel_strides(a.logit_cur),  pixel_strides(a.grad_f_prev),
+                           pixel_strides(a.grad_f_cur),  pixel_strides(a.grad_logit_prev), pixel_strides(a.grad_logit_cur)};
+  const PixelSizes sizes{a.grad.size(0), a.grad.size(2), a.grad.size(3), a.grad.size(1)};
+  const bool shared_prev = a.logit_prev.size(1) == 1, shared_cur = a.logit_cur.size(1) == 1;
+  const int64_t pixels = sizes.n * sizes.h * sizes.w;
+  if (a.f_cur.stride(1) == 1 && sizes.c > 1)
+    blend_backward_pixels<T, 32>
+        <<<stream.grid_for(pixels * 32), kThreads, 0, stream.handle>>>(t, s, sizes, shared_prev, shared_cur, weight);
+  else
+    blend_backward_pixels<T, 1>
+        <<<stream.grid_for(pixels), kThreads, 0, stream.handle>>>(t, s, sizes, shared_prev, shared_cur, weight);
 }
 }  // namespace cuda
 }  // namespace rirn
