@@ -178,7 +178,7 @@ struct Order {
   }
 };
 Order order;
-int processors = 2;  // few, so that grids of small tests stride, too
+int processors = 1;  // so that grids of small tests stride, too
 std::vector<Record> launches;
 std::map<const void*, size_t> shared_limits;
 cudaError_t last_error = cudaSuccess;
