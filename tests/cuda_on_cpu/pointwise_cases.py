@@ -16,7 +16,11 @@ TAILS = [
     *(Case(1, 1, 1, w) for w in (1, 3, 33)),
     *(Case(1, 1, 1, w, dtype) for dtype in NAMES.values() for w in (249, 255, 256, 1030, 2049)),
     *(Case(1, 3, 17, 13, dtype) for dtype in NAMES.values()),
-    *(Case(2, 8, 3, 16, dtype, layout) for dtype in NAMES.values() for layout in ("contiguous", "channels_last")),
+    *(
+        Case(2, 8, 3, 16, dtype, layout)
+        for dtype in NAMES.values()
+        for layout in ("contiguous", "channels_last")
+    ),
     Case(2, 8, 3, 16, "fp16", "sliced"),
     Case(2, 8, 3, 15, "fp32", "strided"),
 ]

@@ -19,7 +19,10 @@ KERNEL = Kernel(FAC.name, FAC.reference, FAC.make, FAC.inputs, FAC.state)
 # Rows of packs: one tile and less, more than one in a row, in a column, and both; the borders of the image and of the tiles.
 ROWS = [
     *(Case(1, 2, 3, w, dtype) for dtype in NAMES.values() for w in (8, 16)),
-    *(Case(2, 1, 5, w, dtype) for dtype, w in (("fp64", 20), ("fp32", 36), ("fp32", 64), ("fp16", 72), ("bf16", 136))),
+    *(
+        Case(2, 1, 5, w, dtype)
+        for dtype, w in (("fp64", 20), ("fp32", 36), ("fp32", 64), ("fp16", 72), ("bf16", 136))
+    ),
     Case(1, 1, 33, 40),
     Case(1, 2, 35, 72, "fp16"),
     Case(1, 1, 1, 72, "bf16"),
