@@ -1,7 +1,7 @@
 // The loop of all ops that make every element from the elements at the same place, for tensors of any strides: one thread reads
-// 16 bytes of every tensor (8 in half precision where channels are summed) where they lie so that it can, one element otherwise,
-// and every element of every tensor is touched once. Sums over the channels of a pixel and over everything (gradients of what is shared) are added up in a fixed order, without
-// atomics, so that equal inputs give equal bits. Free of torch.
+// 16 bytes of every tensor (8 where channels are summed in half or double precision) where they lie so that it can, one element
+// otherwise, and every element of every tensor is touched once. Sums over the channels of a pixel and over everything (gradients
+// of what is shared) are added up in a fixed order, without atomics, so that equal inputs give equal bits. Free of torch.
 //
 // An op is one of formulas.h with these facts beside it (`Elementwise` has the defaults):
 //   kShareable  bit i: input i may be one for all channels or for everything and is then loaded once per pack
@@ -159,7 +159,7 @@ constexpr int bits_below(unsigned mask, int end) {
 // `slices` threads share a pixel, or N neighbouring ones: packs run along the pixels or, where channels are the neighbours in
 // memory, along the channels. What they have summed they add up in shared memory.
 template <class T, int N, bool kAlongChannels, class Op>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
+__global__ void __launch_bounds__(kThreads, 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
   constexpr int kPixels = kAlongChannels ? 1 : N, kChannels = kAlongChannels ? N : 1;
   constexpr int kSums = bits_below(Op::kSummable, Op::kOutputs);
   __shared__ Wide<T> parts[kSums][kThreads * kPixels];
@@ -304,8 +304,8 @@ struct PointwiseTensors {
 
 template <class T, class Op>
 void launch_pointwise(const Op& op, const PointwiseArgs<T, Op>& args, const Stream& stream) {
-  // Sums need registers: with 8 elements in flight as well they would spill, or halve the threads.
-  constexpr int kSumPack = std::min(kPack<T>, 4), kChannel = 1;
+  // Sums need registers: with more than 16 bytes of them in flight they would spill, or halve the threads.
+  constexpr int kSumPack = sizeof(T) > 4 ? 1 : 4, kChannel = 1;
   using Tensors = PointwiseTensors<T, Op>;
   const int64_t(&sizes)[4] = args.sizes;
   const int64_t channels = sizes[kChannel], pixels = sizes[0] * sizes[2] * sizes[3];

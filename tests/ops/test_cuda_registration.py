@@ -1,4 +1,5 @@
-"""What the compiled CUDA ops promise to the dispatcher, seen without a GPU: dispatch keys, and tensors that are on one in name only."""
+"""What the compiled CUDA ops promise to the dispatcher, seen without a GPU: dispatch keys, and tensors that are on
+one in name only."""
 
 import pytest
 import torch
