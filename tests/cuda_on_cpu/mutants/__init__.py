@@ -23,7 +23,7 @@ MODES = ("plain", "asan", "tsan")
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old``, which stands in ``file`` (of csrc/cuda) exactly once, becomes ``new``."""
+    """``old``, which stands in ``file`` (of csrc) exactly once, becomes ``new``."""
 
     what: str
     file: str
@@ -53,7 +53,7 @@ def mutate(mutant: Mutant | None) -> Path:
     target = FOLDER / "mutated" / "csrc"
     for file in [*SOURCES.glob("*.*"), *SOURCES.glob("cuda/*.*")]:
         text = file.read_text()
-        if mutant and file == SOURCES / "cuda" / mutant.file:
+        if mutant and file == SOURCES / mutant.file:
             text = mutant.apply(text)
         copy = target / file.relative_to(SOURCES)
         if not copy.exists() or copy.read_text() != text:
