@@ -12,7 +12,7 @@ FOUND = list(mutants())
 
 @pytest.mark.parametrize(("op", "mutant"), FOUND, ids=[str(mutant) for _, mutant in FOUND])
 def test_a_mutant_still_fits_its_source(op, mutant):
-    source = (ROOT / "csrc" / mutant.file).read_text()
+    source = mutant.path(ROOT / "csrc").read_text()
     assert mutant.apply(source) != source
 
 

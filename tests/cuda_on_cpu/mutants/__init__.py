@@ -31,7 +31,7 @@ def row(op: str, mutant: Mutant, found: str | None) -> str:
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old``, which stands in ``file`` (of csrc) exactly once, becomes ``new``."""
+    """``old``, which stands in ``file`` (of csrc/cuda, or else of csrc) exactly once, becomes ``new``."""
 
     what: str
     file: str
@@ -40,6 +40,10 @@ class Mutant:
 
     def __str__(self) -> str:
         return f"{Path(self.file).name}: {self.what}"
+
+    def path(self, sources: Path) -> Path:
+        inner = sources / "cuda" / self.file
+        return inner if inner.exists() else sources / self.file
 
     def apply(self, source: str) -> str:
         count = source.count(self.old)
@@ -65,7 +69,7 @@ def mutate(mutant: Mutant | None) -> Path:
     target = MUTATED / "csrc"
     for file in [*SOURCES.glob("*.*"), *SOURCES.glob("cuda/*.*")]:
         text = file.read_text()
-        if mutant and file == SOURCES / mutant.file:
+        if mutant and file == mutant.path(SOURCES):
             text = mutant.apply(text)
         copy = target / file.relative_to(SOURCES)
         if not copy.exists() or copy.read_text() != text:

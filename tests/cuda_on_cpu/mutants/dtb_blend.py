@@ -2,7 +2,7 @@
 
 from tests.cuda_on_cpu.mutants import Mutant
 
-LOOP = "cuda/pointwise.cuh"
+LOOP = "pointwise.cuh"
 MUTANTS = [
     Mutant(
         "operands swapped",

@@ -2,7 +2,7 @@
 
 from tests.cuda_on_cpu.mutants import Mutant
 
-FILE = "cuda/fac.cuh"
+FILE = "fac.cuh"
 INSIDE = "  const bool inside = at.y < H && x < W;\n"
 MUTANTS = [
     Mutant("missing barrier", FILE, "    __syncthreads();\n", ""),
