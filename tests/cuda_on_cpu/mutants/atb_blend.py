@@ -2,7 +2,7 @@
 
 from tests.cuda_on_cpu.mutants import Mutant
 
-OP, LOOP = "atb_blend.cuh", "cuda/pointwise.cuh"
+OP, LOOP = "atb_blend.cuh", "pointwise.cuh"
 FIRST_PIXEL = "const int64_t first = (int64_t)blockIdx.x * threads"
 MUTANTS = [
     Mutant(
