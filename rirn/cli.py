@@ -10,7 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from jsonargparse import (
+    ActionConfigFile,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_parsing_settings,
+)
 
 from rirn import __version__
 from rirn.errors import RirnError
@@ -27,18 +33,31 @@ class HelpFormatter(DefaultHelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """An argument parser that answers a mistake in one line, with the near match if an option is unknown."""
+    """An argument parser that answers a mistake in one line, with the near match if an option or key is unknown."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
+        # On the command line, or in a configuration file, about which the parser of all commands complains.
+        unknown = re.search(r"nrecognized arguments: (--)([\w.-]+)|not accept option '()([\w.-]+)'", message)
+        command = re.match(r"Subcommand '(\w+)'", message)
         if unknown:
-            options = [o.lstrip("-") for a in self._actions for o in a.option_strings if o.startswith("--")]
-            close = difflib.get_close_matches(unknown[1], options, n=1)
-            message += f"; did you mean --{close[0]}?" if close else ""
+            dashes, word = unknown[1] or "", unknown[2] or unknown[4]
+            parser = COMMANDS[command[1]][0]() if command else self
+            options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
+            close = difflib.get_close_matches(word, options, n=1)
+            message += f"; did you mean {dashes}{close[0]}?" if close else ""
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+class RecipeFile(ActionConfigFile):
+    """A configuration file, or the name of one that comes with the package."""
+
+    def __call__(self, parser, cfg, values, option_string=None):
+        from rirn.training.recipes import find_recipe
+
+        super().__call__(parser, cfg, str(find_recipe(values)), option_string)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,9 +148,16 @@ def _train_parser() -> Parser:
         description="Train a model on folders of blurry and sharp frames.",
         epilog="examples:\n"
         "  rirn train --out runs/mine --data.train+=GOPRO_Large/train --data.val+=GOPRO_Large/test\n"
-        "  rirn train --config mine.yaml --optim.lr 2e-4",
+        "  rirn train --config gopro --out runs/gopro --data.train+=GOPRO_Large/train --model.name rdbn+rirn\n"
+        "  rirn train --config mine.yaml --optim.lr 2e-4\n"
+        "  torchrun --nproc-per-node 8 -m rirn train --config gopro --out ...",
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument(
+        "--config",
+        action=RecipeFile,
+        help="YAML file with any of the options below, or a recipe that comes with rirn: gopro, reds, dvd, "
+        "mini-gopro, mini-reds, mini-dvd",
+    )
     parser.add_class_arguments(TrainConfig)
     return parser
 
