@@ -169,6 +169,48 @@ def _train(options: Namespace) -> None:
     print(train(TrainConfig(**vars(_train_parser().instantiate(options)))))
 
 
+def _table_parser() -> Parser:
+    parser = Parser(
+        description="Train and score every row of a table of the paper, and print it beside the paper's figures.",
+        epilog="examples:\n  rirn table 2 --mini\n  rirn table 3 --data ~/data --out runs/tables --dry-run",
+    )
+    parser.add_argument("number", type=int, choices=[1, 2, 3], help="of the table in the paper")
+    parser.add_argument("--mini", action="store_true", help="small recipes, which a CPU can finish")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=None,
+        help="folder with GOPRO_Large, REDS, DVD, each with train/ and test/ or val/; --mini alone makes a small data set",
+    )
+    parser.add_argument("--out", type=Path, default=Path("tables"), help="folder for the runs")
+    parser.add_argument("--no-train", action="store_true", help="only rows whose training is done")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, as commands")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
+    parser.add_argument(
+        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    )
+    return parser
+
+
+def _table(options: Namespace) -> None:
+    from rirn.training import tables
+
+    jobs = tables.plan(
+        options.number,
+        mini=options.mini,
+        data=options.data,
+        out=options.out,
+        device=options.device,
+        backend=options.backend,
+    )
+    if options.dry_run:
+        for job in jobs:
+            print(f"{tables.status(job):6s} {job.command}")
+        return
+    results = tables.run(jobs, training=not options.no_train)
+    print(tables.format_table(options.number, jobs, results))
+
+
 def _evaluate_parser() -> Parser:
     parser = Parser(
         description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output."
@@ -324,6 +366,7 @@ def _doctor(options: Namespace) -> None:
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None]]] = {
     "deblur": (_deblur_parser, _deblur),
     "train": (_train_parser, _train),
+    "table": (_table_parser, _table),
     "evaluate": (_evaluate_parser, _evaluate),
     "models": (_models_parser, _models),
     "convert": (_convert_parser, _convert),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+import yaml
+
 from rirn.errors import RirnError
 from rirn.models.registry import near_match
+from rirn.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
 def recipes() -> dict[str, Path]:
@@ -28,3 +31,16 @@ def find_recipe(name: str) -> Path:
     if name not in known:
         raise RirnError(f"there is no file or recipe {name!r}; {near_match(name, known)}")
     return known[name]
+
+
+def load_recipe(name: str, *, model: str, train: list[Path], val: list[Path], out: Path) -> TrainConfig:
+    """The settings of a recipe that comes with the package, for a model and folders of data."""
+    settings = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
+    parts = {group: settings.pop(group, {}) for group in ("model", "data", "optim")}
+    return TrainConfig(
+        out=out,
+        model=ModelConfig(name=model, **parts["model"]),
+        data=DataConfig(train=train, val=val, **parts["data"]),
+        optim=OptimConfig(**parts["optim"]),
+        **settings,
+    )
