@@ -182,7 +182,7 @@ def _table_parser() -> Parser:
         default=None,
         help="folder with GOPRO_Large, REDS, DVD, each with train/ and test/ or val/; --mini alone makes a small data set",
     )
-    parser.add_argument("--out", type=Path, default=Path("tables"), help="folder for the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/tables"), help="folder for the runs")
     parser.add_argument("--no-train", action="store_true", help="only rows whose training is done")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, as commands")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")

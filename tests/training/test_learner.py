@@ -65,6 +65,27 @@ def test_a_step_that_is_not_finite_changes_nothing(data, tmp_path, monkeypatch, 
     assert applied == [True, False, True] and learner.skipped == 1 and learner.skipped_in_a_row == 0
 
 
+def test_frames_weigh_alike_in_every_chunk(data, tmp_path):
+    # The gradient of the last bias goes through no state, so that over the chunks of a clip it must come to that of the whole
+    # clip: the sum over frames by the same divisor, although a look-ahead of two makes them 1 and 5 frames long.
+    changes = {
+        "model": ModelConfig("strcnn", width=0.2),
+        "optim": OptimConfig(lr=1e-30, clip_norm=1e9),
+        "frames": 6,
+    }
+    settings = config(data, tmp_path, chunk=3, batch=1, **changes)
+    learner = learner_of(settings)
+    bias, found = learner.model.base.output_layer.bias, 0
+    for number, piece in enumerate(supply(settings, 2, delay=2)):
+        learner.step(piece, number)
+        found = found + bias.grad.clone()
+    whole = config(data, tmp_path, batch=1, **changes)
+    reference = learner_of(whole)
+    reference.step(next(supply(whole, 1, delay=2)), 0)
+    expected = 2 * reference.model.base.output_layer.bias.grad  # of 6 frames by 6, against 6 frames by 3
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-4)
+
+
 def test_skipped_clips_are_named_and_too_many_stop_the_run(data, tmp_path, monkeypatch):
     spoil(monkeypatch, 2, 4, 6)
     with pytest.raises(RirnError, match=r"not finite in 2 steps in a row.*optim.lr"):
