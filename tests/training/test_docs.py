@@ -17,12 +17,12 @@ LINES = [line.removeprefix("$ ") for line in BLOCKS.splitlines() if re.search(r"
 @pytest.mark.parametrize("line", LINES)
 def test_command_lines_are_understood(line):
     words = shlex.split(line, comments=True)
-    words = words[words.index("rirn") + 1 :]
+    words = words[next(i for i, word in enumerate(words) if word in ("train", "table")) :]
     parser = COMMANDS[words[0]][0]()
     known = {option.rstrip("+") for action in parser._actions for option in action.option_strings}
     assert {re.match(r"--[\w.-]+", word)[0] for word in words if word.startswith("--")} <= known
 
 
 def test_all_recipes_are_described():
-    assert len(LINES) >= 8
+    assert len(LINES) >= 7
     assert set(recipes()) <= set(re.findall(r"`([\w-]+)`", TEXT))
