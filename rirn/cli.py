@@ -166,7 +166,9 @@ def _train(options: Namespace) -> None:
     from rirn.training import train
 
     options.pop("config", None)
-    print(train(TrainConfig(**vars(_train_parser().instantiate(options)))))
+    weights = train(TrainConfig(**vars(_train_parser().instantiate(options))))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        print(weights)
 
 
 def _table_parser() -> Parser:

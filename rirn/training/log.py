@@ -7,7 +7,6 @@ import importlib.util
 import json
 import math
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,6 +123,10 @@ def peak_memory_mib(device: torch.device) -> float:
     """Most memory in use at once since the process started, MiB: allocated by torch on a GPU, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if importlib.util.find_spec("resource") is None:  # Windows
+        return math.nan
+    import resource
+
     # Kilobytes on Linux, bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
