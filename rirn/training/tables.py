@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -130,7 +131,14 @@ def run(jobs: list[Job], *, training: bool = True, say: Callable[[str], None] = 
     """Train what is not trained yet and score what is not scored yet; None for a row without weights.
 
     A training that was cut off is gone on with. Scores stay in ``scores.json`` beside the weights they are of.
+
+    Raises:
+        RirnError: a launcher started several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RirnError(
+            "rirn table runs in one process; start the commands of --dry-run under torchrun, then --no-train prints"
+        )
     results = []
     for job in jobs:
         if job.dataset == TOY:

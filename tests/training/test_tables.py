@@ -118,6 +118,12 @@ def test_data_sets_that_are_there(tmp_path):
         tables.plan(1, mini=False, data=None, out=tmp_path)
 
 
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RirnError, match="start the commands of --dry-run under torchrun"):
+        tables.run(tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None))
+
+
 def test_invented_pictures_have_edges():
     a, b = (invent_picture(np.random.default_rng(i)) for i in (0, 0))
     assert np.array_equal(a, b) and a.dtype == np.uint8 and a.std() > 30
