@@ -15,14 +15,11 @@ MODELS = {
 }
 
 
-# Rounding differs and each Adam step amplifies it, so that the limits grow with the steps. Worst seen, of the loss over its
-# largest value and of the weights over the way that they went: see the comment at each.
+# Rounding differs and each Adam step amplifies it, so that the limits grow with the steps. Worst seen: after 10 steps 4e-6 of
+# the largest loss, and 0.005 of the way that the weights went; after 200 steps 2e-4 and 0.07; RDBN both times.
 @pytest.mark.parametrize(
     ("steps", "loss_limit", "weight_limit"),
-    [
-        (10, 1e-4, 1e-2),
-        pytest.param(200, 1e-2, 0.2, marks=pytest.mark.slow),
-    ],
+    [(10, 1e-4, 0.03), pytest.param(200, 2e-3, 0.2, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("name", MODELS)
 def test_fused_training_equals_the_reference(data, tmp_path, name, steps, loss_limit, weight_limit):
@@ -43,8 +40,7 @@ def test_fused_training_equals_the_reference(data, tmp_path, name, steps, loss_l
     loss_error = np.abs(fused - reference).max() / reference.max()
     way, gap = (flat(ends[0]) - flat(start), flat(ends[1]) - flat(ends[0]))
     weight_error = (gap.norm() / way.norm()).item()
-    print(f"{name}, {steps} steps: loss {loss_error:.2g}, weights {weight_error:.2g}")
-    assert loss_error <= loss_limit and weight_error <= weight_limit
+    assert loss_error <= loss_limit and weight_error <= weight_limit, (loss_error, weight_error)
 
 
 def flat(weights):
