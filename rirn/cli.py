@@ -40,11 +40,11 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         # On the command line, or in a configuration file, about which the parser of all commands complains.
-        unknown = re.search(r"nrecognized arguments: (--)([\w.-]+)|not accept option '()([\w.-]+)'", message)
-        command = re.match(r"Subcommand '(\w+)'", message)
+        unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
         if unknown:
-            dashes, word = unknown[1] or "", unknown[2] or unknown[4]
-            parser = COMMANDS[command[1]][0]() if command else self
+            command = re.match(r"Subcommand '(\w+)'", message)
+            parser = COMMANDS[command[1]][0]() if command and command[1] in COMMANDS else self
+            dashes, word = ("--", unknown[1]) if unknown[1] else ("", unknown[2])
             options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
             close = difflib.get_close_matches(word, options, n=1)
             message += f"; did you mean {dashes}{close[0]}?" if close else ""
