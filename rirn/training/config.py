@@ -59,7 +59,7 @@ class DataConfig:
     workers: int = 2
     """Processes that read ahead, for each training process; 0 reads in the loop itself."""
     cache_mib: int = 2048
-    """Memory of a training process for decoded frames, MiB; its workers share it out."""
+    """Memory for decoded frames, MiB; see :class:`rirn.data.ClipDataset`."""
 
     @property
     def chunks(self) -> int:

@@ -61,7 +61,7 @@ class _Run:
             frames=config.data.frames,
             crop=config.data.crop,
             seed=config.seed,
-            cache_mib=config.data.cache_mib // max(1, config.data.workers),
+            cache_mib=config.data.cache_mib,
         )
         self.validation = _all_sequences(config.data.val)
         self.optim = config.optim.in_steps(len(self.clips), config.data)
