@@ -240,7 +240,9 @@ def main() -> None:
     setup(
         packages=[*find_packages(include=["rirn", "rirn.*"]), "rirn.kernels", "rirn.bench"],
         package_dir={"rirn.kernels": "kernels", "rirn.bench": "bench"},
-        package_data={"rirn": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+        package_data={
+            "rirn": ["py.typed", "weights/*.safetensors", "weights/*.md", "training/configs/*.yaml"]
+        },
         include_package_data=False,
         ext_modules=extension_modules(plan),
         cmdclass=commands(plan),

@@ -11,7 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from jsonargparse import (
+    ActionConfigFile,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_parsing_settings,
+)
 
 from rirn import __version__
 from rirn.errors import RirnError
@@ -28,18 +34,31 @@ class HelpFormatter(DefaultHelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """An argument parser that answers a mistake in one line, with the near match if an option is unknown."""
+    """An argument parser that answers a mistake in one line, with the near match if an option or key is unknown."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
+        # On the command line, or in a configuration file, about which the parser of all commands complains.
+        unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
         if unknown:
-            options = [o.lstrip("-") for a in self._actions for o in a.option_strings if o.startswith("--")]
-            close = difflib.get_close_matches(unknown[1], options, n=1)
-            message += f"; did you mean --{close[0]}?" if close else ""
+            command = re.match(r"Subcommand '(\w+)'", message)
+            parser = COMMANDS[command[1]][0]() if command and command[1] in COMMANDS else self
+            dashes, word = ("--", unknown[1]) if unknown[1] else ("", unknown[2])
+            options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
+            close = difflib.get_close_matches(word, options, n=1)
+            message += f"; did you mean {dashes}{close[0]}?" if close else ""
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+class RecipeFile(ActionConfigFile):
+    """A configuration file, or the name of one that comes with the package."""
+
+    def __call__(self, parser, cfg, values, option_string=None):
+        from rirn.training.recipes import find_recipe
+
+        super().__call__(parser, cfg, str(find_recipe(values)), option_string)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,9 +165,16 @@ def _train_parser() -> Parser:
         description="Train a model on folders of blurry and sharp frames.",
         epilog="examples:\n"
         "  rirn train --out runs/mine --data.train+=GOPRO_Large/train --data.val+=GOPRO_Large/test\n"
-        "  rirn train --config mine.yaml --optim.lr 2e-4",
+        "  rirn train --config gopro --out runs/gopro --data.train+=GOPRO_Large/train --model.name rdbn+rirn\n"
+        "  rirn train --config mine.yaml --optim.lr 2e-4\n"
+        "  torchrun --nproc-per-node 8 -m rirn train --config gopro --out ...",
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument(
+        "--config",
+        action=RecipeFile,
+        help="YAML file with any of the options below, or a recipe that comes with rirn: gopro, reds, dvd, "
+        "mini-gopro, mini-reds, mini-dvd",
+    )
     parser.add_class_arguments(TrainConfig)
     return parser
 
@@ -157,7 +183,51 @@ def _train(options: Namespace) -> None:
     from rirn.training import train
 
     options.pop("config", None)
-    print(train(TrainConfig(**vars(_train_parser().instantiate(options)))))
+    weights = train(TrainConfig(**vars(_train_parser().instantiate(options))))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        print(weights)
+
+
+def _table_parser() -> Parser:
+    parser = Parser(
+        description="Train and score every row of a table of the paper, and print it beside the paper's figures.",
+        epilog="examples:\n  rirn table 2 --mini\n  rirn table 3 --data ~/data --out runs/tables --dry-run",
+    )
+    parser.add_argument("number", type=int, choices=[1, 2, 3], help="of the table in the paper")
+    parser.add_argument("--mini", action="store_true", help="small recipes, which a CPU can finish")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=None,
+        help="folder with GOPRO_Large, REDS, DVD, each with train/ and test/ or val/; --mini alone makes a small data set",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/tables"), help="folder for the runs")
+    parser.add_argument("--no-train", action="store_true", help="only rows whose training is done")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, as commands")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
+    parser.add_argument(
+        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    )
+    return parser
+
+
+def _table(options: Namespace) -> None:
+    from rirn.training import tables
+
+    jobs = tables.plan(
+        options.number,
+        mini=options.mini,
+        data=options.data,
+        out=options.out,
+        device=options.device,
+        backend=options.backend,
+    )
+    if options.dry_run:
+        for job in jobs:
+            print(f"{tables.status(job):6s} {job.command}")
+        return
+    results = tables.run(jobs, training=not options.no_train)
+    print(tables.format_table(options.number, jobs, results))
 
 
 def _evaluate_parser() -> Parser:
@@ -443,6 +513,7 @@ DATA_ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None]]] = {
     "deblur": (_deblur_parser, _deblur),
     "train": (_train_parser, _train),
+    "table": (_table_parser, _table),
     "evaluate": (_evaluate_parser, _evaluate),
     "data": (_data_parser, _data),
     "models": (_models_parser, _models),

@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,24 @@ def kernels(op: str) -> dict[str, Any]:
         "cuda": list(backends.cuda_archs()) if loaded and backends.has_kernel(op, "CUDA") else [],
         "triton": in_triton,
     }
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ; None for an
+    install."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    git = ["git", "-C", str(root)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode != 0:
+        return None
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def report() -> dict[str, Any]:

@@ -60,13 +60,21 @@ class ClipDataset(Dataset):
         """Number of valid starts: one epoch."""
         return self._ends[-1]
 
+    def source(self, number: int) -> str:
+        """Where a clip is from, for messages: ``sequence/first frame``."""
+        sequence, start = self._place(np.random.default_rng([self._seed, number]))
+        return f"{sequence.name}/{sequence.blurry[start].stem}"
+
+    def _place(self, rng: np.random.Generator) -> tuple[Sequence, int]:
+        """The sequence of a clip and its first frame, the first thing that the clip's generator decides."""
+        start = int(rng.integers(self._ends[-1]))
+        index = bisect.bisect_right(self._ends, start)
+        return self._sequences[index], start - (self._ends[index - 1] if index else 0)
+
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """Blurry and sharp clip, float32 [T, 3, crop, crop] in [0, 1]."""
         rng = np.random.default_rng([self._seed, number])
-        start = int(rng.integers(self._ends[-1]))
-        index = bisect.bisect_right(self._ends, start)
-        sequence = self._sequences[index]
-        start -= self._ends[index - 1] if index else 0
+        sequence, start = self._place(rng)
         paths = (sequence.blurry[start : start + self._frames], sequence.sharp[start : start + self._frames])
         frames = [[self._cache.read(p) for p in group] for group in paths]
         size = frames[0][0].shape

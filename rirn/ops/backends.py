@@ -230,6 +230,18 @@ def assume(name: str) -> Iterator[None]:
         _thread.assumed = before
 
 
+def backend_in_use() -> str:
+    """Return the name that :func:`use_backend`, or else ``RIRN_BACKEND``, asks for in this thread; may be ``auto``.
+
+    Example:
+        >>> from rirn.ops.backends import backend_in_use, use_backend
+        >>> with use_backend("reference"):
+        ...     backend_in_use()
+        'reference'
+    """
+    return _asked(None)[0]
+
+
 def why_not(backend: str, op: str, device: torch.device | str = "cpu") -> str | None:
     """Return None if ``backend`` can run ``op`` on tensors of ``device``, otherwise the reason in words.
 

@@ -225,11 +225,12 @@ def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     wanted = [want for part in ctx.needs_input_grad[:3] for want in part]
+    saved = ctx.saved_tensors  # once: activation checkpointing refuses to unpack them again
     if ctx.slope != 1:
         below = ctx.slope * grad if ctx.slope else 0.0
-        grad = torch.where(ctx.saved_tensors[-1] > 0, grad, below)
+        grad = torch.where(saved[-1] > 0, grad, below)
     found = torch.ops.rirn.conv3x3_chain_backward(
-        grad, *_split(ctx.saved_tensors, ctx.counts), *ctx.options, needs_mask(wanted)
+        grad, *_split(saved, ctx.counts), *ctx.options, needs_mask(wanted)
     )
     found = [g if want else None for g, want in zip(found, wanted, strict=True)]
     return (*_split(found, ctx.counts), None, None, None, None)
