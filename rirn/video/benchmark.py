@@ -89,7 +89,7 @@ def benchmark(
     with Reader(source) as reader:
         model = model.to(device=device, dtype=torch_dtype).eval()
         restorer, output = _Timed(Tiled(model, tile), device, torch_dtype), _Nowhere()
-        pipeline = Pipeline(reader, restorer, output, segment=1 << 62, on_result=lambda: None)
+        pipeline = Pipeline(reader, restorer, output, on_result=lambda: None)
         pipeline.run()
     counted = restorer.seconds[1:] or restorer.seconds
     wall = restorer.ends[-1] - restorer.ends[0] if len(restorer.ends) > 1 else restorer.seconds[0]

@@ -38,7 +38,8 @@ class FromPicture:
     """Turns decoded pictures into RGB [H, W, 3]: uint8, or uint16 from more than 8 bits per sample."""
 
     def __init__(self, colour: Colour, bits: int):
-        self._colour, self._format = colour, "rgb24" if bits <= 8 else "rgb48le"
+        # Planar: swscale's way from 4:2:0 to packed 16-bit RGB wraps bright and dark samples around.
+        self._colour, self._format = colour, "rgb24" if bits <= 8 else "gbrp16le"
         self._scale = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:

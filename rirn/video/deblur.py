@@ -19,7 +19,7 @@ from rirn.video.encoding import Encoding
 from rirn.video.files import PIPE, check_target
 from rirn.video.frames import HDR_TRANSFERS, VideoInfo
 from rirn.video.live import PipeOutput
-from rirn.video.parts import SEGMENT, Parts, PartsOutput, fingerprint, source_settings
+from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
 from rirn.video.pipeline import Busy, Output, Pipeline
 from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, pick_device, pick_dtype
@@ -155,7 +155,7 @@ def deblur(
             disable=None if progress else True,
             dynamic_ncols=True,
         )
-        pipeline = Pipeline(reader, restorer, output, joined=joined, segment=SEGMENT, on_result=bar.update)
+        pipeline = Pipeline(reader, restorer, output, joined=joined, on_result=bar.update)
         with bar:
             pipeline.run(checkpoint)
         seconds = time.perf_counter() - begin

@@ -14,7 +14,7 @@ from rirn.video.frames import VideoInfo
 _CRF = {"libx264": 18, "libx265": 20}
 # Where the packets of an encoder wait until the whole is put together. MOV keeps any time stamp exactly, but
 # cannot hold every codec; NUT moves times below zero, which only codecs without B-frames do without.
-_PART_SUFFIX = {"libx264": ".mov", "libx265": ".mov", "prores_ks": ".mov", "ffv1": ".nut"}
+_PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut"}
 
 
 @dataclass(frozen=True)

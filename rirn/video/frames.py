@@ -74,7 +74,8 @@ class Frame:
     """One picture with its place in time.
 
     `rgb` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. `pts` and `duration`
-    count in `time_base` seconds; `duration` 0 means unknown. `name` is the stem of the image file the frame was read from, None for a video.
+    count in `time_base` seconds; `duration` 0 means unknown. `name` is the stem of the image file the frame
+    was read from, None for a video.
     """
 
     rgb: np.ndarray

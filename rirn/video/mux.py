@@ -111,14 +111,8 @@ def _pictures(segments: Sequence[Path], stream: av.VideoStream) -> Iterator[av.P
         with av.open(f"file:{path}") as container:
             shown = _shown(container)
             if number == 0:
-                first_shown = shown[0]
-                # As x264 counts; a clip shorter than the delay has no frame to take the lead from.
-                lead = shown[delay] - shown[0] if len(shown) > delay else None
-                times.extend(
-                    shown[0] - lead + shown[i] - shown[0] if lead is not None else shown[0] - delay + i
-                    for i in range(delay)
-                )
-                first_dts = times[0] if times else shown[0]
+                times.extend(_lead(shown, delay))
+                first_shown, first_dts = shown[0], (times or shown)[0]
             times.extend(shown)
             container.seek(0)
             for packet in container.demux(video=0):
@@ -142,12 +136,28 @@ def _shown(container: av.container.InputContainer) -> list[int]:
     return sorted(p.pts for p in container.demux(video=0) if p.size)
 
 
-def _delay(path: Path) -> int:
+def decoding_times(pts: Sequence[int]) -> list[int]:
+    """Decoding times of pictures given by their presentation times in decoding order."""
+    shown = sorted(pts)
+    return [*_lead(shown, _reordering(pts)), *shown][: len(pts)]
+
+
+def _lead(shown: Sequence[int], delay: int) -> list[int]:
+    """Decoding times of the first `delay` packets, before anything is shown."""
+    if len(shown) > delay:  # as x264 counts
+        return [shown[0] - shown[delay] + shown[i] for i in range(delay)]
+    return [shown[0] - delay + i for i in range(delay)]
+
+
+def _reordering(pts: Sequence[int]) -> int:
     """By how many packets the decoding of a picture goes ahead of its turn to be shown, at most."""
+    rank = {time: i for i, time in enumerate(sorted(pts))}
+    return max(i - rank[time] for i, time in enumerate(pts))
+
+
+def _delay(path: Path) -> int:
     with av.open(f"file:{path}") as container:
-        times = [p.pts for p in container.demux(video=0) if p.size]
-    rank = {pts: i for i, pts in enumerate(sorted(times))}
-    return max(i - rank[pts] for i, pts in enumerate(times))
+        return _reordering([p.pts for p in container.demux(video=0) if p.size])
 
 
 def _end_ticks(container: av.container.InputContainer) -> int:

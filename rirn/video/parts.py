@@ -31,10 +31,6 @@ try:
 except ModuleNotFoundError:  # Windows: two runs with one target are not told apart
     fcntl = None
 
-# Frames of a segment, which begins with a key frame; a killed run loses one segment of work at most. With
-# x264's longest distance of key frames, 250, the file is about 1 percent smaller.
-SEGMENT = 120
-
 
 class Parts:
     """The folder `<target>.resume` with finished segments, and what is needed to go on after the last one.

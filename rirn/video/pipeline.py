@@ -19,6 +19,10 @@ from rirn.video.restore import Restorer, to_tensor
 # Frames that wait on either side of the network: enough to even out a slow keyframe, few enough for 8K.
 QUEUED = 4
 
+# Frames of a segment, which begins with a key frame; a killed run loses one segment of work at most. x264's
+# own longest distance of key frames is 250.
+SEGMENT = 120
+
 
 class Output(Protocol):
     """Where restored frames go."""
@@ -57,7 +61,6 @@ class Pipeline:
         restorer: the network.
         output: takes the results.
         joined: puts input and result side by side; None takes the result alone.
-        segment: results between two checkpoints.
         on_result: called for each result, in the calling thread.
     """
 
@@ -68,13 +71,12 @@ class Pipeline:
         output: Output,
         *,
         joined: SideBySide | None = None,
-        segment: int,
         on_result: Callable[[], Any],
     ):
         self.busy = Busy()
         self.dropped = 0
         self._reader, self._restorer, self._output = reader, restorer, output
-        self._joined, self._segment, self._on_result = joined, segment, on_result
+        self._joined, self._on_result = joined, on_result
         # A camera goes on while the network works: what waits is old already.
         self._decoded = Channel(1 if reader.is_camera else QUEUED)
         self._restored = Channel(1 if reader.is_camera else QUEUED)
@@ -144,7 +146,7 @@ class Pipeline:
             since_border += len(results)
             if item is None:
                 break
-            if since_border >= self._segment:
+            if since_border >= SEGMENT:
                 self._restored.put(_Border(self._restorer.checkpoint()), weight=0)
                 since_border = 0
         if broken is not None:

@@ -14,7 +14,7 @@ from rirn.video.colour import ToPicture
 from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, part_name, write_failures
 from rirn.video.frames import Frame, VideoInfo
-from rirn.video.mux import muxer_options, own_tags
+from rirn.video.mux import decoding_times, muxer_options, own_tags
 
 log = logging.getLogger("rirn.video")
 
@@ -111,7 +111,12 @@ class VideoWriter:
             self.abort()
             return
         with write_failures(self._path):
-            self._mux(self._stream.encode())
+            packets = self._stream.encode()
+            if self._held is None:
+                # x265 leaves the decoding times of a clip undefined that is shorter than its delay.
+                for packet, dts in zip(packets, decoding_times([p.pts for p in packets]), strict=True):
+                    packet.dts = dts
+            self._mux(packets)
             self._mux_held()
             self._container.close()
             os.replace(self._part, self._path)
