@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import av
-from av.codec.context import Flags
 
 from rirn.errors import RirnError
 from rirn.video.colour import ToPicture
@@ -78,9 +77,10 @@ class VideoWriter:
             self._part.unlink()
             raise
         self._picture = ToPicture(info.colour, info.width, info.height, encoding.pix_fmt)
-        self._first_pts: int | None = None
-        self._last_pts: int | None = None
-        self._last_duration = 0
+        # Of all frames, by their number, which is all that the encoder learns of time: that two frames are a
+        # tick apart is no reason to code them badly, and decoding times stay regular.
+        self._pts: list[int] = []
+        self._durations: list[int] = []
         self._first_dts = 0
         self._held: av.Packet | None = None
 
@@ -92,15 +92,13 @@ class VideoWriter:
                 f"frame is {width}x{height}; the video was opened with {self._info.width}x{self._info.height}"
             )
         picture = self._picture(frame.rgb)
-        picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
-        if self._last_pts is not None and frame.pts <= self._last_pts:
-            log.warning(
-                "Frame %d has time stamp %d, not after %d; moved.", self.frames, frame.pts, self._last_pts
-            )
-            picture.pts = self._last_pts + 1
-        if self._first_pts is None:
-            self._first_pts = picture.pts
-        self._last_pts, self._last_duration = picture.pts, frame.duration
+        pts = frame.pts
+        if self._pts and pts <= self._pts[-1]:
+            log.warning("Frame %d has time stamp %d, not after %d; moved.", self.frames, pts, self._pts[-1])
+            pts = self._pts[-1] + 1
+        picture.pts, picture.time_base = self.frames, self._stream.codec_context.time_base
+        self._pts.append(pts)
+        self._durations.append(frame.duration)
         with write_failures(self._path):
             self._mux(self._stream.encode(picture))
         self.frames += 1
@@ -130,8 +128,12 @@ class VideoWriter:
         self._part.unlink(missing_ok=True)
 
     def _mux(self, packets: list[av.Packet]) -> None:
-        """Mux all but the latest packet, which may turn out to be the last."""
+        """Give packets their times, and mux all but the latest, which may turn out to be the last."""
         for packet in packets:
+            index, turn = packet.pts, packet.dts
+            packet.time_base = self._info.time_base
+            packet.pts, packet.duration = self._pts[index], self._durations[index]
+            packet.dts = self._pts[turn] if turn >= 0 else self._pts[0] + turn
             if self._held is None:
                 self._first_dts = packet.dts
             else:
@@ -144,28 +146,25 @@ class VideoWriter:
         Muxers add the duration of the last packet in coding order to its decoding time; with B-frames that is
         not the frame shown last.
         """
-        if self._last_duration:
-            length = self._last_pts + self._last_duration - self._first_pts
+        if self._durations[-1]:
+            length = self._pts[-1] + self._durations[-1] - self._pts[0]
             self._held.duration = length - (self._held.dts - self._first_dts)
         self._container.mux(self._held)
 
     def _add_video(self, encoding: Encoding) -> av.VideoStream:
         info = self._info
+        rate = info.rate.limit_denominator(1 << 30)
         try:
-            stream = self._container.add_stream(
-                encoding.codec, rate=info.rate.limit_denominator(1 << 30), options=dict(encoding.options)
-            )
+            stream = self._container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
         except ValueError as error:
             raise RirnError(
                 f"{self._path.suffix} files cannot hold what the encoder {encoding.codec} makes; use .mkv or .mov."
             ) from error
         stream.width, stream.height, stream.pix_fmt = info.width, info.height, encoding.pix_fmt
         context = stream.codec_context
-        context.time_base = info.time_base
+        context.time_base, stream.time_base = 1 / rate, info.time_base
         # Slices, PyAV's default, cost compression: 2 to 4 percent more bytes at 720p, and more time.
         context.thread_type = "FRAME"
-        # Packets get the durations of their frames.
-        context.flags |= Flags.frame_duration
         context.colorspace, context.color_range = info.colour.matrix, info.colour.range
         context.color_primaries, context.color_trc = info.colour.primaries, info.colour.transfer
         if info.sample_aspect_ratio:
