@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -45,14 +46,15 @@ def run(options: Namespace, device: str) -> int:
         # Loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
     jobs = [job for job in share(jobs) if not (options.resume and _is_done(job))]
-    models = {}
+
+    @cache
+    def model() -> torch.nn.Module:
+        return load(options.model)
 
     def restore(job: Job) -> None:
-        model = models.setdefault("only", None) or load(options.model)
-        models["only"] = model
         with ops.use_backend(options.backend):
             summary = deblur(
-                model,
+                model(),
                 job.source,
                 job.target,
                 device=device,

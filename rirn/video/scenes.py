@@ -45,7 +45,8 @@ class CutDetector:
         if last is None or last.shape != means.shape:
             return False
         change = float(np.abs(means - last).mean())
-        usual = sum(self._changes) / len(self._changes) if self._changes else 0.0
+        # At the begin of a scene nobody knows how fast it moves.
+        usual = sum(self._changes) / len(self._changes) if self._changes else LEAST_CHANGE
         is_cut = change > max(LEAST_CHANGE, RATIO * usual) and _moved(last, means) > LEAST_MOVED
         if is_cut:
             self._changes.clear()  # the new scene may move more or less

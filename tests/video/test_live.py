@@ -56,12 +56,9 @@ def test_raw_frames_through_pipes(tmp_path, weights):
     )
     done = shell(f"cat {tmp_path}/in.raw | {command.format('-')}")
     assert done.returncode == 0 and done.stdout == frames.tobytes() and b"5 frames" in done.stderr
-    assert shell(f"cat {tmp_path}/in.raw | {command.format(tmp_path / 'out.mp4')}").returncode == 0
-    assert len(probe(tmp_path / "out.mp4")[0]) == 5
     done = shell(f"head -c 1000 {tmp_path}/in.raw | {command.format('-')}")
     assert done.returncode == 1 and done.stdout == frames[0].tobytes()
     assert b"460 bytes into frame 1" in done.stderr and b"Traceback" not in done.stderr
-    assert shell(f"echo nothing | {sys.executable} -m rirn deblur - - --model {weights}").returncode == 1
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path, weights):
@@ -110,7 +107,7 @@ def test_the_generator_takes_no_frame_ahead_of_need():
 
 
 def test_the_generator_keeps_no_frame():
-    alive = weakref.WeakSet()
+    given = []
 
     class Array(np.ndarray):
         pass
@@ -118,10 +115,11 @@ def test_the_generator_keeps_no_frame():
     def camera():
         for i in range(30):
             frame = picture(20, 14, i).view(Array)
-            alive.add(frame)
+            given.append(weakref.ref(frame))
             yield frame
 
-    assert max(len(alive) for _ in rirn.stream(camera(), Identity())) <= 3
+    alive = [sum(ref() is not None for ref in given) for _ in rirn.stream(camera(), Identity())]
+    assert len(alive) == 30 and max(alive) <= 3
 
 
 def test_a_frame_of_another_size_begins_a_new_video():

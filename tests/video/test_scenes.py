@@ -70,3 +70,4 @@ def test_the_state_begins_anew_at_each_cut(tmp_path, clip, model):
 
 def test_an_ordinary_clip_has_no_cut():
     assert cuts([picture(64, 48, i) for i in range(40)]) == []
+    assert cuts([picture(128, 96, i) for i in range(40)]) == []
