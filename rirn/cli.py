@@ -97,53 +97,71 @@ def _add_commands(commands, prog: str, makers: dict[str, Callable[[], Parser]]) 
 
 def _deblur_parser() -> Parser:
     parser = Parser(
-        description="Restore a motion-blurred video.",
+        prog="rirn deblur",
+        usage="rirn deblur [options] SOURCE [SOURCE ...] TARGET",
+        description="Restore motion-blurred videos.",
         epilog="examples:\n"
         "  rirn deblur ride.mp4 sharp.mp4\n"
         "  rirn deblur ride.mp4 frames/ --compare\n"
-        "  rirn deblur photos/ sharp.mkv --rate 30 --model runs/mine/weights.safetensors",
+        "  rirn deblur photos/ sharp.mkv --rate 30 --model runs/mine/weights.safetensors\n"
+        "  rirn deblur 'clips/*.mp4' sharp/ --jobs 2 --resume\n"
+        "  ffmpeg -i ride.mp4 -f yuv4mpegpipe - | rirn deblur - - | ffplay -\n"
+        "  rirn deblur ride.mp4 --benchmark",
     )
-    parser.add_argument("source", help="video file, or folder of images")
-    parser.add_argument("target", help="video file (.mp4, .mov, .mkv), or folder for PNG images")
-    parser.add_argument(
-        "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        metavar="SOURCE ... TARGET",
+        help="videos, folders of images or of videos, patterns, camera:NAME, or - for a pipe; then the target: a "
+        "video file (.mp4, .mov, .mkv), a folder for PNG images, a folder for many videos, or -",
     )
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
+    add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
+    add("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
+    add("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    add("--tile", default="auto", help="side of tiles in pixels, off, or auto for what the free memory holds")
+    add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
+    add("--compare", action="store_true", help="write input and result side by side")
+    add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
+    add("--jobs", type=int, default=1, help="videos at the same time, each in a process of its own")
+    add(
+        "--benchmark",
+        action="store_true",
+        help="measure decoding and network, write nothing; takes no target",
     )
-    parser.add_argument(
-        "--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network"
+    add("--codec", default=None, help="encoder: libx264, libx265 (default above 8 bits), prores_ks, ...")
+    add("--crf", type=int, default=None, help="quality, smaller is better: 18 for libx264, 20 for libx265")
+    add("--preset", default=None, help="speed of the encoder: ultrafast to veryslow")
+    add("--pix-fmt", default=None, help="sample format, such as yuv422p10le; by default 4:2:0")
+    add(
+        "--encoder-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="further option of the encoder; repeatable",
     )
-    parser.add_argument(
-        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    add(
+        "--hdr",
+        default="refuse",
+        choices=["refuse", "pass"],
+        help="HDR: pass restores the code values as they are",
     )
-    parser.add_argument("--compare", action="store_true", help="write input and result side by side")
-    parser.add_argument("--crf", type=int, default=18, help="quality of the video, 0 (lossless) to 51")
-    parser.add_argument(
-        "--rate", type=int, default=25, help="frames per second when the input is a folder of images"
+    add(
+        "--rate",
+        "--raw-fps",
+        default="25",
+        help="frames per second of images or raw frames: 25 or 30000/1001",
     )
+    add("--raw-size", default=None, metavar="WxH", help="- is RGB of 8 bits without a header, of this size")
     return parser
 
 
-def _deblur(options: Namespace) -> None:
-    from rirn import load, ops
-    from rirn.video import check_target, deblur
+def _deblur(options: Namespace) -> int:
+    from rirn.video.command import run
 
-    # Loading weights takes longer than seeing that the paths are wrong.
-    check_target(options.source, options.target)
-    model = load(options.model)
-    with ops.use_backend(options.backend):
-        summary = deblur(
-            model,
-            options.source,
-            options.target,
-            device=_device(options.device),
-            dtype=options.dtype,
-            compare=options.compare,
-            crf=options.crf,
-            rate=options.rate,
-        )
-    print(f"{summary.target}: {summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.2f} frames/s")
+    if len(options.paths) < 2 and not options.benchmark:
+        _deblur_parser().error("the target is missing")
+    return run(options, _device(options.device))
 
 
 def _device(name: str) -> str:
