@@ -236,12 +236,14 @@ __device__ __forceinline__ void multiply(float (&sums)[kM][kN][4], const T* regi
     const int tap = taps[2 * k];
     uint32_t a[kM][4];
 #pragma unroll
-    for (int m = 0; m < kM; ++m) ldmatrix_x4(a[m], region + slots.at(pixel[m] + (tap >> 4), tap & 15) * 8);
+    for (int m = 0; m < kM; ++m) ldmatrix<4>(a[m], region + slots.at(pixel[m] + (tap >> 4), tap & 15) * 8);
 #pragma unroll
-    for (int n = 0; n < kN; ++n)
+    for (int n = 0; n < kN; ++n) {
+      const uint4& pair = b[n / 2];
+      const uint32_t column[2] = {n % 2 ? pair.z : pair.x, n % 2 ? pair.w : pair.y};
 #pragma unroll
-      for (int m = 0; m < kM; ++m)
-        mma_m16n8k16<T>(sums[m][n], a[m], n % 2 ? b[n / 2].z : b[n / 2].x, n % 2 ? b[n / 2].w : b[n / 2].y);
+      for (int m = 0; m < kM; ++m) mma_m16n8k16<T>(sums[m][n], a[m], column);
+    }
   }
 }
 

@@ -87,12 +87,11 @@ build module.o: cxx {EMULATOR / "module.cpp"}
   flags = {common} -O0 -I{pybind11.get_include()} -DEMULATOR_MODULE={MODULE}
 """
     sources = [folder / "csrc" / "library.cpp", *sorted((folder / "csrc" / "cuda").glob("*.cu"))]
-    sources += sorted(EMULATOR.glob("*.cu"))
     objects = ["runtime.o", "module.o"]
     for source in sources:
         objects.append(f"{source.stem}.o")
         rules += f"build {source.stem}.o: cxx {source} | prefix.h.gch\n"
-        rules += f"  flags = {common} {kernel_flags} -I{folder / 'csrc' / 'cuda'} -include prefix.h -x c++\n"
+        rules += f"  flags = {common} {kernel_flags} -include prefix.h -x c++\n"
     rules += f"build {MODULE}.so: link {' '.join(objects)}\n  flags = {kernel_flags}\n"
     return rules
 
@@ -107,7 +106,7 @@ def build(sources: Path = SOURCES, folder: Path = FOLDER, mode: str = MODE) -> P
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        translate_tree(sources, folder / "csrc", EMULATOR / "twins")
+        translate_tree(sources, folder / "csrc", EMULATOR.parent / "kernels", EMULATOR / "twins")
         rules = _ninja_file(folder, mode)
         (folder / "build.ninja").write_text(rules)
         command = ["ninja", "-C", str(folder)]

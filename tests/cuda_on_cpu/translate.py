@@ -130,21 +130,22 @@ def translate(source: str, path: str = "source") -> str:
     return f'#line 1 "{path}"\n{source}'
 
 
-def translate_tree(sources: Path, target: Path, twins: Path) -> None:
+def translate_tree(sources: Path, target: Path, extra: Path, twins: Path) -> None:
     """Write the translation of ``sources`` (the folder csrc) to ``target``; what did not change is left
     alone.
 
-    Files of ``twins`` take the place of those of their name in ``cuda/``: device code in PTX.
+    The files of ``extra`` are put into ``cuda/``, too. Those of ``twins`` take the place of the ones of their name there: device
+    code in PTX.
     """
-    files = [*sources.glob("*.h"), sources / "library.cpp", *sources.glob("cuda/*.*")]
-    for file in files:
-        twin = twins / file.name
-        origin = twin if file.parent.name == "cuda" and twin.exists() else file
+    origins = {Path(file.name): file for file in [*sources.glob("*.h"), sources / "library.cpp"]}
+    for folder in (sources / "cuda", extra, twins):
+        origins |= {Path("cuda", file.name): file for file in folder.glob("*.*")}
+    for place, origin in origins.items():
         text = translate(origin.read_text(), str(origin))
-        place = target / file.relative_to(sources)
-        if not place.exists() or place.read_text() != text:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
-    for stale in target.glob("cuda/*.*"):
-        if not (sources / "cuda" / stale.name).exists():
-            stale.unlink()
+        file = target / place
+        if not file.exists() or file.read_text() != text:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    for file in target.glob("cuda/*.*"):
+        if file.relative_to(target) not in origins:
+            file.unlink()

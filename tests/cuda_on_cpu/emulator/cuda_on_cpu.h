@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 #undef __shared__
 #undef __launch_bounds__
@@ -54,6 +55,14 @@ const unsigned char* wait_for_warp(unsigned mask, const void* mine, size_t bytes
 void* dynamic_shared(size_t alignment);
 // Fills a static __shared__ variable with NaNs (all bits set), once per block.
 void poison_shared(void* variable, size_t bytes);
+
+// Of a thread, in the order of its calls. A group's end copies nothing.
+struct AsyncCopy {
+  void* to;
+  const void* from;  // null: zeros
+  bool ends_group;
+};
+std::vector<AsyncCopy>& pending_copies();
 
 struct Launch {
   const char* kernel;

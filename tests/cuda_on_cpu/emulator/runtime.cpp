@@ -59,6 +59,7 @@ struct Fiber {
   unsigned mask = 0;
   int predicate = 0;
   unsigned char payload[kPayload];
+  std::vector<AsyncCopy> copies;
 #ifdef EMULATE_TSAN
   void* sanitizer = nullptr;
 #endif
@@ -177,7 +178,7 @@ struct Order {
   }
 };
 Order order;
-int processors = 2;  // few, so that grids of small tests stride, too
+int processors = 1;  // so that grids of small tests stride, too
 std::vector<Record> launches;
 std::map<const void*, size_t> shared_limits;
 cudaError_t last_error = cudaSuccess;
@@ -262,6 +263,7 @@ void run_block(unsigned linear) {
     Fiber& fiber = block->fibers[i];
     fiber.index = i;
     fiber.state = State::kReady;
+    fiber.copies.clear();
     fiber.position = {{i % dim.x, i / dim.x % dim.y, i / dim.x / dim.y}, block->index, dim, grid, i % 32};
     start(fiber);
   }
@@ -316,6 +318,7 @@ std::unique_ptr<Block> make_block(const Launch& launch, void (*entry)(void*), vo
 }  // namespace
 
 const Position& here() { return block->running->position; }
+std::vector<AsyncCopy>& pending_copies() { return block->running->copies; }
 
 Votes wait_for_block(int predicate, Site site) {
   Fiber* me = block->running;

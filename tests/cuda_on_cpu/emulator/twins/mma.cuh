@@ -1,52 +1,81 @@
-// The instructions of csrc/cuda/mma.cuh on the CPU, by the fragment layouts that are written down there.
+// The functions of csrc/cuda/mma.cuh for the CPU, by the layouts of the PTX ISA. The order in which tensor cores add is not
+// documented; here sums are made in double and rounded once.
 #pragma once
-#include <cstdint>
-#include <cstring>
+#include "cuda_on_cpu.h"
 
 namespace rirn {
 namespace cuda {
-inline void ldmatrix_x4(uint32_t (&r)[4], const void* row, CUDA_ON_CPU_SITE) {
-  if (reinterpret_cast<uintptr_t>(row) % 16) cuda_on_cpu::stop("a row of ldmatrix is not aligned to 16 bytes", CUDA_ON_CPU_HERE);
-  const unsigned char* all = cuda_on_cpu::exchange(cuda_on_cpu::kFull, row, CUDA_ON_CPU_HERE);
-  const unsigned lane = cuda_on_cpu::here().lane;
-  for (unsigned matrix = 0; matrix < 4; ++matrix) {
-    const char* start = static_cast<const char*>(cuda_on_cpu::lane_value<const void*>(all, matrix * 8 + lane / 4));
-    std::memcpy(&r[matrix], start + lane % 4 * 4, 4);
-  }
+namespace twin {
+template <class T>
+float half_of(uint32_t word, int which) {
+  const uint16_t bits = static_cast<uint16_t>(word >> (16 * which));
+  T value;
+  std::memcpy(&value, &bits, sizeof value);
+  return static_cast<float>(value);
 }
-
-struct Fragments {
+struct Operands {
   uint32_t a[4], b[2];
 };
-template <class T>
-float half_of(uint32_t pair, int k) {
-  T both[2];
-  std::memcpy(both, &pair, 4);
-  return static_cast<float>(both[k]);
-}
+}  // namespace twin
 
 template <class T>
-void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, CUDA_ON_CPU_SITE) {
-  const Fragments mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], CUDA_ON_CPU_SITE) {
+  twin::Operands mine;
+  std::copy_n(a, 4, mine.a);
+  std::copy_n(b, 2, mine.b);
   const unsigned char* all = cuda_on_cpu::exchange(cuda_on_cpu::kFull, mine, CUDA_ON_CPU_HERE);
-  const unsigned lane = cuda_on_cpu::here().lane, g = lane / 4, t = lane % 4;
-  float rows[2][16], columns[2][16];  // A[g], A[g+8]; B[.][2t], B[.][2t+1]
-  for (unsigned from = 0; from < 4; ++from) {
-    const Fragments left = cuda_on_cpu::lane_value<Fragments>(all, 4 * g + from);
-    Fragments right[2];
-    for (int n = 0; n < 2; ++n) right[n] = cuda_on_cpu::lane_value<Fragments>(all, 4 * (2 * t + n) + from);
-    for (int upper = 0; upper < 2; ++upper)
-      for (int k = 0; k < 2; ++k)
-        for (int n = 0; n < 2; ++n) {
-          rows[n][8 * upper + 2 * from + k] = half_of<T>(left.a[2 * upper + n], k);
-          columns[n][8 * upper + 2 * from + k] = half_of<T>(right[n].b[upper], k);
-        }
+  const unsigned lane = cuda_on_cpu::here().lane;
+  for (int r = 0; r < 4; ++r) {
+    const int row = lane / 4 + 8 * (r / 2), column = 2 * (lane % 4) + r % 2;
+    double sum = d[r];
+    for (int k = 0; k < 16; ++k) {
+      const auto in_a = cuda_on_cpu::lane_value<twin::Operands>(all, row % 8 * 4 + k % 8 / 2);
+      const auto in_b = cuda_on_cpu::lane_value<twin::Operands>(all, column * 4 + k % 8 / 2);
+      sum += double(twin::half_of<T>(in_a.a[row / 8 + 2 * (k / 8)], k % 2)) * twin::half_of<T>(in_b.b[k / 8], k % 2);
+    }
+    d[r] = static_cast<float>(sum);
   }
-  for (int i = 0; i < 4; ++i) {
-    float sum = 0;
-    for (int k = 0; k < 16; ++k) sum += rows[i / 2][k] * columns[i % 2][k];
-    d[i] += sum;
+}
+
+template <int kMatrices, bool kTransposed = false>
+void ldmatrix(uint32_t (&r)[kMatrices], const void* row, CUDA_ON_CPU_SITE) {
+  static_assert(kMatrices == 2 || kMatrices == 4, "two or four matrices");
+  const unsigned lane = cuda_on_cpu::here().lane;
+  if (lane < 8 * kMatrices && reinterpret_cast<uintptr_t>(row) % 16)
+    cuda_on_cpu::stop("ldmatrix reads a row that is not aligned to 16 bytes", CUDA_ON_CPU_HERE);
+  const unsigned char* all = cuda_on_cpu::exchange(cuda_on_cpu::kFull, row, CUDA_ON_CPU_HERE);
+  const auto element = [&](int m, int i, int j) {
+    return uint32_t(cuda_on_cpu::lane_value<const uint16_t*>(all, 8 * m + i)[j]);
+  };
+  const int outer = lane / 4, inner = 2 * (lane % 4);
+  for (int m = 0; m < kMatrices; ++m)
+    r[m] = kTransposed ? element(m, inner, outer) | element(m, inner + 1, outer) << 16
+                       : element(m, outer, inner) | element(m, outer, inner + 1) << 16;
+}
+
+// The copy is made as late as it may be, when it is waited for: who reads earlier reads what was there before.
+inline void cp_async_16(void* shared, const void* global, bool valid = true, CUDA_ON_CPU_SITE) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16)
+    cuda_on_cpu::stop("cp.async of 16 bytes at an address that is not aligned to them", CUDA_ON_CPU_HERE);
+  cuda_on_cpu::pending_copies().push_back({shared, valid ? global : nullptr, false});
+}
+inline void cp_async_commit() { cuda_on_cpu::pending_copies().push_back({nullptr, nullptr, true}); }
+template <int kPending>
+void cp_async_wait() {
+  auto& copies = cuda_on_cpu::pending_copies();
+  int groups = 0;
+  for (const auto& copy : copies) groups += copy.ends_group;
+  size_t done = 0;
+  for (; done < copies.size() && groups > kPending; ++done) {
+    const cuda_on_cpu::AsyncCopy copy = copies[done];
+    if (copy.ends_group) {
+      --groups;
+      continue;
+    }
+    for (int i = 0; i < 2; ++i)
+      static_cast<uint64_t*>(copy.to)[i] = copy.from ? static_cast<const uint64_t*>(copy.from)[i] : 0;
   }
+  copies.erase(copies.begin(), copies.begin() + done);
 }
 }  // namespace cuda
 }  // namespace rirn

@@ -1,0 +1,60 @@
+"""The CUDA kernels of atb_blend, run on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from tests.cuda_on_cpu.harness import Kernel, check, check_single_gradients, launches, odd_counts
+from tests.ops.cases import Case, atb_inputs
+from tests.ops.test_atb_blend import CASES, terms
+
+pytestmark = pytest.mark.usefixtures("emulator")
+
+ATB = Kernel(
+    "atb_blend",
+    reference.atb_blend,
+    atb_inputs,
+    ("f_prev", "f_cur", "logit_prev", "logit_cur"),
+    like=1,
+    arguments=lambda tensors, case: (*tensors, case.max_weight),
+    terms=terms,
+)
+MORE = [
+    *odd_counts(),
+    *odd_counts(logits="11", max_weight=2.0),
+    *(Case(1, 8, 40, 61, dtype) for dtype in ("fp32", "bf16")),  # more than the threads of the grid
+    *(Case(3, 5, 3, 7, dtype, "sliced") for dtype in ("fp32", "fp16")),  # not aligned to 16 bytes
+]
+
+
+@pytest.mark.parametrize("case", [*CASES, *MORE], ids=str)
+def test_against_reference(case: Case) -> None:
+    check(ATB, case)
+
+
+@pytest.mark.parametrize("layout", ["expanded", "transposed"])
+@pytest.mark.parametrize("case", [Case(2, 8, 7, 5), Case(2, 8, 7, 5, "bf16", "channels_last", "11")], ids=str)
+def test_gradient_from_above_in_any_layout(case: Case, layout: str) -> None:
+    check(ATB, case, layout)
+
+
+@pytest.mark.parametrize("case", [Case(2, 4, 5, 3), Case(2, 4, 5, 3, logits="1C")], ids=str)
+def test_single_gradients(case: Case) -> None:
+    check_single_gradients(ATB, case)
+
+
+def forward_kernel(tensors: list[Tensor]) -> str:
+    [name] = launches(lambda: ATB.forward(tensors, Case(0, 0, 0, 0)))
+    return name
+
+
+def test_dense_tensors_are_read_in_packs_where_they_are_aligned() -> None:
+    tensors = [t.detach() for t in atb_inputs(Case(2, 8, 7, 5))]
+    assert forward_kernel(tensors) == "blend_flat<T, kPack<T>>"
+    shifted = torch.empty(2 * 8 * 7 * 5 + 1)[1:].view(2, 8, 7, 5).copy_(tensors[0])
+    assert forward_kernel([shifted, *tensors[1:]]) == "blend_flat<T, 1>"
+    other = tensors[0].contiguous(memory_format=torch.channels_last)
+    assert forward_kernel([other, *tensors[1:]]) == "blend_strided<T>"
