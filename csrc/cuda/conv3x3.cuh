@@ -110,7 +110,7 @@ struct ConvArgs {
   Image<T> gate;   // data null: none; where it is not above 0 the result is multiplied by gate_slope
   const T* bias;  // null: none
   int64_t bias_stride;
-  float slope, gate_slope;
+  double slope, gate_slope;
   Weights<T> weight;   // of conv3x3_ffma
   const uint4* packed;  // of conv3x3_mma
   int64_t images;
@@ -131,11 +131,11 @@ inline int64_t tiles_of(int64_t images, int h, int w, int tile_h, int tile_w) {
 
 // x times the slope below zero; a slope of 0 leaves nothing of an infinity.
 template <class W>
-__device__ __forceinline__ W scaled(W x, float slope) {
+__device__ __forceinline__ W scaled(W x, W slope) {
   return slope == 0 ? W(0) : x * slope;
 }
 template <class W>
-__device__ __forceinline__ W activate(W x, float slope) {
+__device__ __forceinline__ W activate(W x, W slope) {
   return x < 0 ? scaled(x, slope) : x;  // lets NaN through
 }
 
@@ -313,8 +313,8 @@ __device__ __forceinline__ void store_tile(const float* sums, int pitch, const C
       float sum = sums[pixel * pitch + chunk * N + k];
       if (a.bias) sum += Scalar<T>::widen(a.bias[(channel + k) * a.bias_stride]);
       if (a.skip.count) sum += Scalar<T>::widen(skip.v[k]);
-      sum = activate(sum, a.slope);
-      if (a.gate.data && !(Scalar<T>::widen(gate.v[k]) > 0)) sum = scaled(sum, a.gate_slope);
+      sum = activate(sum, static_cast<Wide<T>>(a.slope));
+      if (a.gate.data && !(Scalar<T>::widen(gate.v[k]) > 0)) sum = scaled(sum, static_cast<Wide<T>>(a.gate_slope));
       pack.v[k] = Scalar<T>::narrow(sum);
     }
     store_channels<T, N>(out, place.image, out_channel, y, x, pack);
@@ -459,8 +459,8 @@ __global__ void __launch_bounds__(64 * kMostFfmaBlocks) conv3x3_ffma(ConvArgs<T>
         const Image<T>& skip = find(a.skip, skip_channel);
         sum += skip.data[skip.at(place.image, skip_channel, y, x)];
       }
-      sum = activate(sum, a.slope);
-      if (a.gate.data && !(a.gate.data[a.gate.at(place.image, channel, y, x)] > 0)) sum = scaled(sum, a.gate_slope);
+      sum = activate(sum, static_cast<Wide<T>>(a.slope));
+      if (a.gate.data && !(a.gate.data[a.gate.at(place.image, channel, y, x)] > 0)) sum = scaled(sum, static_cast<Wide<T>>(a.gate_slope));
       out.data[out.at(place.image, out_channel, y, x)] = sum;
     }
   }

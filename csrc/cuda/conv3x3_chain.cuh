@@ -17,7 +17,7 @@ struct Layer {
   Weights<T> weight;
   const T* bias;
   int64_t bias_stride;
-  float slope;
+  double slope;
   bool skip;
 };
 

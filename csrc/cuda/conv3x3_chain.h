@@ -13,7 +13,7 @@ Chain<T> chain_of(const Tensors& inputs, const Tensors& weights, const Tensors& 
   for (size_t l = 0; l < weights.size(); ++l) {
     const Tensor &w = weights[l], &b = biases[l];
     const Weights<T> weight{pointer<T>(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3), (int)w.size(0), (int)w.size(1)};
-    chain.layers[l] = {weight, pointer<T>(b), b.stride(0), (float)slopes[l], skips[l] != 0};
+    chain.layers[l] = {weight, pointer<T>(b), b.stride(0), slopes[l], skips[l] != 0};
   }
   chain.count = (int)weights.size();
   const int down = unshuffle ? 2 : 1;
