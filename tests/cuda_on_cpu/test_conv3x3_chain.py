@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.cuda_on_cpu.harness import launches
-from tests.cuda_on_cpu.rounded import check_chain
-from tests.ops.cases import Case, image, lay_out, randn
+from tests.cuda_on_cpu.harness import in_every_order, launches
+from tests.ops import rounded
+from tests.ops.cases import Case, image, lay_out, like_truth, randn
+from tests.tolerances import DTYPES
 
 pytestmark = pytest.mark.usefixtures("emulator")
 
@@ -42,7 +45,7 @@ class Chain:
         widths = [sum(self.inputs) * factor**2, *self.outputs]
         weights = [
             randn(o, i, 3, 3, case=case, generator=generator, device="cpu", scale=(9 * i) ** -0.5).detach()
-            for i, o in zip(widths, self.outputs)
+            for i, o in itertools.pairwise(widths)
         ]
         biases = [
             randn(o, case=case, generator=generator, device="cpu", scale=0.1).detach() for o in self.outputs
@@ -54,7 +57,8 @@ ONE = Chain((5,), (7,), (1,), (False,))
 BLOCK = Chain((16,), (16, 16), (0, 1), (False, True))
 INPUTS = Chain((4, 12, 4), (20, 20), (0.1, 0.2), (False, True))
 ODD = Chain((3, 1, 2), (9, 6, 5), (0.1, 1, 0), (False, True, False))
-WIDE = Chain((68,), (5, 68), (1, 0.1), (False, True))  # more channels than shared memory holds at once, in two blocks of outputs
+# More channels than shared memory holds at once, in two blocks of outputs.
+WIDE = Chain((68,), (5, 68), (1, 0.1), (False, True))
 PHASES = Chain((1, 2), (12, 12), (0, 1), (False, True), unshuffle=True, shuffle=True)
 
 CASES = [
@@ -73,6 +77,38 @@ CASES = [
     (PHASES, Case(2, 0, 3, 5, "fp32")),
 ]
 ids = pytest.mark.parametrize(("chain", "case"), CASES, ids=str)
+
+
+def check_chain(
+    tensors: tuple[list[Tensor], list[Tensor], list[Tensor]],
+    options: tuple[list[float], list[int], bool, bool],
+    case: Case,
+    grad_layout: Callable[[Tensor], Tensor] = lambda grad: grad,
+) -> None:
+    """Check conv3x3_chain of inputs, weights and biases, and every gradient; the same bits in every order of threads."""
+    inputs, weights, biases = tensors
+    flat = [*inputs, *weights, *biases]
+    counts = len(inputs), len(inputs) + len(weights)
+    ops = torch.ops.rirn_on_cpu
+    [out] = in_every_order(lambda: [ops.conv3x3_chain(inputs, weights, biases, *options)])
+    wide = like_truth(flat)
+    parts = wide[: counts[0]], wide[counts[0] : counts[1]], wide[counts[1] :]
+    want = rounded.chain(*parts, *options, dtype=DTYPES[case.dtype])
+    rounded.assert_close_to_rounded("conv3x3_chain", "output", case, out, want, "output")
+    channels_last = inputs[0].shape[1] > 1 and inputs[0].stride(1) == 1
+    assert out.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+    grad = torch.randn(want.shape, generator=torch.Generator().manual_seed(9)).to(out)
+    wanted = torch.autograd.grad(want, wide, grad.double())
+    slope = options[0][-1]  # the op takes the gradient in front of the last activation
+    before = grad_layout(torch.where(out > 0, grad, slope * grad))
+    needs = (1 << len(flat)) - 1
+    found = in_every_order(
+        lambda: ops.conv3x3_chain_backward(before, inputs, weights, biases, *options, needs)
+    )
+    for i, (got, expected, t) in enumerate(zip(found, wanted, flat, strict=True)):
+        assert got.stride() == torch.empty_like(t).stride()
+        rounded.assert_close_to_rounded("conv3x3_chain", "gradient", case, got, expected, f"gradient {i}")
 
 
 @ids
@@ -123,7 +159,9 @@ def test_no_images() -> None:
     out = ops.conv3x3_chain(inputs, weights, biases, *BLOCK.options)
     assert out.shape == (0, 16, 3, 5)
     found = ops.conv3x3_chain_backward(out, inputs, weights, biases, *BLOCK.options, 31)
-    assert all(g.shape == t.shape and not g.any() for g, t in zip(found, [*inputs, *weights, *biases], strict=True))
+    assert all(
+        g.shape == t.shape and not g.any() for g, t in zip(found, [*inputs, *weights, *biases], strict=True)
+    )
 
 
 def test_an_infinity_below_a_relu_leaves_nothing() -> None:
@@ -136,4 +174,6 @@ def test_an_infinity_below_a_relu_leaves_nothing() -> None:
 def test_more_inputs_than_the_kernel_reads() -> None:
     inputs = [torch.zeros(1, 1, 2, 2) for _ in range(9)]
     with pytest.raises(RuntimeError, match="at most 8 inputs; got 9"):
-        torch.ops.rirn_on_cpu.conv3x3_chain(inputs, [torch.zeros(1, 9, 3, 3)], [torch.zeros(1)], [1.0], [0], False, False)
+        torch.ops.rirn_on_cpu.conv3x3_chain(
+            inputs, [torch.zeros(1, 9, 3, 3)], [torch.zeros(1)], [1.0], [0], False, False
+        )

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rirn.ops import reference
-from tests.cuda_on_cpu import rounded
 from tests.cuda_on_cpu.harness import in_every_order, launches
+from tests.ops import rounded
 from tests.ops.cases import Case, irm_inputs, like_truth
 from tests.tolerances import DTYPES, TABLE, assert_close
 
@@ -29,7 +29,7 @@ CASES = [
     Case(0, 4, 3, 3, "fp16"),
 ]
 GRADIENT_CASES = [
-    Case(2, 20, 3, 5, "fp16", "channels_last"),
+    Case(1, 20, 3, 5, "fp16", "channels_last"),
     Case(1, 16, 9, 17, "bf16"),
     Case(2, 3, 9, 5, "fp16", "strided"),
     Case(2, 5, 9, 33, "fp32", "channels_last"),
