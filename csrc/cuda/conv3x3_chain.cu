@@ -2,6 +2,10 @@
 #include "conv3x3_chain.h"
 
 namespace rirn {
+namespace cuda {
+RIRN_ALL_CHAINS()
+}  // namespace cuda
+
 namespace {
 using namespace cuda;
 

@@ -207,7 +207,7 @@ size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGr
     const WeightGradient<T>& wanted = gradients.layers[l];
     if (wanted.weight || wanted.bias) {
       const int parts = gradient_parts(chain.images, h, w, weight.inputs, weight.outputs);
-      launch_weight_gradient<T>({images[l], of[l + 1], partials, bias_partials, parts, weight.inputs, weight.outputs, chain.images, h, w},
+      launch_weight_gradient<T>({images[l], only(of[l + 1]), partials, bias_partials, parts, weight.inputs, weight.outputs, chain.images, h, w},
                                 {partials, bias_partials, wanted.weight, wanted.bias, wanted.o, wanted.i, wanted.y, wanted.x,
                                  wanted.bias_stride, parts, weight.inputs, weight.outputs},
                                 stream);

@@ -5,6 +5,17 @@
 
 namespace rirn {
 namespace cuda {
+// Compiled once, in conv3x3_chain.cu.
+#define RIRN_CHAINS(PREFIX, T)                                                                    \
+  PREFIX template size_t chain_forward(const Chain<T>&, const Image<T>&, void*, const Stream&);   \
+  PREFIX template size_t chain_backward(const Chain<T>&, const Image<T>&, const ChainGradients<T>&, void*, const Stream&);
+#define RIRN_ALL_CHAINS(PREFIX) \
+  RIRN_CHAINS(PREFIX, float)    \
+  RIRN_CHAINS(PREFIX, double)   \
+  RIRN_CHAINS(PREFIX, __half)   \
+  RIRN_CHAINS(PREFIX, __nv_bfloat16)
+RIRN_ALL_CHAINS(extern)
+
 template <class T>
 Chain<T> chain_of(const Tensors& inputs, const Tensors& weights, const Tensors& biases, const std::vector<double>& slopes,
                   const std::vector<int64_t>& skips, bool unshuffle) {

@@ -1,6 +1,6 @@
 // Gradients of the weights and the bias of a 3x3 convolution, in two steps and without atomics: every part of the image sums for
 // itself, then the parts are added up in their order. How many parts there are depends on sizes alone, so equal inputs give
-// equal bits on any device. Sums are float (double for double) at every dtype.
+// equal bits on any device. Sums are float (double for double) at every dtype; fp16 and bf16 are multiplied on the tensor cores.
 #pragma once
 #include "conv3x3.cuh"
 
@@ -9,7 +9,7 @@ namespace cuda {
 template <class T>
 struct WeightGradientArgs {
   Images<T> in;   // what the layer read
-  Image<T> grad;  // of its result, before the activation
+  Images<T> grad;  // of its result, before the activation: one image
   Wide<T>* partial;       // [part][output][input][tap]
   Wide<T>* bias_partial;  // [part][output]
   int parts, inputs, outputs;
@@ -33,18 +33,19 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient(WeightGradie
   const int first_out = blockIdx.y / input_blocks * kGradOutputs, first_in = blockIdx.y % input_blocks * kGradInputs;
   const int in = threadIdx.x % 32, out = threadIdx.x / 32 * 4;
   const int64_t tiles = a.images * ((a.h + kGradTileH - 1) / kGradTileH) * ((a.w + kGradTileW - 1) / kGradTileW);
+  const Image<T>& grad = a.grad.v[0];
   W sums[4][9] = {}, bias[4] = {};
   for (int64_t tile = blockIdx.x; tile < tiles; tile += a.parts) {
     const Place place = place_of(tile, a.h, a.w, kGradTileH, kGradTileW);
     const int rows = min(kGradTileH, a.h - place.y), columns = min(kGradTileW, a.w - place.x);
     __syncthreads();  // the tile before has been read
     for (int i = threadIdx.x; i < kGradOutputs * rows * columns; i += kThreads) {
-      const bool by_channel = a.grad.wide > 1;
+      const bool by_channel = grad.wide > 1;
       const int pixel = by_channel ? i / kGradOutputs : i % (rows * columns);
       const int c = by_channel ? i % kGradOutputs : i / (rows * columns), py = pixel / columns, px = pixel % columns;
       W value = 0;
       if (first_out + c < a.outputs)
-        value = Scalar<T>::widen(a.grad.data[a.grad.at(place.image, first_out + c, place.y + py, place.x + px)]);
+        value = Scalar<T>::widen(grad.data[grad.at(place.image, first_out + c, place.y + py, place.x + px)]);
       g[(py * kGradTileW + px) * kGradPitchG + c] = value;
     }
     const int halo_columns = columns + 2, halo = (rows + 2) * halo_columns;
@@ -75,12 +76,12 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient(WeightGradie
           window[ky][1] = window[ky][2];
           window[ky][2] = line[(ky * kWidth + px + 2) * kGradPitchX];
         }
-        const Pack<W, 4> grad = *reinterpret_cast<const Pack<W, 4>*>(g + (py * kGradTileW + px) * kGradPitchG + out);
+        const Pack<W, 4> of_four = *reinterpret_cast<const Pack<W, 4>*>(g + (py * kGradTileW + px) * kGradPitchG + out);
 #pragma unroll
         for (int o = 0; o < 4; ++o) {
-          bias[o] += grad.v[o];
+          bias[o] += of_four.v[o];
 #pragma unroll
-          for (int tap = 0; tap < 9; ++tap) sums[o][tap] += grad.v[o] * window[tap / 3][tap % 3];
+          for (int tap = 0; tap < 9; ++tap) sums[o][tap] += of_four.v[o] * window[tap / 3][tap % 3];
         }
       }
     }
@@ -94,6 +95,59 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient(WeightGradie
 #pragma unroll
     for (int tap = 0; tap < 9; ++tap) a.partial[(row * a.inputs + first_in + in) * 9 + tap] = sums[o][tap];
   }
+}
+
+// The same on the tensor cores: a step of K is the 16 pixels of a row of the tile. A warp takes 16 outputs, 8 inputs and the 9 taps.
+// Pixels of a tile that lie outside the image have a gradient of 0.
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGradientArgs<T> a) {
+  extern __shared__ __align__(32) unsigned char shared[];
+  constexpr int kGroups = kGradInputs / 8, kSlots = kGroups + 1, kWidth = kGradTileW + 2;
+  static_assert(kGradTileW == 16 && kGradTileH == kWarps && kGradInputs == 32 && kGradOutputs == 32, "see above");
+  constexpr OddSlots slots{kSlots};
+  T* g = reinterpret_cast<T*>(shared);                // [y][x][output]
+  T* x = g + kGradTileH * kGradTileW * kSlots * 8;    // [y][x][input], one pixel more on each side
+  const int input_blocks = (a.inputs + kGradInputs - 1) / kGradInputs;
+  const int first_out = blockIdx.y / input_blocks * kGradOutputs, first_in = blockIdx.y % input_blocks * kGradInputs;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int out_group = warp % 2 * 2, in_group = warp / 2;  // of 8 channels
+  const int g_pixel = lane % 8 + lane / 16 * 8, g_group = out_group + lane / 8 % 2;
+  const int64_t tiles = a.images * ((a.h + kGradTileH - 1) / kGradTileH) * ((a.w + kGradTileW - 1) / kGradTileW);
+  float sums[9][4] = {}, bias = 0;  // of output `lane` in row `warp` of all tiles
+  for (int64_t tile = blockIdx.x; tile < tiles; tile += a.parts) {
+    const Place place = place_of(tile, a.h, a.w, kGradTileH, kGradTileW);
+    __syncthreads();  // the tile before has been read
+    fill_region(g, slots, a.grad, {place.image, place.y, place.x, kGradTileH, kGradTileW}, a.h, a.w, first_out, kGroups);
+    fill_region(x, slots, a.in, {place.image, place.y - 1, place.x - 1, kGradTileH + 2, kWidth}, a.h, a.w, first_in, kGroups);
+    __syncthreads();
+    for (int row = 0; row < kGradTileH; ++row) {
+      uint32_t outputs[4];
+      ldmatrix<4, true>(outputs, g + slots.at(row * kGradTileW + g_pixel, g_group) * 8);
+#pragma unroll
+      for (int tap = 0; tap < 9; ++tap) {
+        uint32_t inputs[2];
+        ldmatrix<2, true>(inputs, x + slots.at((row + tap / 3) * kWidth + tap % 3 + lane % 16, in_group) * 8);
+        mma_m16n8k16<T>(sums[tap], outputs, inputs);
+      }
+    }
+    for (int px = 0; px < kGradTileW; ++px)
+      bias += Scalar<T>::widen(g[slots.at(warp * kGradTileW + px, lane / 8) * 8 + lane % 8]);
+  }
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const int out = first_out + out_group * 8 + lane / 4 + k / 2 * 8, in = first_in + in_group * 8 + lane % 4 * 2 + k % 2;
+    if (out >= a.outputs || in >= a.inputs) continue;
+    float* to = a.partial + ((static_cast<int64_t>(blockIdx.x) * a.outputs + out) * a.inputs + in) * 9;
+#pragma unroll
+    for (int tap = 0; tap < 9; ++tap) to[tap] = sums[tap][k];
+  }
+  __syncthreads();  // the rows' sums take the place of the tile
+  float* rows = reinterpret_cast<float*>(shared);
+  rows[threadIdx.x] = bias;
+  __syncthreads();
+  if (warp || first_in || first_out + lane >= a.outputs) return;
+  for (int row = 1; row < kWarps; ++row) bias += rows[row * 32 + lane];
+  a.bias_partial[static_cast<int64_t>(blockIdx.x) * a.outputs + first_out + lane] = bias;
 }
 
 template <class T>
@@ -131,10 +185,16 @@ inline int gradient_parts(int64_t images, int h, int w, int inputs, int outputs)
 
 template <class T>
 void launch_weight_gradient(const WeightGradientArgs<T>& a, const SumPartsArgs<T>& sum, const Stream& stream) {
-  const size_t bytes = (kGradTileH * kGradTileW * kGradPitchG + (kGradTileH + 2) * (kGradTileW + 2) * kGradPitchX) * sizeof(Wide<T>);
+  constexpr int kPixels = kGradTileH * kGradTileW, kWithRim = (kGradTileH + 2) * (kGradTileW + 2);
   const dim3 grid(a.parts, gradient_blocks(a.inputs, a.outputs));
-  allow_shared(conv3x3_weight_gradient<T>, bytes);
-  conv3x3_weight_gradient<T><<<grid, kThreads, bytes, stream.handle>>>(a);
+  if constexpr (kOnTensorCores<T>) {
+    constexpr size_t kBytes = (kPixels + kWithRim) * (kGradInputs / 8 + 1) * 16;
+    conv3x3_weight_gradient_mma<T><<<grid, kThreads, kBytes, stream.handle>>>(a);
+  } else {
+    constexpr size_t kBytes = (kPixels * kGradPitchG + kWithRim * kGradPitchX) * sizeof(Wide<T>);
+    allow_shared(conv3x3_weight_gradient<T>, kBytes);
+    conv3x3_weight_gradient<T><<<grid, kThreads, kBytes, stream.handle>>>(a);
+  }
   const int64_t size = static_cast<int64_t>(a.outputs) * a.inputs * 9;
   conv3x3_sum_parts<T><<<static_cast<unsigned>((size + kThreads - 1) / kThreads), kThreads, 0, stream.handle>>>(sum);
 }
