@@ -37,14 +37,13 @@ time, best of 9)."""
 WIDEST_ON_CUDA = 64
 """Channels of a layer up to which ``auto`` takes the CUDA kernel in half precision. By count, not measured: a layer of c
 channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989 TFLOP/s, 3.35
-TB/s). Up to 65 channels memory is what takes the time, and the kernel, which has the bias, the activation and the
-sum in its epilogue, moves a third to a half of the bytes of the library's separate steps; beyond it the products are, and the
-library's kernels are tuned for these."""
+TB/s). Up to 65 channels memory is what takes the time, and the kernel, which has the bias, the activation and the sum in
+its epilogue, moves 5 images where the library's separate steps move 9, for a residual block (17 and 23 with the backward
+pass); beyond it the products take the time, and the library's kernels are tuned for these."""
 
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
-    "cuda": f"float32, float64, layers of more than {WIDEST_ON_CUDA} channels, convolutions taken apart into phases, and all "
-    "that wants a gradient",
+    "cuda": f"float32, float64, layers of more than {WIDEST_ON_CUDA} channels and convolutions taken apart into phases",
 }
 """What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
 
@@ -139,13 +138,13 @@ def runs_kernel(
 
 def _suits_library(image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
     """Whether the library's convolutions are faster than the kernel of the images' device."""
-    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if image.device.type == "cuda":
         weights = [t for t in tensors if t.dim() == 4 and t.shape[2:] != image.shape[2:]]
         in_phases = columns != image.shape[3] or any(w.shape[2:] != (3, 3) for w in weights)
         widest = max((max(w.shape[:2]) for w in weights), default=0)
         in_half = image.dtype in (torch.float16, torch.bfloat16)
-        return with_gradient or not in_half or in_phases or widest > WIDEST_ON_CUDA
+        return not in_half or in_phases or widest > WIDEST_ON_CUDA
+    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
     return image.dtype == torch.float64 or image.shape[0] * columns < narrowest or library().isa == "generic"
 

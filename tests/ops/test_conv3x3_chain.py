@@ -260,7 +260,7 @@ def test_auto_takes_the_library_where_that_is_faster(count, columns, gradient, d
         (torch.bfloat16, 3, False, False, True),
         (torch.float16, 65, False, False, False),
         (torch.float32, 16, False, False, False),
-        (torch.bfloat16, 16, True, False, False),
+        (torch.bfloat16, 16, True, False, True),
         (torch.bfloat16, 16, False, True, False),
     ],
 )
