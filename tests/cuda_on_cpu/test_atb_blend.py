@@ -29,6 +29,20 @@ MORE = [
     *(Case(3, 5, 3, 7, dtype, "sliced") for dtype in ("fp32", "fp16")),  # not aligned to 16 bytes
 ]
 
+SMALL = [
+    Case(1, 3, 5, 3, "fp32"),
+    Case(1, 3, 5, 3, "bf16", "strided", "1C"),
+    Case(1, 33, 2, 5, "fp16", "channels_last", "11"),
+    Case(1, 2, 13, 11, "fp32", "transposed", "C1"),  # two blocks
+    Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
+]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_small(case: Case) -> None:
+    check(ATB, case)
+    check_single_gradients(ATB, case)
+
 
 @pytest.mark.parametrize("case", [*CASES, *MORE], ids=str)
 def test_against_reference(case: Case) -> None:
@@ -39,11 +53,6 @@ def test_against_reference(case: Case) -> None:
 @pytest.mark.parametrize("case", [Case(2, 8, 7, 5), Case(2, 8, 7, 5, "bf16", "channels_last", "11")], ids=str)
 def test_gradient_from_above_in_any_layout(case: Case, layout: str) -> None:
     check(ATB, case, layout)
-
-
-@pytest.mark.parametrize("case", [Case(2, 4, 5, 3), Case(2, 4, 5, 3, logits="1C")], ids=str)
-def test_single_gradients(case: Case) -> None:
-    check_single_gradients(ATB, case)
 
 
 def forward_kernel(tensors: list[Tensor]) -> str:
