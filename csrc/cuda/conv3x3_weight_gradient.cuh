@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient(WeightGradie
 }
 
 // The same on the tensor cores: a step of K is the 16 pixels of a row of the tile. A warp takes 16 outputs, 8 inputs and the 9 taps.
-// Pixels of a tile that lie outside the image have a gradient of 0.
+// Pixels of a tile to the right of the image have a gradient of 0.
 template <class T>
 __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGradientArgs<T> a) {
   extern __shared__ __align__(32) unsigned char shared[];
@@ -120,7 +120,8 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGr
     fill_region(g, slots, a.grad, {place.image, place.y, place.x, kGradTileH, kGradTileW}, a.h, a.w, first_out, kGroups);
     fill_region(x, slots, a.in, {place.image, place.y - 1, place.x - 1, kGradTileH + 2, kWidth}, a.h, a.w, first_in, kGroups);
     __syncthreads();
-    for (int row = 0; row < kGradTileH; ++row) {
+    const int rows = min(kGradTileH, a.h - place.y);
+    for (int row = 0; row < rows; ++row) {
       uint32_t outputs[4];
       ldmatrix<4, true>(outputs, g + slots.at(row * kGradTileW + g_pixel, g_group) * 8);
 #pragma unroll
@@ -142,11 +143,11 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGr
     for (int tap = 0; tap < 9; ++tap) to[tap] = sums[tap][k];
   }
   __syncthreads();  // the rows' sums take the place of the tile
-  float* rows = reinterpret_cast<float*>(shared);
-  rows[threadIdx.x] = bias;
+  float* of_rows = reinterpret_cast<float*>(shared);
+  of_rows[threadIdx.x] = bias;
   __syncthreads();
   if (warp || first_in || first_out + lane >= a.outputs) return;
-  for (int row = 1; row < kWarps; ++row) bias += rows[row * 32 + lane];
+  for (int row = 1; row < kWarps; ++row) bias += of_rows[row * 32 + lane];
   a.bias_partial[static_cast<int64_t>(blockIdx.x) * a.outputs + first_out + lane] = bias;
 }
 

@@ -105,7 +105,7 @@ __device__ __forceinline__ void store_region(const Region<T>& from, Slots slots,
   for (int i = threadIdx.x; i < chunks * pixels; i += kThreads) {
     const int pixel = by_channel ? i / chunks : i % pixels, c = (by_channel ? i % chunks : i / pixels) * N;
     const int y = pixel / tile_w, x = pixel % tile_w;
-    if (place.y + y >= h || place.x + x >= w) continue;
+    if (place.x + x >= w || place.y + y >= h) continue;
     const int at = slots.at((y + from.margin) * from.pitch + x + from.margin, c / 8) * 8 + c % 8;
     store_channels<T, N>(out, place.image, c, place.y + y, place.x + x, *reinterpret_cast<const Pack<T, N>*>(from.data + at));
   }

@@ -15,23 +15,22 @@ pytestmark = pytest.mark.usefixtures("emulator")
 CASES = [
     Case(1, 16, 1, 1, "fp16"),
     Case(2, 16, 3, 5, "bf16", "channels_last"),
-    Case(1, 16, 17, 13, "fp16", "strided"),
-    Case(1, 20, 3, 33, "fp16"),
-    Case(2, 20, 17, 5, "bf16", "channels_last"),
-    Case(1, 32, 3, 25, "fp16", "channels_last"),
+    Case(1, 16, 5, 13, "fp16", "strided"),
+    Case(2, 20, 3, 5, "bf16", "channels_last"),
+    Case(1, 32, 1, 25, "fp16", "channels_last"),
     Case(1, 32, 2, 3, "bf16"),
     *(Case(1, c, 3, 5, dtype) for c in (1, 3, 5) for dtype in ("fp16", "fp32")),
     Case(2, 3, 17, 13, "bf16", "channels_last"),
-    Case(2, 20, 9, 33, "fp32"),
+    Case(2, 20, 3, 33, "fp32"),
     Case(1, 32, 3, 5, "fp32", "channels_last"),
     Case(1, 3, 3, 5, "fp64", "transposed"),
     Case(2, 3, 4, 5, "fp32", "expanded"),
     Case(0, 4, 3, 3, "fp16"),
 ]
 GRADIENT_CASES = [
-    Case(1, 20, 3, 5, "fp16", "channels_last"),
-    Case(1, 16, 9, 17, "bf16"),
-    Case(2, 3, 9, 5, "fp16", "strided"),
+    Case(1, 10, 2, 3, "fp16", "channels_last"),
+    Case(1, 16, 1, 3, "bf16"),
+    Case(2, 3, 3, 5, "fp16", "strided"),
     Case(2, 5, 9, 33, "fp32", "channels_last"),
     Case(1, 1, 1, 1, "fp32"),
     Case(1, 3, 3, 5, "fp64"),
@@ -67,10 +66,9 @@ def random_grad(inputs):
     return torch.randn(shape, generator=torch.Generator().manual_seed(9)).to(inputs[0])
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward(case):
+def check_forward(case):
     inputs = irm_inputs(case)
-    out = update(inputs)
+    [out] = in_every_order(lambda: [update(inputs)])
     assert out.dtype == inputs[0].dtype
     assert out.stride() == torch.empty_like(inputs[0]).stride()
     wide = like_truth(inputs)
@@ -80,11 +78,24 @@ def test_forward(case):
     rounded.assert_close_to_rounded("irm_update", "output", case, out, want, "output, every layer rounded")
 
 
+@pytest.mark.parametrize(
+    "case", [Case(1, 16, 17, 2, "fp16"), Case(1, 20, 1, 33, "bf16")], ids=str
+)  # two blocks
+def test_small(case):
+    check_forward(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward(case):
+    check_forward(case)
+
+
 @pytest.mark.parametrize("case", GRADIENT_CASES, ids=str)
 def test_gradients(case):
     inputs = irm_inputs(case)
     grad = random_grad(inputs)
-    for i, (got, want, t) in enumerate(zip(backward(inputs, grad), truth(inputs, grad), inputs, strict=True)):
+    found = in_every_order(lambda: backward(inputs, grad))
+    for i, (got, want, t) in enumerate(zip(found, truth(inputs, grad), inputs, strict=True)):
         assert got.stride() == torch.empty_like(t).stride()
         rounded.assert_close_to_rounded("irm_update", "gradient", case, got, want, f"gradient {i}")
 
@@ -95,16 +106,6 @@ def test_only_the_gradients_that_are_wanted(needs):
     grad = random_grad(inputs)
     for i, (got, want) in enumerate(zip(backward(inputs, grad, needs), backward(inputs, grad), strict=True)):
         assert torch.equal(got, want) if needs >> i & 1 else got.numel() == 0
-
-
-@pytest.mark.parametrize(
-    "case", [Case(1, 16, 3, 33, "fp16"), Case(1, 3, 9, 5, "fp16"), Case(2, 3, 9, 5, "fp32")], ids=str
-)
-def test_bits_do_not_depend_on_the_order_of_threads(case):
-    inputs = irm_inputs(case)
-    in_every_order(lambda: [update(inputs)])
-    if case.c == 3:
-        in_every_order(lambda: backward(inputs, random_grad(inputs)))
 
 
 @pytest.mark.parametrize(("c", "count"), [(16, 3), (20, 3), (32, 3), (12, 7)])
