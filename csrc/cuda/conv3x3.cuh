@@ -36,7 +36,8 @@ struct Image {
 
 template <class T>
 Image<T> image_of(const View<T>& t, bool shuffled) {
-  Image<T> image{t.data, t.stride(0), t.stride(1), t.stride(2), t.stride(3), static_cast<int>(t.size(1)) * (shuffled ? 4 : 1), shuffled, 1};
+  const int channels = static_cast<int>(t.size(1)) * (shuffled ? 4 : 1);
+  Image<T> image{t.data, t.stride(0), t.stride(1), t.stride(2), t.stride(3), channels, shuffled, 1};
   if (shuffled || t.stride(1) != 1) return image;
   for (int wide : {4, 8}) {
     bool fits = reinterpret_cast<uintptr_t>(t.data) % (wide * sizeof(T)) == 0;
@@ -73,7 +74,8 @@ __device__ __forceinline__ Pack<T, N> load_channels(const Image<T>& from, int64_
 }
 
 template <class T, int N>
-__device__ __forceinline__ void store_channels(const Image<T>& to, int64_t n, int channel, int64_t y, int64_t x, const Pack<T, N>& pack) {
+__device__ __forceinline__ void store_channels(const Image<T>& to, int64_t n, int channel, int64_t y, int64_t x,
+                                               const Pack<T, N>& pack) {
   if (N > 1 && to.wide >= N) {
     *reinterpret_cast<Pack<T, N>*>(to.data + to.at(n, channel, y, x)) = pack;
     return;
@@ -272,7 +274,8 @@ __global__ void __launch_bounds__(kThreads) conv3x3_pack(PackArgs<T> args) {
   const PackJob<T>& job = args.jobs[blockIdx.y];
   const int pairs = (job.n + 1) / 2, steps = steps_of(job.weight.inputs);
   const int64_t size = static_cast<int64_t>((job.weight.outputs + 8 * job.n - 1) / (8 * job.n)) * steps * pairs * 32;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < size; i += static_cast<int64_t>(gridDim.x) * kThreads) {
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < size; i += threads) {
     const int lane = i % 32, pair = i / 32 % pairs, step = i / 32 / pairs % steps;
     const int block = static_cast<int>(i / 32 / pairs / steps), chunk = step / kChunkSteps;
     const int groups = min(8, groups_of(job.weight.inputs - chunk * kChunkChannels));
@@ -291,7 +294,8 @@ __global__ void __launch_bounds__(kThreads) conv3x3_pack(PackArgs<T> args) {
 
 // Sums [pixel][outputs] of a block, in shared memory, through the epilogue to the result.
 template <class T, int N>
-__device__ __forceinline__ void store_tile(const float* sums, int pitch, const ConvArgs<T>& a, const Place& place, int first, int outputs) {
+__device__ __forceinline__ void store_tile(const float* sums, int pitch, const ConvArgs<T>& a, const Place& place, int first,
+                                           int outputs) {
   const int chunks = outputs / N;
   const bool by_channel = N > 1 && a.out.v[0].wide >= N;
   for (int i = threadIdx.x; i < chunks * kMmaTileH * kMmaTileW; i += kThreads) {
@@ -336,7 +340,8 @@ __global__ void __launch_bounds__(kThreads) conv3x3_mma(ConvArgs<T> a) {
   for (int first = 0; first < inputs; first += kChunkChannels) {
     const int groups = min(8, groups_of(inputs - first)), steps = (9 * groups + 1) / 2;
     if (first) __syncthreads();  // the channels before have been read
-    fill_region(region, OddSlots{slots}, a.in, {place.image, place.y - 1, place.x - 1, kMmaTileH + 2, kMmaPitch}, a.h, a.w, first, groups);
+    const Window window{place.image, place.y - 1, place.x - 1, kMmaTileH + 2, kMmaPitch};
+    fill_region(region, OddSlots{slots}, a.in, window, a.h, a.w, first, groups);
     fill_taps(taps, groups, kMmaPitch);
     __syncthreads();
     multiply<T>(sums, region, OddSlots{slots}, pixel, taps, weights, steps);
@@ -369,7 +374,9 @@ inline int mma_width(int outputs) {
 
 template <class Kernel>
 void allow_shared(Kernel kernel, size_t bytes) {
-  if (bytes > 48 * 1024) cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (bytes > 48 * 1024)
+    cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
 template <class T, int kN>
@@ -460,7 +467,8 @@ __global__ void __launch_bounds__(64 * kMostFfmaBlocks) conv3x3_ffma(ConvArgs<T>
         sum += skip.data[skip.at(place.image, skip_channel, y, x)];
       }
       sum = activate(sum, static_cast<Wide<T>>(a.slope));
-      if (a.gate.data && !(a.gate.data[a.gate.at(place.image, channel, y, x)] > 0)) sum = scaled(sum, static_cast<Wide<T>>(a.gate_slope));
+      const bool shut = a.gate.data && !(a.gate.data[a.gate.at(place.image, channel, y, x)] > 0);
+      if (shut) sum = scaled(sum, static_cast<T>(a.gate_slope));
       out.data[out.at(place.image, out_channel, y, x)] = sum;
     }
   }

@@ -86,7 +86,8 @@ uint4* take_packed(Arena& arena, const Weights<T>& weight) {
 
 // Layer `l`: `images[k]` is what layer k reads, and `to` what this one's result goes to.
 template <class T>
-void forward_layer(const Chain<T>& chain, int l, const Images<T>* images, const Images<T>& to, const uint4* packed, const Stream& stream) {
+void forward_layer(const Chain<T>& chain, int l, const Images<T>* images, const Images<T>& to, const uint4* packed,
+                   const Stream& stream) {
   const Layer<T>& layer = chain.layers[l];
   ConvArgs<T> a{};
   a.in = images[l];
@@ -207,7 +208,8 @@ size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGr
     const WeightGradient<T>& wanted = gradients.layers[l];
     if (wanted.weight || wanted.bias) {
       const int parts = gradient_parts(chain.images, h, w, weight.inputs, weight.outputs);
-      launch_weight_gradient<T>({images[l], only(of[l + 1]), partials, bias_partials, parts, weight.inputs, weight.outputs, chain.images, h, w},
+      launch_weight_gradient<T>({images[l], only(of[l + 1]), partials, bias_partials, parts, weight.inputs, weight.outputs,
+                                 chain.images, h, w},
                                 {partials, bias_partials, wanted.weight, wanted.bias, wanted.o, wanted.i, wanted.y, wanted.x,
                                  wanted.bias_stride, parts, weight.inputs, weight.outputs},
                                 stream);

@@ -111,9 +111,10 @@ __device__ __forceinline__ void store_region(const Region<T>& from, Slots slots,
   }
 }
 
-// Three layers: front makes x1 of hidden and inner, back the result of x1.
+// Three layers: front makes x1 of hidden and inner, back the result of x1. Shared memory allows one or two blocks a multiprocessor,
+// so that nothing is won by fewer registers.
 template <class T, int kGroups, bool kFront>
-__global__ void __launch_bounds__(kThreads) irm_three_layers(IrmArgs<T> a) {
+__global__ void __launch_bounds__(kThreads, 1) irm_three_layers(IrmArgs<T> a) {
   using Tile = IrmTile<kGroups>;
   constexpr FixedSlots<kGroups> slots{};
   constexpr int kH = Tile::kH, kW = Tile::kW, kInner = 8 * kGroups;
