@@ -211,6 +211,23 @@ inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::ve
   }
 }
 
+// Of a chain that passed its check.
+inline std::vector<int64_t> result_sizes(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, bool unshuffle,
+                                         bool shuffle) {
+  const Tensor& like = inputs[0];
+  const int64_t channels = weights.back().size(0), down = unshuffle ? 2 : 1, up = shuffle ? 2 : 1;
+  return {like.size(0), channels / (up * up), like.size(2) / down * up, like.size(3) / down * up};
+}
+
+inline void check_chain_grad(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
+                             bool unshuffle, bool shuffle) {
+  check_same_kind(grad, "grad", inputs[0], "inputs[0]");
+  const std::vector<int64_t> sizes = result_sizes(inputs, weights, unshuffle, shuffle);
+  bool fits = grad.dim() == 4;
+  for (int d = 0; fits && d < 4; ++d) fits = grad.size(d) == sizes[d];
+  if (!fits) fail("grad must have the shape of the result; got ", shape_of(grad), " for inputs[0] ", shape_of(inputs[0]));
+}
+
 inline void check_grad(const Tensor& grad, const Tensor& output_like, const char* like_name, const char* name = "grad") {
   check_alike(grad, name, output_like, like_name);
 }

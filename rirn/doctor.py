@@ -17,6 +17,7 @@ import torch
 from rirn.ops import backends
 from rirn.ops._library import library
 from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
+from rirn.ops.conv3x3_chain import LEFT_TO_LIBRARY
 
 # Distributions, not modules: reading a version must not import the package, which may be what is broken.
 DISTRIBUTIONS = ("rirn", "torch", "triton", "numpy", "av", "safetensors")
@@ -99,7 +100,8 @@ def report() -> dict[str, Any]:
     without a GPU.
 
     Keys: ``versions`` (None: not installed), ``library`` (path, loaded, why_not, isa, build), ``devices``,
-    ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``threads``,
+    ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``left_to_library``
+    (op -> type of device -> what ``auto`` runs on torch's own convolutions all the same), ``threads``,
     ``environment`` (every ``RIRN_`` variable that is set).
 
     ``kernels`` has what :func:`kernels` says of each op.
@@ -132,6 +134,7 @@ def report() -> dict[str, Any]:
             }
             for op in OPS
         },
+        "left_to_library": {"conv3x3_chain": dict(LEFT_TO_LIBRARY)},
         "threads": {"torch": torch.get_num_threads(), "interop": torch.get_num_interop_threads()},
         "environment": {
             name: value for name, value in sorted(os.environ.items()) if name.startswith("RIRN_")
@@ -175,6 +178,9 @@ def format_report(report: dict[str, Any]) -> str:
         rows = {}
         for device, answers in by_device.items():
             rows[f"{device}: auto"] = answers["auto"]
+            left = report["left_to_library"].get(op, {}).get(device.partition(":")[0])
+            if left and answers["auto"] != "reference":
+                rows[f"{device}: auto"] += f", but leaves to the library {left}"
             rows |= {f"{device}: {b}": answers[b] or "yes" for b in BACKENDS}
         groups.setdefault("\n".join(_section("", rows)).replace(f" of {op}", " of it"), []).append(op)
     for text, ops in groups.items():

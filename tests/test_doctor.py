@@ -32,6 +32,16 @@ def test_text_holds_the_facts():
     assert "None" not in text
 
 
+def test_text_says_what_auto_leaves_to_the_library():
+    found = doctor.report()
+    for answers in found["backends"]["conv3x3_chain"].values():
+        answers["auto"] = "cuda"
+    text = doctor.format_report(found)
+    assert "cuda, but leaves to the library float64" in text
+    if not torch.cuda.is_available():
+        assert "cuda, but leaves to the library float32" in text
+
+
 @pytest.mark.parametrize("triton", [None, "3.8.0"])
 def test_works_without_the_library_and_says_why(monkeypatch, triton):
     missing = Library(reason="rirn was installed without its compiled library: reinstall it")

@@ -351,16 +351,9 @@ std::vector<ChainLayer> chain_of(const Tensors& weights, const Tensors& biases, 
   return chain;
 }
 
-// Sizes of the result.
-std::vector<int64_t> result_sizes(const Tensors& inputs, const Tensors& weights, Shuffles shuffles) {
-  const Tensor& like = inputs[0];
-  const int64_t channels = weights.back().size(0), down = shuffles.in ? 2 : 1, up = shuffles.out ? 2 : 1;
-  return {like.size(0), channels / (up * up), like.size(2) / down * up, like.size(3) / down * up};
-}
-
 // The result keeps the memory format of the first input.
 Tensor empty_result(const Tensors& inputs, const Tensors& weights, Shuffles shuffles) {
-  const std::vector<int64_t> s = result_sizes(inputs, weights, shuffles);
+  const std::vector<int64_t> s = result_sizes(inputs, weights, shuffles.in, shuffles.out);
   const bool channels_last = inputs[0].size(1) > 1 && inputs[0].stride(1) == 1;
   if (channels_last) return empty_output(inputs[0], s, {s[1] * s[2] * s[3], 1, s[3] * s[1], s[1]});
   return empty_output(inputs[0], s, {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1});
@@ -377,11 +370,7 @@ Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::ve
 Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
                                   std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_same_kind(grad, "grad", inputs[0], "inputs[0]");
-  const std::vector<int64_t> sizes = result_sizes(inputs, weights, {unshuffle, shuffle});
-  bool fits = grad.dim() == 4;
-  for (int d = 0; fits && d < 4; ++d) fits = grad.size(d) == sizes[d];
-  if (!fits) fail("grad must have the shape of the result; got ", shape_of(grad), " for inputs[0] ", shape_of(inputs[0]));
+  check_chain_grad(grad, inputs, weights, unshuffle, shuffle);
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());

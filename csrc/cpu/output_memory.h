@@ -1,6 +1,7 @@
 // Memory for results.
 #pragma once
 #include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
 
 #include <vector>
 

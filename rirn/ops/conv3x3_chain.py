@@ -34,6 +34,19 @@ ran 1.03 and 1.12 times as fast as the library's convolutions on one image of 32
 backward pass; on two images 1.27 and 1.51, with the backward pass 1.11 and 1.13 times (one AVX-512 core, processor
 time, best of 9)."""
 
+WIDEST_ON_CUDA = 64
+"""Channels of a layer up to which ``auto`` takes the CUDA kernel in half precision. By count, not measured: a layer of c
+channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989 TFLOP/s, 3.35
+TB/s). Up to 65 channels memory is what takes the time, and the kernel, which has the bias, the activation and the sum in
+its epilogue, moves 5 images where the library's separate steps move 9, for a residual block (17 and 23 with the backward
+pass); beyond it the products take the time, and the library's kernels are tuned for these."""
+
+LEFT_TO_LIBRARY = {
+    "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
+    "cuda": f"float32, float64, layers of more than {WIDEST_ON_CUDA} channels and convolutions taken apart into phases",
+}
+"""What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
+
 
 def conv3x3_chain(
     inputs: Sequence[Tensor],  # [N, C_k, H, W] each
@@ -53,9 +66,9 @@ def conv3x3_chain(
     backward pass recomputes it: nothing but the inputs is saved, and the result if the last layer has an activation.
 
     The reference is the library's convolutions in the dtype given, so that half precision rounds after every
-    layer; the CPU kernel computes in float32 and rounds once. ``auto`` leaves small batches of narrow images and float64 to the
-    reference, which is faster there, and everything where there is neither AVX2 nor AVX-512. Under autocast all
-    tensors are cast to its dtype first.
+    layer, as the CUDA kernels do; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
+    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on the CPU everything where there is neither AVX2 nor
+    AVX-512. Under autocast all tensors are cast to its dtype first.
 
     Args:
         inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, of one dtype, read as if
@@ -68,7 +81,7 @@ def conv3x3_chain(
         shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
             convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
             :mod:`rirn.nn.convolutions`.
-        backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu`` or ``cuda`` (at most 8 inputs); None takes what :mod:`rirn.ops.backends` says.
 
     Returns:
         [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
@@ -124,7 +137,13 @@ def runs_kernel(
 
 
 def _suits_library(image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
-    """Whether the library's convolutions are faster than the CPU kernel."""
+    """Whether the library's convolutions are faster than the kernel of the images' device."""
+    if image.device.type == "cuda":
+        weights = [t for t in tensors if t.dim() == 4 and t.shape[2:] != image.shape[2:]]
+        in_phases = columns != image.shape[3] or any(w.shape[2:] != (3, 3) for w in weights)
+        widest = max((max(w.shape[:2]) for w in weights), default=0)
+        in_half = image.dtype in (torch.float16, torch.bfloat16)
+        return not in_half or in_phases or widest > WIDEST_ON_CUDA
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
     return image.dtype == torch.float64 or image.shape[0] * columns < narrowest or library().isa == "generic"

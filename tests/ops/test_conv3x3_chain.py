@@ -1,17 +1,21 @@
 """conv3x3_chain on every fused backend against the reference in float64."""
 
+import sys
 from dataclasses import dataclass
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rirn.ops import conv3x3_chain, reference
 from rirn.ops._library import library
-from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT
+from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT, runs_kernel
+from tests.ops import rounded
 from tests.ops.cases import Case, image, like_truth, randn
 from tests.ops.contract import isas
 from tests.tolerances import TABLE, assert_close
 
+chain_module = sys.modules["rirn.ops.conv3x3_chain"]  # the package's attribute of this name is the function
 needs_library = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
 
 
@@ -102,9 +106,23 @@ def check(chain, case, backend, device):
     if case.layout in ("contiguous", "channels_last"):
         like = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[case.layout]
         assert out.is_contiguous(memory_format=like)
+    if backend == "cuda":
+        return check_rounded(chain, case, parts, out, grads, grad)
     assert_close(out.cpu(), want, TABLE["conv3x3_chain", "output", case.dtype], "output")
     for i, (got, expected) in enumerate(zip(grads, want_grads, strict=True)):
         assert_close(got.cpu(), expected, TABLE["conv3x3_chain", "gradient", case.dtype], f"gradient {i}")
+
+
+def check_rounded(chain, case, parts, out, grads, grad):
+    """The CUDA kernels round every layer."""
+    wide = [like_truth(part) for part in parts]
+    want = rounded.chain(*wide, chain.slopes, chain.skips, **chain.shuffles, dtype=parts[0][0].dtype)
+    rounded.assert_close_to_rounded("conv3x3_chain", "output", case, out.cpu(), want, "output")
+    want_grads = torch.autograd.grad(want, [t for part in wide for t in part], grad.cpu().double())
+    for i, (got, expected) in enumerate(zip(grads, want_grads, strict=True)):
+        rounded.assert_close_to_rounded(
+            "conv3x3_chain", "gradient", case, got.cpu(), expected, f"gradient {i}"
+        )
 
 
 @cases
@@ -233,6 +251,26 @@ def test_auto_takes_the_library_where_that_is_faster(count, columns, gradient, d
     with torch.set_grad_enabled(gradient), torch.profiler.profile() as profile:
         conv3x3_chain(*parts, RES.slopes, RES.skips, backend="auto")
     assert ("rirn::conv3x3_chain" in {event.key for event in profile.key_averages()}) == fused
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "gradient", "unshuffle", "fused"),
+    [
+        (torch.float16, 64, False, False, True),
+        (torch.bfloat16, 3, False, False, True),
+        (torch.float16, 65, False, False, False),
+        (torch.float32, 16, False, False, False),
+        (torch.bfloat16, 16, True, False, True),
+        (torch.bfloat16, 16, False, True, False),
+    ],
+)
+def test_what_auto_leaves_to_the_library_on_cuda(dtype, channels, gradient, unshuffle, fused, monkeypatch):
+    monkeypatch.setattr(chain_module, "choose", lambda *arguments: "cuda")
+    monkeypatch.setattr(chain_module, "is_auto", lambda backend: True)
+    with FakeTensorMode():
+        image = torch.empty(1, 16, 10, 10, dtype=dtype, device="cuda")
+        weight = torch.empty(channels, 16, 3, 3, dtype=dtype, device="cuda", requires_grad=gradient)
+        assert runs_kernel(image, [image, weight], columns=5 if unshuffle else None) == fused
 
 
 def test_autocast_casts_everything():

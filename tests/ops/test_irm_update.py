@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rirn.ops import irm_update, reference
+from tests.ops import rounded
 from tests.ops.cases import Case, irm_inputs, like_truth
 from tests.tolerances import NAMES, TABLE, assert_close
 
@@ -63,8 +64,21 @@ def check(case, backend, device, grad=None):
     assert out.dtype == inputs[0].dtype
     assert out.stride() == torch.empty_like(inputs[0]).stride()
     assert_close(out.cpu(), want, TABLE["irm_update", "output", case.dtype], "output")
+    if backend == "cuda":
+        return check_rounded(case, inputs, out, grads, grad)
     for name, got, expected in zip(TENSORS, grads, want_grads, strict=True):
         assert_close(got.cpu(), expected, TABLE["irm_update", "gradient", case.dtype], f"gradient of {name}")
+
+
+def check_rounded(case, inputs, out, grads, grad):
+    """The CUDA kernels round every layer."""
+    hidden, inner, *parameters = wide = like_truth(inputs)
+    options = (0, 0, 1, 0, 1, 1), (False, False, True, False, True, False)
+    want = rounded.chain([hidden, inner], parameters[:6], parameters[6:], *options, dtype=inputs[0].dtype)
+    rounded.assert_close_to_rounded("irm_update", "output", case, out.cpu(), want, "output")
+    want_grads = torch.autograd.grad(want, wide, grad.cpu().double())
+    for name, got, expected in zip(TENSORS, grads, want_grads, strict=True):
+        rounded.assert_close_to_rounded("irm_update", "gradient", case, got.cpu(), expected, name)
 
 
 @ids

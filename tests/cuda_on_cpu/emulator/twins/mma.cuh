@@ -24,15 +24,21 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
   std::copy_n(a, 4, mine.a);
   std::copy_n(b, 2, mine.b);
   const unsigned char* all = cuda_on_cpu::exchange(cuda_on_cpu::kFull, mine, CUDA_ON_CPU_HERE);
-  const unsigned lane = cuda_on_cpu::here().lane;
-  for (int r = 0; r < 4; ++r) {
-    const int row = lane / 4 + 8 * (r / 2), column = 2 * (lane % 4) + r % 2;
-    double sum = d[r];
-    for (int k = 0; k < 16; ++k) {
-      const auto in_a = cuda_on_cpu::lane_value<twin::Operands>(all, row % 8 * 4 + k % 8 / 2);
-      const auto in_b = cuda_on_cpu::lane_value<twin::Operands>(all, column * 4 + k % 8 / 2);
-      sum += double(twin::half_of<T>(in_a.a[row / 8 + 2 * (k / 8)], k % 2)) * twin::half_of<T>(in_b.b[k / 8], k % 2);
+  const unsigned lane = cuda_on_cpu::here().lane, g = lane / 4, t = lane % 4;
+  float rows[2][16], columns[2][16];  // rows g and g + 8 of a, columns 2t and 2t + 1 of b
+  for (unsigned from = 0; from < 4; ++from) {
+    const auto in_a = cuda_on_cpu::lane_value<twin::Operands>(all, 4 * g + from);
+    for (unsigned n = 0; n < 2; ++n) {
+      const auto in_b = cuda_on_cpu::lane_value<twin::Operands>(all, 4 * (2 * t + n) + from);
+      for (unsigned k = 0; k < 4; ++k) {
+        rows[n][8 * (k / 2) + 2 * from + k % 2] = twin::half_of<T>(in_a.a[2 * (k / 2) + n], k % 2);
+        columns[n][8 * (k / 2) + 2 * from + k % 2] = twin::half_of<T>(in_b.b[k / 2], k % 2);
+      }
     }
+  }
+  for (int r = 0; r < 4; ++r) {
+    double sum = d[r];
+    for (int k = 0; k < 16; ++k) sum += double(rows[r / 2][k]) * columns[r % 2][k];
     d[r] = static_cast<float>(sum);
   }
 }

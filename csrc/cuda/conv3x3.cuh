@@ -1,0 +1,508 @@
+// 3x3 convolutions (stride 1, zero padded) as implicit matrix products, for CUDA: one launch per layer, with its bias, skip
+// connection, activation and, in a backward pass, the mask of the activation before it, all in the epilogue. Several inputs are
+// read as if concatenated. Free of torch.
+//
+// Two forms: conv3x3_mma for fp16 and bf16 runs on the tensor cores, sums in float; conv3x3_ffma for fp32 and fp64.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "common.cuh"
+#include "mma.cuh"
+
+namespace rirn {
+namespace cuda {
+constexpr int kMostImages = 8;  // that are concatenated
+
+// [N, C, H, W] as a layer sees it. Shuffled: channel 4c + 2i + j of pixel (y, x) is channel c of
+// (2y + i, 2x + j), the pixel_unshuffle of what lies in memory.
+template <class T>
+struct Image {
+  T* data;  // null: nothing is stored here
+  int64_t n, c, h, w;
+  int channels;  // that the layer sees
+  bool shuffled;
+  int wide;  // channels in one access: 8 or 4 where they are neighbours and aligned, else 1
+
+  __device__ __forceinline__ int64_t at(int64_t index, int channel, int64_t y, int64_t x) const {
+    if (shuffled) {
+      y = 2 * y + (channel >> 1 & 1);
+      x = 2 * x + (channel & 1);
+      channel >>= 2;
+    }
+    return index * n + channel * c + y * h + x * w;
+  }
+};
+
+template <class T>
+Image<T> image_of(const View<T>& t, bool shuffled) {
+  const int channels = static_cast<int>(t.size(1)) * (shuffled ? 4 : 1);
+  Image<T> image{t.data, t.stride(0), t.stride(1), t.stride(2), t.stride(3), channels, shuffled, 1};
+  if (shuffled || t.stride(1) != 1) return image;
+  for (int wide : {4, 8}) {
+    bool fits = reinterpret_cast<uintptr_t>(t.data) % (wide * sizeof(T)) == 0;
+    for (int d : {0, 2, 3}) fits &= t.size(d) <= 1 || t.stride(d) % wide == 0;
+    if (fits) image.wide = wide;
+  }
+  return image;
+}
+
+template <class T>
+struct Images {
+  Image<T> v[kMostImages];
+  int count;
+  int chunk;  // 8, 4 or 1: divides the channels of each
+};
+inline int chunk_of(int channels) { return channels % 8 == 0 ? 8 : channels % 4 == 0 ? 4 : 1; }
+template <class T>
+Images<T> only(const Image<T>& image) {
+  return {{image}, 1, chunk_of(image.channels)};
+}
+template <class T>
+void append(Images<T>& images, const Image<T>& image) {
+  images.chunk = images.count ? std::min(images.chunk, chunk_of(image.channels)) : chunk_of(image.channels);
+  images.v[images.count++] = image;
+}
+
+template <class T, int N>
+__device__ __forceinline__ Pack<T, N> load_channels(const Image<T>& from, int64_t n, int channel, int64_t y, int64_t x) {
+  if (N > 1 && from.wide >= N) return *reinterpret_cast<const Pack<T, N>*>(from.data + from.at(n, channel, y, x));
+  Pack<T, N> pack;
+#pragma unroll
+  for (int k = 0; k < N; ++k) pack.v[k] = from.data[from.at(n, channel + k, y, x)];
+  return pack;
+}
+
+template <class T, int N>
+__device__ __forceinline__ void store_channels(const Image<T>& to, int64_t n, int channel, int64_t y, int64_t x,
+                                               const Pack<T, N>& pack) {
+  if (N > 1 && to.wide >= N) {
+    *reinterpret_cast<Pack<T, N>*>(to.data + to.at(n, channel, y, x)) = pack;
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < N; ++k) to.data[to.at(n, channel + k, y, x)] = pack.v[k];
+}
+
+// The image that holds a channel of the concatenation, and the channel's place in it.
+template <class T>
+__device__ __forceinline__ const Image<T>& find(const Images<T>& images, int& channel) {
+  int k = 0;
+  for (; k + 1 < images.count && channel >= images.v[k].channels; ++k) channel -= images.v[k].channels;
+  return images.v[k];
+}
+
+// Weights [out, in, 3, 3] by strides; of a backward pass with the roles of out and in swapped and the taps turned round.
+template <class T>
+struct Weights {
+  const T* data;
+  int64_t o, i, y, x;
+  int outputs, inputs;
+
+  __host__ __device__ __forceinline__ const T* at(int out, int in, int tap) const {
+    return data + out * o + in * i + tap / 3 * y + tap % 3 * x;
+  }
+  Weights rotated() const { return {data + 2 * y + 2 * x, i, o, -y, -x, inputs, outputs}; }
+};
+
+template <class T>
+struct ConvArgs {
+  Images<T> in, out;
+  Images<T> skip;  // count 0: none; is added in front of the activation
+  Image<T> gate;   // data null: none; where it is not above 0 the result is multiplied by gate_slope
+  const T* bias;  // null: none
+  int64_t bias_stride;
+  double slope, gate_slope;
+  Weights<T> weight;   // of conv3x3_ffma
+  const uint4* packed;  // of conv3x3_mma
+  int64_t images;
+  int h, w;
+};
+
+struct Place {  // of a block's tile
+  int64_t image;
+  int y, x;
+};
+__device__ __forceinline__ Place place_of(int64_t block, int h, int w, int tile_h, int tile_w) {
+  const int across = (w + tile_w - 1) / tile_w, down = (h + tile_h - 1) / tile_h;
+  return {block / across / down, static_cast<int>(block / across % down) * tile_h, static_cast<int>(block % across) * tile_w};
+}
+inline int64_t tiles_of(int64_t images, int h, int w, int tile_h, int tile_w) {
+  return images * ((h + tile_h - 1) / tile_h) * ((w + tile_w - 1) / tile_w);
+}
+
+// x times the slope below zero; a slope of 0 leaves nothing of an infinity.
+template <class W>
+__device__ __forceinline__ W scaled(W x, W slope) {
+  return slope == 0 ? W(0) : x * slope;
+}
+template <class W>
+__device__ __forceinline__ W activate(W x, W slope) {
+  return x < 0 ? scaled(x, slope) : x;  // lets NaN through
+}
+
+// ---- fp16 and bf16 ----
+//
+// An image region lies in shared memory pixel by pixel, its channels in slots of 8 (16 bytes). A product step takes 16 rows of K
+// at once, two groups of 8 channels of one tap each: the groups of all taps stand in one row, so that 40 channels need 22.5 steps
+// and not 27.
+
+constexpr int kChunkChannels = 64, kChunkSteps = 36;  // of K that shared memory holds at once
+constexpr int kMmaTileH = 8, kMmaTileW = 32, kMmaPitch = kMmaTileW + 2;
+constexpr int kWarps = kThreads / 32;
+static_assert(kMmaTileH == kWarps, "a warp takes a row of pixels");
+
+inline __host__ __device__ int groups_of(int channels) { return (channels + 7) / 8; }
+inline __host__ __device__ int steps_of(int inputs) {
+  const int whole = inputs / kChunkChannels, rest = groups_of(inputs % kChunkChannels);
+  return whole * kChunkSteps + (9 * rest + 1) / 2;
+}
+
+// Where slot `group` of a pixel lies, in slots, so that eight neighbouring pixels fall on different banks.
+struct OddSlots {
+  int slots;  // of a pixel, odd
+  __device__ __forceinline__ int at(int pixel, int group) const { return pixel * slots + group; }
+};
+template <int kSlots>
+struct FixedSlots {
+  __device__ __forceinline__ int at(int pixel, int group) const {
+    static_assert(kSlots % 2 || kSlots == 4 || kSlots == 8, "the slots of eight pixels would share banks");
+    if (kSlots == 4) group ^= pixel >> 1 & 3;
+    if (kSlots == 8) group ^= pixel & 7;
+    return pixel * kSlots + group;
+  }
+};
+
+// A rectangle of an image in shared memory; what lies outside the image is zero.
+struct Window {
+  int64_t image;
+  int y, x, height, width;  // y, x: of the first pixel in the image, may be negative
+};
+
+// Channels [first, first + 8 groups) of the concatenated images to shared memory; those past the last are zero.
+template <int N, class T, class Slots>
+__device__ __forceinline__ void fill_region(T* region, Slots slots, const Images<T>& in, const Window& window, int h, int w,
+                                            int first, int groups) {
+  const int pixels = window.height * window.width, last = first + 8 * groups;
+  int offset = 0;
+  for (int k = 0; k < in.count; ++k) {
+    const Image<T>& image = in.v[k];
+    const int from = max(first, offset), chunks = (min(last, offset + image.channels) - from) / N;
+    const bool by_channel = N > 1 && image.wide >= N;
+    for (int i = threadIdx.x; i < chunks * pixels; i += kThreads) {
+      const int pixel = by_channel ? i / chunks : i % pixels, chunk = by_channel ? i % chunks : i / pixels;
+      const int channel = from + chunk * N, y = window.y + pixel / window.width, x = window.x + pixel % window.width;
+      Pack<T, N> pack = {};
+      if (y >= 0 && y < h && x >= 0 && x < w) pack = load_channels<T, N>(image, window.image, channel - offset, y, x);
+      const int c = channel - first;
+      *reinterpret_cast<Pack<T, N>*>(region + slots.at(pixel, c / 8) * 8 + c % 8) = pack;
+    }
+    offset += image.channels;
+  }
+  const int from = max(first, offset) - first, rest = 8 * groups - from;
+  for (int i = threadIdx.x; i < rest * pixels; i += kThreads) {
+    const int c = from + i % rest;
+    region[slots.at(i / rest, c / 8) * 8 + c % 8] = Scalar<T>::narrow(0.f);
+  }
+}
+template <class T, class Slots>
+__device__ __forceinline__ void fill_region(T* region, Slots slots, const Images<T>& in, const Window& window, int h, int w,
+                                            int first, int groups) {
+  if (in.chunk == 8) fill_region<8>(region, slots, in, window, h, w, first, groups);
+  else if (in.chunk == 4) fill_region<4>(region, slots, in, window, h, w, first, groups);
+  else fill_region<1>(region, slots, in, window, h, w, first, groups);
+}
+
+// Per group of K: how many pixels on its tap lies, times 16, plus its slot. Past the last one: the first, whose weights are zero.
+__device__ __forceinline__ void fill_taps(int* taps, int groups, int pitch) {
+  const int count = 9 * groups;
+  for (int i = threadIdx.x; i < count + count % 2; i += kThreads) {
+    const int q = i < count ? i : 0, tap = q / groups;
+    taps[i] = (tap / 3 * pitch + tap % 3) * 16 + q % groups;
+  }
+}
+
+// sums[m][n] += what 16 pixels and 8 outputs have in common. `pixel`: this lane's of each 16, at the first tap.
+template <class T, int kM, int kN, class Slots>
+__device__ __forceinline__ void multiply(float (&sums)[kM][kN][4], const T* region, Slots slots, const int (&pixel)[kM],
+                                         const int* taps, const uint4* weights, int steps) {
+  constexpr int kPairs = (kN + 1) / 2;
+  const int lane = threadIdx.x % 32;
+  taps += lane / 16;
+  weights += lane;
+#pragma unroll 2
+  for (int k = 0; k < steps; ++k) {
+    uint4 b[kPairs];
+#pragma unroll
+    for (int n = 0; n < kPairs; ++n) b[n] = __ldg(weights + (k * kPairs + n) * 32);
+    const int tap = taps[2 * k];
+    uint32_t a[kM][4];
+#pragma unroll
+    for (int m = 0; m < kM; ++m) ldmatrix<4>(a[m], region + slots.at(pixel[m] + (tap >> 4), tap & 15) * 8);
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      const uint4& pair = b[n / 2];
+      const uint32_t column[2] = {n % 2 ? pair.z : pair.x, n % 2 ? pair.w : pair.y};
+#pragma unroll
+      for (int m = 0; m < kM; ++m) mma_m16n8k16<T>(sums[m][n], a[m], column);
+    }
+  }
+}
+
+// Weights in the order in which lanes of a warp want them: per block of 8 kN outputs, step of K, pair of 8 outputs and lane four
+// pairs of rows of K, two for each 8 outputs.
+template <class T>
+struct PackJob {
+  Weights<T> weight;
+  uint4* packed;
+  int n;  // kN of the kernel that reads them
+};
+constexpr int kMostPackJobs = 16;
+template <class T>
+struct PackArgs {
+  PackJob<T> jobs[kMostPackJobs];
+};
+
+inline int output_blocks(int outputs, int n) { return (outputs + 8 * n - 1) / (8 * n); }
+template <class T>
+int64_t packed_size(const Weights<T>& weight, int n) {  // in uint4
+  return static_cast<int64_t>(output_blocks(weight.outputs, n)) * steps_of(weight.inputs) * ((n + 1) / 2) * 32;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) conv3x3_pack(PackArgs<T> args) {
+  const PackJob<T>& job = args.jobs[blockIdx.y];
+  const int pairs = (job.n + 1) / 2, steps = steps_of(job.weight.inputs);
+  const int64_t size = static_cast<int64_t>((job.weight.outputs + 8 * job.n - 1) / (8 * job.n)) * steps * pairs * 32;
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < size; i += threads) {
+    const int lane = i % 32, pair = i / 32 % pairs, step = i / 32 / pairs % steps;
+    const int block = static_cast<int>(i / 32 / pairs / steps), chunk = step / kChunkSteps;
+    const int groups = min(8, groups_of(job.weight.inputs - chunk * kChunkChannels));
+    Pack<T, 8> pack;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      const int n = 2 * pair + k / 4, q = 2 * (step % kChunkSteps) + k / 2 % 2;
+      const int out = (block * job.n + n) * 8 + lane / 4;
+      const int in = chunk * kChunkChannels + q % groups * 8 + lane % 4 * 2 + k % 2, tap = q / groups;
+      const bool there = n < job.n && out < job.weight.outputs && in < job.weight.inputs && tap < 9;
+      pack.v[k] = there ? *job.weight.at(out, in, tap) : Scalar<T>::narrow(0.f);
+    }
+    reinterpret_cast<Pack<T, 8>*>(job.packed)[i] = pack;
+  }
+}
+
+// Sums [pixel][outputs] of a block, in shared memory, through the epilogue to the result.
+template <class T, int N>
+__device__ __forceinline__ void store_tile(const float* sums, int pitch, const ConvArgs<T>& a, const Place& place, int first,
+                                           int outputs) {
+  const int chunks = outputs / N;
+  const bool by_channel = N > 1 && a.out.v[0].wide >= N;
+  for (int i = threadIdx.x; i < chunks * kMmaTileH * kMmaTileW; i += kThreads) {
+    constexpr int kPixels = kMmaTileH * kMmaTileW;
+    const int pixel = by_channel ? i / chunks : i % kPixels, chunk = by_channel ? i % chunks : i / kPixels;
+    const int y = place.y + pixel / kMmaTileW, x = place.x + pixel % kMmaTileW, channel = first + chunk * N;
+    if (y >= a.h || x >= a.w) continue;
+    int out_channel = channel, skip_channel = channel;
+    const Image<T>& out = find(a.out, out_channel);
+    if (!out.data) continue;
+    Pack<T, N> skip, gate, pack;
+    if (a.skip.count) {
+      const Image<T>& from = find(a.skip, skip_channel);
+      skip = load_channels<T, N>(from, place.image, skip_channel, y, x);
+    }
+    if (a.gate.data) gate = load_channels<T, N>(a.gate, place.image, channel, y, x);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      float sum = sums[pixel * pitch + chunk * N + k];
+      if (a.bias) sum += Scalar<T>::widen(a.bias[(channel + k) * a.bias_stride]);
+      if (a.skip.count) sum += Scalar<T>::widen(skip.v[k]);
+      sum = activate(sum, static_cast<Wide<T>>(a.slope));
+      if (a.gate.data && !(Scalar<T>::widen(gate.v[k]) > 0)) sum = scaled(sum, static_cast<Wide<T>>(a.gate_slope));
+      pack.v[k] = Scalar<T>::narrow(sum);
+    }
+    store_channels<T, N>(out, place.image, out_channel, y, x, pack);
+  }
+}
+
+// A block makes 8 kN outputs of a tile, a warp those of a row of it.
+template <class T, int kN>
+__global__ void __launch_bounds__(kThreads) conv3x3_mma(ConvArgs<T> a) {
+  extern __shared__ __align__(32) unsigned char shared[];
+  const int inputs = a.weight.inputs, slots = min(groups_of(inputs), kChunkChannels / 8) | 1;
+  T* region = reinterpret_cast<T*>(shared);
+  int* taps = reinterpret_cast<int*>(shared + (kMmaTileH + 2) * kMmaPitch * slots * 16);
+  const Place place = place_of(blockIdx.x, a.h, a.w, kMmaTileH, kMmaTileW);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const uint4* weights = a.packed + static_cast<int64_t>(blockIdx.y) * steps_of(inputs) * ((kN + 1) / 2) * 32;
+  const int pixel[2] = {warp * kMmaPitch + lane % 16, warp * kMmaPitch + 16 + lane % 16};
+  float sums[2][kN][4] = {};
+  for (int first = 0; first < inputs; first += kChunkChannels) {
+    const int groups = min(8, groups_of(inputs - first)), steps = (9 * groups + 1) / 2;
+    if (first) __syncthreads();  // the channels before have been read
+    const Window window{place.image, place.y - 1, place.x - 1, kMmaTileH + 2, kMmaPitch};
+    fill_region(region, OddSlots{slots}, a.in, window, a.h, a.w, first, groups);
+    fill_taps(taps, groups, kMmaPitch);
+    __syncthreads();
+    multiply<T>(sums, region, OddSlots{slots}, pixel, taps, weights, steps);
+    weights += steps * ((kN + 1) / 2) * 32;
+  }
+  __syncthreads();  // the sums take the place of the region
+  float* staged = reinterpret_cast<float*>(shared);
+  constexpr int kPitch = 8 * kN + 4;
+#pragma unroll
+  for (int m = 0; m < 2; ++m)
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        staged[(warp * kMmaTileW + m * 16 + k / 2 * 8 + lane / 4) * kPitch + n * 8 + lane % 4 * 2 + k % 2] = sums[m][n][k];
+  __syncthreads();
+  const int first = blockIdx.y * 8 * kN, outputs = min(8 * kN, a.weight.outputs - first);
+  if (a.out.chunk == 8) store_tile<T, 8>(staged, kPitch, a, place, first, outputs);
+  else if (a.out.chunk == 4) store_tile<T, 4>(staged, kPitch, a, place, first, outputs);
+  else store_tile<T, 1>(staged, kPitch, a, place, first, outputs);
+}
+
+// Groups of 8 outputs that a block of conv3x3_mma makes.
+inline int mma_width(int outputs) {
+  const int groups = groups_of(outputs), blocks = (groups + 7) / 8, wanted = (groups + blocks - 1) / blocks;
+  for (int n : {2, 3, 4, 5})
+    if (wanted <= n) return n;
+  return 8;
+}
+
+template <class Kernel>
+void allow_shared(Kernel kernel, size_t bytes) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (bytes > 48 * 1024)
+    cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
+
+template <class T, int kN>
+void launch_mma(const ConvArgs<T>& a, const Stream& stream) {
+  const int slots = std::min(groups_of(a.weight.inputs), kChunkChannels / 8) | 1;
+  const size_t region = (kMmaTileH + 2) * kMmaPitch * slots * 16 + 2 * kChunkSteps * sizeof(int);
+  const size_t bytes = std::max(region, kMmaTileH * kMmaTileW * (8 * kN + 4) * sizeof(float));
+  const dim3 grid(static_cast<unsigned>(tiles_of(a.images, a.h, a.w, kMmaTileH, kMmaTileW)), output_blocks(a.weight.outputs, kN));
+  allow_shared(conv3x3_mma<T, kN>, bytes);
+  conv3x3_mma<T, kN><<<grid, kThreads, bytes, stream.handle>>>(a);
+}
+
+template <class T>
+void launch_pack(const PackArgs<T>& args, int jobs, const Stream& stream) {
+  int64_t most = 0;
+  for (int k = 0; k < jobs; ++k) most = std::max(most, packed_size(args.jobs[k].weight, args.jobs[k].n));
+  const dim3 grid(static_cast<unsigned>(std::min<int64_t>((most + kThreads - 1) / kThreads, 1024)), jobs);
+  conv3x3_pack<T><<<grid, kThreads, 0, stream.handle>>>(args);
+}
+
+// ---- fp32 and fp64 ----
+//
+// A thread makes 8 outputs of 4 pixels in a row; a warp's threads have the same outputs, so that weights are broadcast. A block
+// has a tile of 64 such runs of pixels, two warps, once for every 8 outputs that it makes, up to 40.
+
+constexpr int kRun = 4, kFfmaTileH = 8, kFfmaTileW = 32, kFfmaPitch = kFfmaTileW + kRun, kFfmaInputs = 8, kMostFfmaBlocks = 5;
+
+template <class T>
+__global__ void __launch_bounds__(64 * kMostFfmaBlocks) conv3x3_ffma(ConvArgs<T> a) {
+  extern __shared__ __align__(32) unsigned char shared[];
+  const int width = blockDim.x / 64 * 8, threads = blockDim.x;  // outputs
+  T* region = reinterpret_cast<T*>(shared);                     // [input][y][x]
+  T* weights = region + kFfmaInputs * (kFfmaTileH + 2) * kFfmaPitch;  // [input][tap][output]
+  const Place place = place_of(blockIdx.x, a.h, a.w, kFfmaTileH, kFfmaTileW);
+  const int run = threadIdx.x % 64, row = run / (kFfmaTileW / kRun), column = run % (kFfmaTileW / kRun) * kRun;
+  const int mine = threadIdx.x / 64 * 8, first_out = blockIdx.y * width;
+  T sums[8][kRun] = {};
+  for (int first = 0; first < a.weight.inputs; first += kFfmaInputs) {
+    const int inputs = min(kFfmaInputs, a.weight.inputs - first);
+    if (first) __syncthreads();  // the inputs before have been read
+    constexpr int kRegion = (kFfmaTileH + 2) * kFfmaPitch;
+    for (int i = threadIdx.x; i < inputs * kRegion; i += threads) {
+      const int y = place.y - 1 + i % kRegion / kFfmaPitch, x = place.x - 1 + i % kFfmaPitch;
+      int channel = first + i / kRegion;
+      const Image<T>& image = find(a.in, channel);
+      region[i] = y >= 0 && y < a.h && x >= 0 && x < a.w ? image.data[image.at(place.image, channel, y, x)] : T(0);
+    }
+    for (int i = threadIdx.x; i < inputs * 9 * width; i += threads) {
+      const int out = first_out + i / (9 * inputs), k = i % (9 * inputs);
+      weights[k * width + i / (9 * inputs)] = out < a.weight.outputs ? *a.weight.at(out, first + k / 9, k % 9) : T(0);
+    }
+    __syncthreads();
+    for (int i = 0; i < inputs; ++i)
+#pragma unroll
+      for (int ky = 0; ky < 3; ++ky) {
+        const T* line = region + i * kRegion + (row + ky) * kFfmaPitch + column;
+        const Pack<T, 4> head = *reinterpret_cast<const Pack<T, 4>*>(line);
+        const Pack<T, 2> tail = *reinterpret_cast<const Pack<T, 2>*>(line + 4);
+        const T x[6] = {head.v[0], head.v[1], head.v[2], head.v[3], tail.v[0], tail.v[1]};
+#pragma unroll
+        for (int kx = 0; kx < 3; ++kx) {
+          const T* w = weights + (i * 9 + ky * 3 + kx) * width + mine;
+          const Pack<T, 4> w0 = *reinterpret_cast<const Pack<T, 4>*>(w), w1 = *reinterpret_cast<const Pack<T, 4>*>(w + 4);
+#pragma unroll
+          for (int o = 0; o < 8; ++o)
+#pragma unroll
+            for (int p = 0; p < kRun; ++p) sums[o][p] += (o < 4 ? w0.v[o % 4] : w1.v[o % 4]) * x[p + kx];
+        }
+      }
+  }
+  const int y = place.y + row;
+#pragma unroll
+  for (int o = 0; o < 8; ++o) {
+    const int channel = first_out + mine + o;
+    if (channel >= a.weight.outputs || y >= a.h) continue;
+    int out_channel = channel, skip_channel = channel;
+    const Image<T>& out = find(a.out, out_channel);
+    if (!out.data) continue;
+    const T bias = a.bias ? a.bias[channel * a.bias_stride] : T(0);
+#pragma unroll
+    for (int p = 0; p < kRun; ++p) {
+      const int x = place.x + column + p;
+      if (x >= a.w) continue;
+      T sum = sums[o][p] + bias;
+      if (a.skip.count) {
+        skip_channel = channel;
+        const Image<T>& skip = find(a.skip, skip_channel);
+        sum += skip.data[skip.at(place.image, skip_channel, y, x)];
+      }
+      sum = activate(sum, static_cast<Wide<T>>(a.slope));
+      const bool shut = a.gate.data && !(a.gate.data[a.gate.at(place.image, channel, y, x)] > 0);
+      if (shut) sum = scaled(sum, static_cast<T>(a.gate_slope));
+      out.data[out.at(place.image, out_channel, y, x)] = sum;
+    }
+  }
+}
+
+template <class T>
+void launch_ffma(const ConvArgs<T>& a, const Stream& stream) {
+  const int groups = groups_of(a.weight.outputs), blocks = (groups + kMostFfmaBlocks - 1) / kMostFfmaBlocks;
+  const int per_block = (groups + blocks - 1) / blocks;
+  const size_t bytes = kFfmaInputs * ((kFfmaTileH + 2) * kFfmaPitch + 9 * 8 * per_block) * sizeof(T);
+  const dim3 grid(static_cast<unsigned>(tiles_of(a.images, a.h, a.w, kFfmaTileH, kFfmaTileW)), blocks);
+  allow_shared(conv3x3_ffma<T>, bytes);
+  conv3x3_ffma<T><<<grid, 64 * per_block, bytes, stream.handle>>>(a);
+}
+
+// ---- either ----
+
+template <class T>
+constexpr bool kOnTensorCores = sizeof(T) == 2;
+
+// One layer; fp16 and bf16 with weights packed for mma_width of its outputs.
+template <class T>
+void launch_conv3x3(const ConvArgs<T>& a, const Stream& stream) {
+  if constexpr (kOnTensorCores<T>) {
+    switch (mma_width(a.weight.outputs)) {
+      case 2: return launch_mma<T, 2>(a, stream);
+      case 3: return launch_mma<T, 3>(a, stream);
+      case 4: return launch_mma<T, 4>(a, stream);
+      case 5: return launch_mma<T, 5>(a, stream);
+      default: return launch_mma<T, 8>(a, stream);
+    }
+  } else {
+    launch_ffma<T>(a, stream);
+  }
+}
+}  // namespace cuda
+}  // namespace rirn

@@ -1,0 +1,50 @@
+// Bindings of the CUDA kernels of irm_update.
+#include "irm_update.cuh"
+
+#include "conv3x3_chain.h"
+
+namespace rirn {
+namespace {
+using namespace cuda;
+
+// The six layers as a chain.
+const std::vector<double> kSlopes = {0, 0, 1, 0, 1, 1};
+const std::vector<int64_t> kSkips = {0, 0, 1, 0, 1, 0};
+
+// Bytes of shared memory that a block on the tensor's device may ask for.
+int shared_limit(const Tensor& t) {
+  int bytes = 0;
+  const cudaError_t error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, t.get_device_index());
+  if (error != cudaSuccess) fail("the CUDA device cannot be asked for its shared memory: ", cudaGetErrorString(error));
+  return bytes;
+}
+
+Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) {
+  check_irm_update(hidden, inner, weights, biases);
+  const DeviceGuard guard(hidden.get_device_index());
+  Tensor out = torch::stable::empty_like(hidden);
+  if (!out.numel()) return out;
+  const Stream stream = current_stream(out);
+  dispatch_dtype(out.scalar_type(), [&](auto sample) {
+    using T = decltype(sample);
+    const Chain<T> chain = chain_of<T>({hidden, inner}, weights, biases, kSlopes, kSkips, false);
+    with_workspace(out, [&](void* workspace) {
+      return irm_forward(chain, image_of(view<T>(out), false), shared_limit(out), workspace, stream);
+    });
+  });
+  check_launch("irm_update");
+  return out;
+}
+
+Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t needs) {
+  check_irm_update(hidden, inner, weights, biases);
+  check_grad(grad, hidden, "hidden");
+  return chain_gradients("irm_update_backward", grad, {hidden, inner}, weights, biases, kSlopes, kSkips, false, false, needs);
+}
+}  // namespace
+}  // namespace rirn
+
+STABLE_TORCH_LIBRARY_IMPL(rirn, CUDA, m) {
+  m.impl("irm_update", TORCH_BOX(&rirn::irm_update));
+  m.impl("irm_update_backward", TORCH_BOX(&rirn::irm_update_backward));
+}
