@@ -280,7 +280,8 @@ def _pick_once(op: str, device: torch.device, name: str, asked_by: str) -> str:
                 f"the backend {name!r} ({asked_by}) cannot run {op}: {reason}; `auto` takes another"
             )
     if name == "triton":
-        importlib.import_module(f"rirn.kernels.{op}")  # defines the torch ops that launch the kernels
+        # Imported here, as that module needs this one.
+        importlib.import_module("rirn.ops._register").define_triton(op)
     return name
 
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rirn.ops import reference
-from rirn.ops._call import (
-    autocast,
-    call_reference,
-    check_images,
-    check_kind,
-    is_wanted,
-    needs_mask,
-    refuse_double_backward,
-)
+from rirn.ops._call import autocast, call_reference, check_images, check_kind
 from rirn.ops._library import library
+from rirn.ops._register import form, register
 from rirn.ops.backends import choose, is_auto
 
 MOST_TENSORS = 62
@@ -33,6 +24,11 @@ gradient: a register holds 16 tiles of 4 columns, of one image or of several. Re
 ran 1.03 and 1.12 times as fast as the library's convolutions on one image of 32x32, 0.83 and 0.83 times with the
 backward pass; on two images 1.27 and 1.51, with the backward pass 1.11 and 1.13 times (one AVX-512 core, processor
 time, best of 9)."""
+
+WIDEST_IN_TRITON = 64
+"""Channels up to which ``auto`` takes the Triton kernel, in half precision. Counted, not measured: a layer of C to C
+channels does 4.5 C operations per byte, 288 at 64 channels, where tensor cores need 295 (H100) to be the limit and not
+memory. In float32 and float64 they are always."""
 
 
 def conv3x3_chain(
@@ -68,7 +64,7 @@ def conv3x3_chain(
         shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
             convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
             :mod:`rirn.nn.convolutions`.
-        backend: ``auto``, ``reference`` or ``cpu``; None takes what :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu`` or ``triton``; None takes what :mod:`rirn.ops.backends` says.
 
     Returns:
         [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
@@ -101,7 +97,8 @@ def conv3x3_chain(
     if not runs_kernel(inputs[0], tensors, columns=columns, backend=backend):
         arguments = inputs, weights, biases, slopes, skips, unshuffle, shuffle
         return call_reference(reference.conv3x3_chain, device.type, *arguments)
-    return torch.ops.rirn.conv3x3_chain(
+    run = form("conv3x3_chain", choose("conv3x3_chain", device, backend))
+    return run(
         inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips], unshuffle, shuffle
     )
 
@@ -118,9 +115,17 @@ def runs_kernel(
         columns: of the images, if they are not as wide as ``image``.
         backend: as in :func:`conv3x3_chain`.
     """
-    if choose("conv3x3_chain", image.device, backend) == "reference":
+    name = choose("conv3x3_chain", image.device, backend)
+    if name == "reference":
         return False
+    if name == "triton":
+        return not (is_auto(backend) and _suits_library_on_gpu(image))
     return not (is_auto(backend) and _suits_library(image, tensors, columns or image.shape[3]))
+
+
+def _suits_library_on_gpu(image: Tensor) -> bool:
+    """Whether arithmetic and not memory would limit the Triton kernel, so that its fused epilogues save nothing."""
+    return image.dtype not in reference.HALF_DTYPES or image.shape[1] > WIDEST_IN_TRITON
 
 
 def _suits_library(image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
@@ -195,8 +200,7 @@ def _fake(
     return first.new_empty(n, channels, h, w)
 
 
-def _fake_backward(
-    grad: Tensor,
+def _last_slope(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -204,39 +208,8 @@ def _fake_backward(
     skips: Sequence[int],
     unshuffle: bool,
     shuffle: bool,
-    needs: int,
-) -> list[Tensor]:
-    tensors = (*inputs, *weights, *biases)
-    return [torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(tensors)]
+) -> float:
+    return slopes[-1]
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    images, weights, biases, *ctx.options = inputs
-    ctx.slope = inputs[3][-1]
-    ctx.counts = [len(images), len(weights), len(biases)]
-    activated = [output] if ctx.slope != 1 else []
-    ctx.save_for_backward(*images, *weights, *biases, *activated)
-
-
-def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
-    rest = iter(values)
-    return [list(itertools.islice(rest, count)) for count in counts]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    wanted = [want for part in ctx.needs_input_grad[:3] for want in part]
-    if ctx.slope != 1:
-        below = ctx.slope * grad if ctx.slope else 0.0
-        grad = torch.where(ctx.saved_tensors[-1] > 0, grad, below)
-    found = torch.ops.rirn.conv3x3_chain_backward(
-        grad, *_split(ctx.saved_tensors, ctx.counts), *ctx.options, needs_mask(wanted)
-    )
-    found = [g if want else None for g, want in zip(found, wanted, strict=True)]
-    return (*_split(found, ctx.counts), None, None, None, None)
-
-
-if library().loaded:
-    torch.library.register_fake("rirn::conv3x3_chain", _fake)
-    torch.library.register_fake("rirn::conv3x3_chain_backward", _fake_backward)
-    torch.library.register_autograd("rirn::conv3x3_chain", _backward, setup_context=_save_inputs)
-    refuse_double_backward("conv3x3_chain")
+register("conv3x3_chain", _fake, _last_slope)
