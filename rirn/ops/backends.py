@@ -324,7 +324,8 @@ def _pick_once(op: str, device: torch.device, name: str, asked_by: str) -> str:
 def _load(op: str, name: str) -> str:
     """Return the name of a backend once the torch ops that launch its kernel of ``op`` are defined."""
     if name == "triton":
-        importlib.import_module(f"rirn.kernels.{op}")
+        # Imported here, as that module needs this one.
+        importlib.import_module("rirn.ops._register").define_triton(op)
     return name
 
 
