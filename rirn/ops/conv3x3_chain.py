@@ -26,11 +26,11 @@ backward pass; on two images 1.27 and 1.51, with the backward pass 1.11 and 1.13
 time, best of 9)."""
 
 WIDEST_ON_GPU = 64
-"""Channels of a layer up to which ``auto`` takes the CUDA or Triton kernel in half precision. By count, not measured: a layer of c
-channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989 TFLOP/s, 3.35
-TB/s). Up to 65 channels memory is what takes the time, and the kernel, which has the bias, the activation and the sum in
-its epilogue, moves 5 images where the library's separate steps move 9, for a residual block (17 and 23 with the backward
-pass); beyond it the products take the time, and the library's kernels are tuned for these."""
+"""Channels of a layer up to which ``auto`` takes the CUDA or Triton kernel, in half precision. By count, not measured: a
+layer of c channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989
+TFLOP/s, 3.35 TB/s). Up to 65 channels memory is what takes the time, and the kernels, which have the bias, the activation
+and the sum in their epilogues, move 5 images where the library's separate steps move 9, for a residual block; beyond it the
+products take the time, and the library's kernels are tuned for these."""
 
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
