@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from rirn import __version__
 from rirn.data import Shake, average_frames, list_images, read_image, shake_photo, write_sequence
-from rirn.data.interpolation import interpolate_frames, split_shots
+from rirn.data.interpolation import interpolate_frames
 from rirn.data.synthesis import GAMMA, shrink_photo
 from rirn.errors import RirnError
 from rirn.video import Reader
+from rirn.video.scenes import split_scenes
 
 MANIFEST = "manifest.json"
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -120,7 +121,7 @@ def _filmed(
 ) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
     for source in sources:
         with Reader(source) as reader:
-            for shot, frames in enumerate(split_shots(frame.rgb for frame in reader)):
+            for shot, frames in enumerate(split_scenes(frame.rgb for frame in reader)):
                 if config.method == "average":
                     pairs = average_frames(frames, config.window, config.stride, config.gamma)
                 else:

@@ -21,40 +21,6 @@ from rirn.errors import RirnError
 TOLERANCE = 1.5
 """Pixels by which flow there and back may miss its start before a pixel counts as hidden in the other frame."""
 
-_THUMBNAIL = (18, 32)
-_LEAST_CORRELATION = 0.5
-_LEAST_CHANGE = 8  # levels of 255
-
-
-def split_shots(frames: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
-    """Consecutive frames, uint8 [H, W, 3], in groups without a cut inside; take a group in full before the next one."""
-    shots = itertools.groupby(_numbered(frames), key=lambda item: item[0])
-    return ((frame for _, frame in shot) for _, shot in shots)
-
-
-def _numbered(frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    """Frames with the number of their shot."""
-    shot, before = 0, None
-    for frame in frames:
-        small = _thumbnail(frame)
-        shot += before is not None and _is_cut(before, small)
-        before = small
-        yield shot, frame
-
-
-def _thumbnail(frame: np.ndarray) -> np.ndarray:
-    grey = torch.from_numpy(frame).float().mean(2)[None]
-    return F.adaptive_avg_pool2d(grey, _THUMBNAIL).numpy().ravel()
-
-
-def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether two thumbnails show different scenes: alike neither in their levels nor in their pattern."""
-    if np.abs(before - after).mean() < _LEAST_CHANGE:
-        return False
-    a, b = before - before.mean(), after - after.mean()
-    # One level of noise more: a frame of one colour has no pattern, and is like no other.
-    return float(a @ b) < _LEAST_CORRELATION * float(np.linalg.norm(a) * np.linalg.norm(b) + a.size)
-
 
 def interpolate_frames(
     frames: Iterable[np.ndarray],  # uint8 [H, W, 3] each, consecutive frames without a cut

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 import numpy as np
 
@@ -63,6 +66,18 @@ class CutDetector:
         last, changes = state
         self._last = None if last is None else np.array(last)
         self._changes = deque(changes, maxlen=HISTORY)
+
+
+def split_scenes(frames: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
+    """Consecutive frames, uint8 or uint16 [H, W, 3], in groups without a cut inside; take a group in full before the
+    next one."""
+    detector = CutDetector()
+    cuts, frames = itertools.tee(frames)
+    scenes = itertools.accumulate(map(detector, cuts))
+    return (
+        map(itemgetter(1), group)
+        for _, group in itertools.groupby(zip(scenes, frames, strict=True), itemgetter(0))
+    )
 
 
 def _block_means(rgb: np.ndarray) -> np.ndarray:

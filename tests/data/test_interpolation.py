@@ -1,10 +1,10 @@
-"""Frames between frames: where things are at that moment, and where a video is cut."""
+"""Frames between frames: where things are at that moment."""
 
 import numpy as np
 import pytest
 
 from rirn.data import average_frames
-from rirn.data.interpolation import interpolate_frames, split_shots
+from rirn.data.interpolation import interpolate_frames
 from rirn.evaluation import psnr
 
 
@@ -50,12 +50,3 @@ def test_too_few_frames_have_nothing_between():
     assert list(interpolate_frames([], 4)) == []
     (only,) = interpolate_frames([view(0)], 4)
     assert np.array_equal(only, view(0))
-
-
-def test_shots_are_split_at_cuts_only():
-    pan = [view(x) for x in range(0, 20, 4)]
-    dark = [np.full((72, 80, 3), value, np.uint8) for value in (0, 3, 6)]
-    other = [scene(1)[:, x : x + 80] for x in range(0, 9, 4)]
-    shots = [[frame.copy() for frame in shot] for shot in split_shots(iter([*pan, *other, *dark]))]
-    assert [len(shot) for shot in shots] == [5, 3, 3]
-    assert np.array_equal(shots[1][0], other[0]) and list(split_shots([])) == []

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rirn.video import CutDetector, deblur
+from rirn.video.scenes import split_scenes
 from tests.video.clips import Delayed, Identity, picture, probe, write_clip
 
 
@@ -23,6 +24,13 @@ def cuts(frames):
 def test_cuts_are_found_and_motion_is_none():
     frames = scene(1, 20) + scene(2, 15, speed=6) + scene(4, 1) + scene(1, 20)
     assert cuts(frames) == [20, 35, 36]
+
+
+def test_scenes_are_split_at_cuts():
+    frames = scene(1, 20) + scene(2, 15, speed=6)
+    scenes = [list(part) for part in split_scenes(iter(frames))]
+    assert [len(part) for part in scenes] == [20, 15] and np.array_equal(scenes[1][0], frames[20])
+    assert list(split_scenes([])) == []
 
 
 def test_a_fade_is_no_cut():
