@@ -45,7 +45,12 @@ def run(options: Namespace, device: str) -> int:
     else:
         # Loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
-    jobs = [job for job in share(jobs) if not (options.resume and _is_done(job))]
+    jobs = share(jobs)
+    if options.resume:
+        done = [job for job in jobs if _is_done(job)]
+        jobs = [job for job in jobs if job not in done]
+        for job in done:
+            print(f"{job.target}: done before")
 
     @cache
     def model() -> torch.nn.Module:

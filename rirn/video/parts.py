@@ -227,6 +227,7 @@ class PartsOutput:
         if not self.frames or not self._can_resume:
             self._parts.remove()
             return
+        log.warning("%s holds the first %d frames; --resume continues.", self._target, self.frames)
         # A continued run ends its segments where any other does.
         for path in self._parts.segments()[len(before) :]:
             remove(path)

@@ -27,7 +27,7 @@ def short_segments(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path):
-    # Frames of only 64 pixels x264 codes now one way, now another, unless its mbtree is off.
+    # At 64x48 x264 coded equal frames differently in about half of 20 runs, with mbtree=0 in none; 128x96 in none of 10.
     return write_clip(tmp_path / "in.mp4", FRAMES, 128, 96, pts=UNEVEN, audio=("aac",))
 
 
