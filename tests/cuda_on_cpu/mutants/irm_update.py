@@ -3,6 +3,7 @@
 from tests.cuda_on_cpu.mutants import Mutant
 
 FILE = "irm_update.cuh"
+ALSO = ("conv3x3_chain",)
 MUTANTS = [
     Mutant("no barrier between layers", FILE, "  __syncthreads();\n}\n\ntemplate", "}\n\ntemplate"),
     Mutant("rim outside the image not zero", FILE, "if (there) {", "if (p < pixels) {"),
