@@ -24,8 +24,8 @@ def folder_of_frames(folder, frames):
 
 @pytest.fixture
 def footage(tmp_path):
-    """Seven frames of one shot and four of another."""
-    frames = [*(view(2 * x) for x in range(7)), *(scene(1)[:, x : x + 80] for x in range(4))]
+    """Seven frames of one shot and four of another, darker one."""
+    frames = [*(view(2 * x) for x in range(7)), *(scene(1)[:, x : x + 80] // 3 for x in range(4))]
     return folder_of_frames(tmp_path / "ride", frames)
 
 
