@@ -27,9 +27,24 @@ ATB = Kernel(
 MORE = [
     *odd_counts(),
     *odd_counts(logits="11", max_weight=2.0),
-    *(Case(1, 8, 40, 61, dtype) for dtype in ("fp32", "bf16")),  # more than the threads of the grid
+    *(Case(1, 8, 40, 61, dtype) for dtype in ("fp32", "bf16")),
     *(Case(3, 5, 3, 7, dtype, "sliced") for dtype in ("fp32", "fp16")),  # not aligned to 16 bytes
 ]
+
+SMALL = [
+    Case(1, 3, 5, 3, "fp32"),
+    Case(1, 3, 5, 3, "bf16", "strided", "1C"),
+    Case(1, 8, 2, 8, "fp32", "contiguous", "C1"),
+    Case(1, 36, 2, 5, "fp16", "channels_last", "11"),
+    Case(1, 2, 13, 11, "fp32", "transposed", "C1"),  # two blocks
+    Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
+]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_small(case: Case) -> None:
+    check(ATB, case)
+    check_single_gradients(ATB, case)
 
 
 @pytest.mark.parametrize("case", [*CASES, *MORE, *TAILS, *SUMS], ids=str)
@@ -41,11 +56,6 @@ def test_against_reference(case: Case) -> None:
 @pytest.mark.parametrize("case", [Case(2, 8, 7, 5), Case(2, 8, 7, 5, "bf16", "channels_last", "11")], ids=str)
 def test_gradient_from_above_in_any_layout(case: Case, layout: str) -> None:
     check(ATB, case, layout)
-
-
-@pytest.mark.parametrize("case", [Case(2, 4, 5, 3), Case(2, 4, 5, 3, logits="1C")], ids=str)
-def test_single_gradients(case: Case) -> None:
-    check_single_gradients(ATB, case)
 
 
 def test_sums_over_nothing_are_zero() -> None:

@@ -31,6 +31,21 @@ ROWS = [
 ]
 
 
+SMALL = [
+    Case(1, 2, 3, 8),
+    Case(1, 1, 34, 36),  # two tiles in a row and in a column
+    Case(1, 1, 2, 72, "fp16"),
+    Case(1, 2, 5, 3, "bf16", "channels_last"),
+    Case(1, 2, 2, 5, "fp32", "sliced"),
+]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_small(case: Case) -> None:
+    check(KERNEL, case)
+    check_single_gradients(KERNEL, case)
+
+
 @pytest.mark.parametrize("case", [*CASES, *ROWS], ids=str)
 def test_against_reference(case: Case) -> None:
     check(KERNEL, case)

@@ -1,0 +1,27 @@
+"""Seeded bugs of atb_blend; those of its loop stand in dtb_blend.py."""
+
+from tests.cuda_on_cpu.mutants import Mutant
+
+FILE = "atb_blend.cuh"
+MUTANTS = [
+    Mutant(
+        "operands swapped",
+        "atb_blend.cu",
+        "{f_prev, f_cur, logit_prev, logit_cur}, {out}",
+        "{f_cur, f_prev, logit_prev, logit_cur}, {out}",
+    ),
+    Mutant(
+        "the weight on the wrong side",
+        FILE,
+        "sigmoid(logit_prev) * f_prev + static_cast<V>(max_weight) * sigmoid",
+        "static_cast<V>(max_weight) * sigmoid(logit_prev) * f_prev + sigmoid",
+    ),
+    Mutant("a gate's slope forgotten", FILE, "out[2] = out[0] * (1 - gate_prev)", "out[2] = out[0]"),
+    Mutant(
+        "an input counts as not read",
+        FILE,
+        "{0b01001, 0b10001, 0b01011, 0b10101}",
+        "{0b01001, 0b10001, 0b01001, 0b10101}",
+    ),
+    Mutant("one gate is not summed", FILE, "kSummable = 0b1100", "kSummable = 0b0100"),
+]

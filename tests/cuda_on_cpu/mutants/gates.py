@@ -1,0 +1,22 @@
+"""Seeded bugs of gru_reset, gru_update and lstm_update; those of their loop stand in dtb_blend.py."""
+
+from tests.cuda_on_cpu.mutants import Mutant
+
+MUTANTS = [
+    Mutant(
+        "operands swapped",
+        "gates.cu",
+        "{hidden, logit_z, logit_n}, {out}",
+        "{hidden, logit_n, logit_z}, {out}",
+    ),
+    Mutant("outputs swapped", "gates.cu", "{new_hidden, new_cell});", "{new_cell, new_hidden});"),
+    Mutant(
+        "an input counts as not read", "gates.cuh", "{0b0101, 0b1111, 0b1101}", "{0b0001, 0b1111, 0b1101}"
+    ),
+    Mutant(
+        "the last output has no gate's place",
+        "gates.cu",
+        "  outputs.push_back(out[1]);",
+        "  outputs.insert(outputs.begin(), out[1]);",
+    ),
+]

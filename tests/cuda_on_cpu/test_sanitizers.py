@@ -1,0 +1,46 @@
+"""The kernels of all ops under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cuda_on_cpu.build import FOLDER, SOURCES, build
+from tests.cuda_on_cpu.sanitizers import OPTIONS, run_python, run_small_tests
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulator")]
+
+SELF_TEST = """
+import sys, torch
+from tests.cuda_on_cpu.build import emulator
+emulator()
+for which in map(int, sys.argv[1:]):
+    torch.ops.cuda_on_cpu_self_test.run(which, torch.ones(63), torch.ones(1), torch.zeros(64))
+"""
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
+def mode(request: pytest.FixtureRequest) -> str:
+    build(SOURCES, FOLDER, request.param)
+    return request.param
+
+
+def test_no_kernel_strays_or_races(mode):
+    passed, text = run_small_tests(mode)
+    assert passed, text[-6000:]
+
+
+def test_what_is_wrong_is_reported(mode):
+    if mode == "asan":
+        done = run_python(mode, "-c", SELF_TEST, "11")
+        assert "AddressSanitizer: heap-buffer-overflow" in done.stderr
+        assert "out_of_bounds" in done.stderr
+        return
+    done = run_python(mode, "-c", SELF_TEST, "1", "2", "3", env={"TSAN_OPTIONS": "halt_on_error=0"})
+    assert "ThreadSanitizer: data race" in done.stderr
+    for kernel in ("missing_barrier", "write_after_read", "two_blocks_one_place"):
+        assert kernel in done.stderr, kernel
+
+
+def test_what_is_right_is_not_reported(mode):
+    done = run_python(mode, "-c", SELF_TEST, "0", "12", "15")
+    assert done.returncode == 0, done.stderr[-4000:]

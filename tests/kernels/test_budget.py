@@ -1,0 +1,93 @@
+"""The machine code of the CUDA kernels stays within budget.toml."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.kernels import budget
+from tests.kernels.budget import ARCHS, Use, occupancy, violations
+
+needs_tools = pytest.mark.skipif(budget.why_not() is not None, reason=str(budget.why_not()))
+USE = Use(registers=40, shared=1024, occupancy=75, wide=50, tensor=4)
+
+
+@needs_tools
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("op", budget.ops())
+def test_machine_code_is_within_budget(op, arch):
+    data = budget.read_budget()
+    allowed = budget.budget_of(op, arch, data)
+    assert allowed, f"no budget for {op} on sm_{arch}: python -m tests.kernels.budget --update {op}"
+    found = budget.measure(budget.compile_op(op, arch), arch, data.get("dynamic_shared"))
+    least = data["least_occupancy"] if op in data["memory_bound"] else 0
+    bad = violations(allowed, found, least)
+    assert not bad, "\n".join(bad)
+
+
+@needs_tools
+@pytest.mark.slow
+def test_spills_are_seen():
+    """With too few registers allowed, the kernels of a real op spill, and the gate says so."""
+    cubin = budget.compile_op("atb_blend", 90, ["-maxrregcount=16"])
+    found = budget.measure(cubin, 90)
+    bad = violations(budget.budget_of("atb_blend", 90, budget.read_budget()), found)
+    assert any("spilled registers" in sentence for sentence in bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"registers": 41}, "k: registers 41, allowed 40"),
+        ({"shared": 1025}, "k: shared 1025, allowed 1024"),
+        ({"occupancy": 74}, "k: occupancy 74, wanted 75"),
+        ({"wide": 49}, "k: wide 49, wanted 50"),
+        ({"tensor": 3}, "k: tensor 3, wanted 4"),
+        ({"spills": 1}, "k: 1 accesses to spilled registers"),
+    ],
+)
+def test_an_overrun_is_named(change, message):
+    assert violations({"k": USE}, {"k": dataclasses.replace(USE, **change)}) == [message]
+
+
+def test_what_is_better_passes():
+    assert not violations({"k": USE}, {"k": Use(registers=20, shared=0, occupancy=100, wide=80, tensor=9)})
+    assert violations({"k": USE}, {"k": USE}, least_occupancy=80)
+
+
+def test_budget_and_kernels_must_match():
+    assert violations({"old": USE}, {"new": USE}) == [
+        "new is not in the budget",
+        "old is in the budget but does not exist",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arch", "registers", "shared", "threads", "percent"),
+    [  # as NVIDIA's occupancy calculator has them
+        (80, 32, 0, 256, 100),
+        (80, 40, 0, 256, 75),
+        (80, 64, 0, 256, 50),
+        (80, 65, 0, 256, 37),
+        (80, 255, 0, 256, 12),
+        (80, 32, 0, 32, 50),  # 32 blocks at most
+        (80, 32, 48 << 10, 256, 37),
+        (90, 32, 48 << 10, 256, 50),
+        (90, 32, 227 << 10, 1024, 50),
+        (90, 128, 100 << 10, 128, 12),
+    ],
+)
+def test_occupancy(arch, registers, shared, threads, percent):
+    assert occupancy(arch, registers, shared, threads) == percent
+
+
+@needs_tools
+def test_the_budget_survives_being_written(tmp_path):
+    data = {"memory_bound": ["atb_blend"], "least_occupancy": 50, "dynamic_shared": {"k<2>": 4096}}
+    path = tmp_path / "budget.toml"
+    budget.write_budget({"atb_blend": {80: {"k<2>": USE}}}, data, path)
+    again = budget.read_budget(path)
+    assert {key: again[key] for key in data} == data
+    assert budget.budget_of("atb_blend", 80, again) == {"k<2>": USE}
