@@ -64,7 +64,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> atb_blend_backward(Tensor grad, Tenso
                                                               Tensor logit_cur, double max_weight, int64_t needs) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
   check_grad(grad, f_cur, "f_cur");
-  const Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit_prev, logit_cur});
+  Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit_prev, logit_cur});
+  if (!grad.numel())
+    for (Tensor& t : out) torch::stable::zero_(t);  // sums over nothing
   if (grad.numel() && needs & 15) {
     const bool is_double = grad.scalar_type() == ScalarType::Double;
     const SimdKernels& simd = simd_kernels();

@@ -27,14 +27,15 @@ ATB = Kernel(
 MORE = [
     *odd_counts(),
     *odd_counts(logits="11", max_weight=2.0),
-    *(Case(1, 8, 40, 61, dtype) for dtype in ("fp32", "bf16")),  # more than the threads of the grid
+    *(Case(1, 8, 40, 61, dtype) for dtype in ("fp32", "bf16")),
     *(Case(3, 5, 3, 7, dtype, "sliced") for dtype in ("fp32", "fp16")),  # not aligned to 16 bytes
 ]
 
 SMALL = [
     Case(1, 3, 5, 3, "fp32"),
     Case(1, 3, 5, 3, "bf16", "strided", "1C"),
-    Case(1, 33, 2, 5, "fp16", "channels_last", "11"),
+    Case(1, 8, 2, 8, "fp32", "contiguous", "C1"),
+    Case(1, 36, 2, 5, "fp16", "channels_last", "11"),
     Case(1, 2, 13, 11, "fp32", "transposed", "C1"),  # two blocks
     Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
     Case(1, 40, 2, 16, "fp32", "contiguous", "11"),  # sums in packs, two blocks

@@ -32,9 +32,11 @@ ROWS = [
 
 
 SMALL = [
-    Case(1, 2, 3, 5, "bf16", "channels_last"),
-    Case(1, 1, 34, 36, "fp32"),  # two tiles across and two down
-    Case(1, 1, 2, 8, "fp16"),
+    Case(1, 2, 3, 8),
+    Case(1, 1, 34, 36),  # two tiles in a row and in a column
+    Case(1, 1, 2, 72, "fp16"),
+    Case(1, 2, 5, 3, "bf16", "channels_last"),
+    Case(1, 2, 2, 5, "fp32", "sliced"),
 ]
 
 

@@ -19,6 +19,7 @@ CASES = [
     Case(1, 1, 13, 31, max_weight=2.0),
     Case(0, 4, 3, 3),
     Case(0, 4, 3, 3, logits="11"),
+    Case(2, 0, 3, 3, logits="11"),
     Case(3, 5, 11, 17, "fp32", "sliced"),
     Case(3, 5, 11, 17, "fp16", "strided"),
     Case(3, 5, 11, 17, "fp32", "strided", "1C", 1.3),

@@ -3,29 +3,29 @@
 from tests.cuda_on_cpu.mutants import Mutant
 
 FILE = "fac.cuh"
-INSIDE = "  const bool inside = at.y < H && x < W;\n"
 MUTANTS = [
-    Mutant("missing barrier", FILE, "    __syncthreads();\n", ""),
-    Mutant("wrong padding", FILE, "return i < 0 ? 0 :", "return i < 0 ? -i :"),
-    Mutant("padding one too far", FILE, "i < count ? i : count - 1", "i <= count ? i : count - 1"),
     Mutant(
-        "halo shifted", FILE, "nearest(place.tile_x + column - kFacReach", "nearest(place.tile_x + column"
-    ),
-    Mutant(
-        "threads outside the image not stopped",
+        "padding reflects",
         FILE,
-        "if (at.y >= job.height || at.x >= job.width) return;",
-        "",
+        "return i < 0 ? 0 : i < count",
+        "return i < 0 ? (-i < count ? -i : 0) : i < count",
     ),
-    Mutant("wrong lane", FILE, "sums[N + kFacReach + k], 1, Tile", "sums[N + kFacReach + k], 2, Tile"),
-    Mutant("threads leave before the shuffle", FILE, INSIDE, f"{INSIDE}  if (!inside) return;\n"),
+    Mutant("no barrier before the halo is read", FILE, "    __syncthreads();\n", ""),
     Mutant(
-        "taps not turned round",
+        "halo one row short",
         FILE,
-        "const int x_out = x + kFacReach - j;",
-        "const int x_out = x - kFacReach + j;",
+        "i < kHeight * kWidth; i += kThreads",
+        "i < (kHeight - 1) * kWidth; i += kThreads",
     ),
-    Mutant("next tile forgotten", FILE, "if (column == 0 && x > 0)", "if (column == 0 && x > W)"),
-    Mutant("reads past the end of a row", FILE, "x + N < W)", "x + N <= W)"),
-    Mutant("border forgotten", FILE, "if (x == 0) sums[kFacReach] += sums[0] + sums[1];", ""),
+    Mutant("tile without bounds", FILE, "  if (at.y >= job.height || at.x >= job.width) return;\n", ""),
+    Mutant("nothing from the left", FILE, "    if (column > 0) sums[kFacReach + k] += from_left;\n", ""),
+    Mutant("wrong tap at the edge of a tile", FILE, "tap + 3, y_out, x - 1)", "tap + 4, y_out, x - 1)"),
+    Mutant("the border keeps its gradients to itself", FILE, "return i == 0 ? -kFacReach : i;", "return i;"),
+    Mutant(
+        "gradient written though not wanted",
+        FILE,
+        "  if (job.grad_kernels.data) {\n    halo",
+        "  if (true) {\n    halo",
+    ),
+    Mutant("rows of any length in packs", FILE, "t.size(3) % pack == 0 && ", ""),
 ]

@@ -1,24 +1,22 @@
-"""Seeded bugs of gru_reset, gru_update and lstm_update."""
+"""Seeded bugs of gru_reset, gru_update and lstm_update; those of their loop stand in dtb_blend.py."""
 
 from tests.cuda_on_cpu.mutants import Mutant
 
 MUTANTS = [
     Mutant(
-        "gru_update: gates swapped",
-        "formulas.h",
-        "(1.f - z) * hidden + z * hyper",
-        "z * hidden + (1.f - z) * hyper",
+        "operands swapped",
+        "gates.cu",
+        "{hidden, logit_z, logit_n}, {out}",
+        "{hidden, logit_n, logit_z}, {out}",
+    ),
+    Mutant("outputs swapped", "gates.cu", "{new_hidden, new_cell});", "{new_cell, new_hidden});"),
+    Mutant(
+        "an input counts as not read", "gates.cuh", "{0b0101, 0b1111, 0b1101}", "{0b0001, 0b1111, 0b1101}"
     ),
     Mutant(
-        "lstm_update: old cell lost",
-        "formulas.h",
-        "const V new_cell = f * cell + i * g;",
-        "const V new_cell = i * g;",
-    ),
-    Mutant(
-        "lstm_update: wrong logit",
-        "formulas.h",
-        "f = sigmoid(in[1]), o = sigmoid(in[2])",
-        "f = sigmoid(in[2]), o = sigmoid(in[1])",
+        "the last output has no gate's place",
+        "gates.cu",
+        "  outputs.push_back(out[1]);",
+        "  outputs.insert(outputs.begin(), out[1]);",
     ),
 ]
