@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow lint bench bench-ops clean
+.PHONY: env demo test test-slow test-kernels lint bench bench-ops clean
 
 env: $(VENV)/.installed
 
@@ -40,6 +40,10 @@ test: env
 # Everything that takes more than half a minute: every model compiled, long videos, wheels compiled and installed.
 test-slow: env
 	$(BIN)/python -m pytest -m slow
+
+# The CUDA and Triton kernels on a machine without a GPU, see docs/kernels.md.
+test-kernels: env
+	$(BIN)/python -m pytest -n 2 tests/cuda_on_cpu tests/kernels
 
 lint: env
 	$(BIN)/ruff check .

@@ -6,9 +6,10 @@ What gets compiled is decided by what is there to compile with, never by whether
 * nvcc as well: the CUDA kernels, also against a CPU-only torch.
 
 Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as
-above), ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line
-(pip shows it with ``-v``) and recorded in ``rirn/_build_info.json``. Everything else about the package stands
-in ``pyproject.toml``.
+above), ``RIRN_BUILD_TRITON`` (``1`` compiles the Triton kernels as well, to see whether they compile; nothing of
+it is installed, since Triton compiles them where they run), ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``,
+``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with ``-v``) and recorded in
+``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ TORCH_TARGET_VERSION = "0x020d000000000000"  # the stable ABI of torch 2.13: run
 PYTHON_ABI_TAG = "cp310"
 DEFAULT_CUDA_HOME = Path("/usr/local/cuda")
 DEFAULT_CUDA_ARCHS = "8.0+PTX"  # when no GPU is visible: Ampere, and just-in-time from PTX on anything newer
+DEFAULT_TRITON_ARCHS = ["8.0", "9.0", "10.0"]
 
 # -g0: Python hands on the -g it was built with, which makes the library three times as large and the build slower.
 CXX_FLAGS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wall"]
@@ -234,13 +236,67 @@ def commands(plan: Plan) -> dict[str, type]:
     return {"build_py": BuildPy, "build_ext": BuildExtension}
 
 
+# Of rirn only the kernels are imported, from these sources: they need no more than torch and Triton.
+RUN_AOT = """
+import importlib.util, sys, types
+sys.modules["rirn"] = types.ModuleType("rirn")
+sys.modules["rirn"].__path__ = []
+spec = importlib.util.spec_from_file_location(
+    "rirn.kernels", "kernels/__init__.py", submodule_search_locations=["kernels"]
+)
+kernels = sys.modules["rirn.kernels"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kernels)
+if kernels.why_not():
+    sys.exit(kernels.why_not())
+from rirn.kernels.aot import main
+main(sys.argv[1:])
+"""
+
+
+def triton_archs(env: Mapping[str, str]) -> list[str]:
+    """The architectures to compile Triton kernels for, as rirn.kernels.aot names them: 80 is 8.0."""
+    wanted = env.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").replace(",", " ").split()
+    found = [re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", arch) for arch in wanted or DEFAULT_TRITON_ARCHS]
+    if None in found:
+        raise BuildError(
+            f"RIRN_BUILD_TRITON=1 takes architectures like 9.0; got TORCH_CUDA_ARCH_LIST={' '.join(wanted)!r}."
+        )
+    return [match[1] + match[2] for match in found]
+
+
+def check_triton(env: Mapping[str, str]) -> None:
+    """With RIRN_BUILD_TRITON=1, compiles every Triton kernel; the first that fails stops the build."""
+    if not switch(env, "RIRN_BUILD_TRITON"):
+        return
+    archs = triton_archs(env)
+    clean = {name: value for name, value in env.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AOT, *archs],
+        cwd=ROOT,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        raise BuildError(f"RIRN_BUILD_TRITON=1: {last}")
+    print(
+        f"rirn: {len(done.stdout.splitlines())} Triton kernels compile for sm_{', sm_'.join(archs)}",
+        file=sys.stderr,
+    )
+
+
 def main() -> None:
     plan = make_plan(os.environ)
+    check_triton(os.environ)
     print(f"rirn: {plan.reason}", file=sys.stderr)
     setup(
         packages=[*find_packages(include=["rirn", "rirn.*"]), "rirn.kernels", "rirn.bench"],
         package_dir={"rirn.kernels": "kernels", "rirn.bench": "bench"},
-        package_data={"rirn": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+        package_data={
+            "rirn": ["py.typed", "weights/*.safetensors", "weights/*.md", "training/configs/*.yaml"]
+        },
         include_package_data=False,
         ext_modules=extension_modules(plan),
         cmdclass=commands(plan),

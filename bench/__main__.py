@@ -10,13 +10,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rirn.bench import limits, markdown, plots, report
+from rirn.bench import cost, limits, markdown, plots, report
 from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Case, Sizes, select
 from rirn.bench.measure import Options, measure
 from rirn.bench.timing import clock_for
@@ -27,7 +27,8 @@ EXAMPLES = """examples:
   rirn bench --quick
   rirn bench --op irm_update --size 270x480 --dtype bf16
   rirn bench --model ifi-rnn+rirn --model rdbn+rirn --frame 540x960 --json now.json --compare before.json
-  rirn bench --from now.json --plot pictures --markdown table.md"""
+  rirn bench --from now.json --plot pictures --markdown table.md
+  rirn bench --model-cost --dtype fp16 --markdown cost.md"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--frame", metavar="HxW", help="of the frames of networks (default: 720x1280)")
     what.add_argument("--clip", metavar="NxTxHxW", help="of a training step (default: 2x8x128x128)")
+    what.add_argument(
+        "--model-cost",
+        action="store_true",
+        help="time nothing: count launches, bytes and operations on a GPU; with --dtype, --size, --frame, --json, --markdown",
+    )
     how = options.add_argument_group("how")
     how.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
@@ -121,6 +127,33 @@ def check_backends(names: Sequence[str], cases: Sequence[Case], device: torch.de
         reasons = [why_not(name, op, device) for op in OPS]
         if None not in reasons:
             raise RirnError(f"--backend {name} cannot run here: {reasons[0]}")
+
+
+COUNTED = ("model_cost", "dtype", "size", "frame", "json", "markdown", "quick")
+"""Options that counting knows."""
+
+
+def count(options: argparse.Namespace) -> int:
+    """Count the cost of ops and steps on a GPU, print and write it, and return the exit status."""
+    default = parser().get_default
+    if any(value != default(name) for name, value in vars(options).items() if name not in COUNTED):
+        raise RirnError(
+            "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone"
+        )
+    found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options))
+    print(cost.tables(found))
+    write(options, found, cost.tables)
+    return 0
+
+
+def write(
+    options: argparse.Namespace, found: dict[str, Any], tables: Callable[[dict[str, Any]], str]
+) -> None:
+    """Write results to the files asked for."""
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.markdown is not None:
+        markdown.write(options.markdown, tables(found))
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -193,15 +226,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
     check_outputs(options)
+    if options.model_cost:
+        return count(options)
     old = None if options.compare is None else report.load(options.compare)
     found = run(argv, options) if options.read is None else read(options)
     results = found["results"]
     for sentence in report.missed_bars(results):
         print(sentence)
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if options.markdown is not None:
-        markdown.write(options.markdown, markdown.tables(found))
+    write(options, found, markdown.tables)
     if options.plot is not None:
         print("\n".join(map(str, plots.draw(found, options.plot))))
     if old is not None:

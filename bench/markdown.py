@@ -21,9 +21,7 @@ def tables(report: Mapping[str, Any]) -> str:
     """Return all tables of a report: times, ratios of networks with and without RIRN, memory."""
     found = report["results"]
     parts = [header(report)]
-    for table in (times(found), ratios(found), memory(found)):
-        if table:
-            parts.append(table)
+    parts += [text for text in (times(found), ratios(found), memory(found)) if text]
     return "\n\n".join(parts) + "\n"
 
 
@@ -86,7 +84,7 @@ def times(rows: Sequence[Row]) -> str:
     )
     if all(cells[7] == "-" for cells in lines):
         headings, lines = (*headings[:7], *headings[8:]), [(*c[:7], *c[8:]) for c in lines]
-    return _table(headings, lines)
+    return table(headings, lines)
 
 
 def ratios(rows: Sequence[Row]) -> str:
@@ -116,7 +114,7 @@ def ratios(rows: Sequence[Row]) -> str:
         "ratio, fused",
         "ratio in the paper",
     )
-    return _table(headings, lines)
+    return table(headings, lines)
 
 
 def memory(rows: Sequence[Row]) -> str:
@@ -143,7 +141,7 @@ def memory(rows: Sequence[Row]) -> str:
         "peak MB, fused",
         "ratio",
     )
-    return _table(headings, lines)
+    return table(headings, lines)
 
 
 def _pair(eager: float | None, fused: float | None) -> tuple[str, str, str]:
@@ -151,7 +149,8 @@ def _pair(eager: float | None, fused: float | None) -> tuple[str, str, str]:
     return number(eager, "{:.1f}"), number(fused, "{:.1f}"), number(ratio, "{:.2f}")
 
 
-def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, or nothing where there are no lines."""
     if not lines:
         return ""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))

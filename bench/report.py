@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,31 +179,13 @@ def missed_bars(rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def commit() -> str | None:
-    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ; None for an
-    install."""
-    root = Path(doctor.__file__).resolve().parent.parent
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    git = ["git", "-C", str(root)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
-    )
-    if head.returncode != 0:
-        return None
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
-
-
 def provenance(command: Sequence[str], device: torch.device) -> dict[str, Any]:
     """Return what a reader needs to judge or repeat the numbers; no paths of this machine."""
     facts = doctor.report()
     names = {"cpu", str(device), f"{device.type}:{device.index or 0}"}
     return {
         "command": shlex.join(["python", "-m", "rirn.bench", *command]),
-        "commit": commit(),
+        "commit": doctor.commit(),
         "versions": facts["versions"],
         "device": device.type,
         "devices": [d for d in facts["devices"] if d["name"] in names],

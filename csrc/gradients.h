@@ -1,6 +1,7 @@
 // What the backward ops return, for CPU and CUDA alike.
 #pragma once
 #include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
 
 #include <vector>
 

@@ -1,14 +1,23 @@
 """Compile every Triton kernel ahead of time, without a GPU or a driver: proof that it compiles for an
-architecture."""
+architecture.
+
+``python -m rirn.kernels.aot 80 90 100`` prints one line per variant; ``RIRN_BUILD_TRITON=1`` does the same
+while rirn is being installed.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rirn.kernels import OPS, triton, why_not
+from rirn.kernels import OPS, tl, triton, why_not
+
+ARCHS = (80, 90, 100)
+SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+"""Bytes of shared memory that one program may have (CUDA programming guide, compute capabilities)."""
+DTYPES = ("fp32", "fp16", "bf16", "fp64")
 
 
 class Variant(NamedTuple):
@@ -19,6 +28,7 @@ class Variant(NamedTuple):
     signature: dict[str, str]  # argument: Triton type, constants left out
     constants: dict[str, Any]
     divisible: tuple[str, ...]  # arguments that are multiples of 16, as pointers from torch are
+    options: dict[str, int]  # num_warps, num_stages
 
 
 class Compiled(NamedTuple):
@@ -30,37 +40,96 @@ class Compiled(NamedTuple):
     shared: int  # bytes of shared memory per program
 
 
+def wide_of(dtype: str) -> Any:
+    """Return the Triton dtype that arithmetic on values of ``dtype`` (fp32, ...) is done in."""
+    return tl.float64 if dtype == "fp64" else tl.float32
+
+
+def variant(
+    name: str,
+    kernel: Any,
+    dtype: str,
+    sizes: Mapping[str, str],
+    constants: Mapping[str, Any],
+    *,
+    pointers: Mapping[str, str] | None = None,
+    divisible: Sequence[str] | None = None,
+    warps: int = 4,
+    stages: int = 3,
+) -> Variant:
+    """Return a variant of a kernel whose pointers are the arguments that begin with ``p_``.
+
+    Args:
+        dtype: what the pointers point to, unless ``pointers`` says otherwise.
+        sizes: Triton types of the other arguments that are no constants.
+        divisible: which of ``sizes`` are multiples of 16; None means all of them.
+    """
+    found = [argument for argument in kernel.arg_names if argument.startswith("p_")]
+    signature = {pointer: "*" + (pointers or {}).get(pointer, dtype) for pointer in found}
+    return Variant(
+        name,
+        kernel,
+        signature | dict(sizes),
+        dict(constants),
+        (*found, *(sizes if divisible is None else divisible)),
+        {"num_warps": warps, "num_stages": stages},
+    )
+
+
 def variants() -> Iterator[Variant]:
-    """Yield the specialisations that the kernels of all ops declare."""
+    """Yield the specialisations that the kernels of all ops declare, each once."""
+    seen = set()
     for op in OPS:
-        yield from importlib.import_module(f"rirn.kernels.{op}").variants()
+        for found in importlib.import_module(f"rirn.kernels.{op}").variants():
+            if found.name not in seen:
+                seen.add(found.name)
+                yield found
 
 
-def compile_all(archs: Iterable[int] = (80, 90)) -> Iterator[Compiled]:
-    """Compile every variant for every architecture (80, 90, 100, ...); a kernel that does not compile
-    raises."""
+def compile_one(variant: Variant, arch: int) -> Compiled:
+    """Compile a variant for an architecture (80, 90, 100, ...); one that does not compile raises."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    names = variant.kernel.arg_names
+    source = ASTSource(
+        fn=variant.kernel,
+        signature={name: variant.signature.get(name, "constexpr") for name in names},
+        constexprs={(names.index(name),): value for name, value in variant.constants.items()},
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in variant.divisible},
+    )
+    done = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=variant.options)
+    return Compiled(variant, arch, done.asm, done.metadata.shared)
+
+
+def compile_all(archs: Iterable[int] = ARCHS) -> Iterator[Compiled]:
+    """Compile every variant for every architecture."""
     for arch in archs:
-        for variant in variants():
-            names = variant.kernel.arg_names
-            source = ASTSource(
-                fn=variant.kernel,
-                signature={name: variant.signature.get(name, "constexpr") for name in names},
-                constexprs={(names.index(name),): value for name, value in variant.constants.items()},
-                attrs={(names.index(name),): [["tt.divisibility", 16]] for name in variant.divisible},
-            )
-            done = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": 4})
-            yield Compiled(variant, arch, done.asm, done.metadata.shared)
+        for found in variants():
+            yield compile_one(found, arch)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compile for the architectures named (80 and 90 by default) and print one line per variant."""
-    archs = [int(arch) for arch in (sys.argv[1:] if argv is None else argv)] or [80, 90]
-    for done in compile_all(archs):
-        sizes = f"{len(done.asm['cubin']):7d} bytes, {done.shared:6d} bytes shared"
-        print(f"sm_{done.arch}  {done.variant.name:50} {sizes}", flush=True)
+    """Compile for the architectures named (all of ARCHS by default) and print one line per variant.
+
+    The first variant that does not compile, or whose programs would need more shared memory than the
+    architecture has, ends the program with one sentence.
+    """
+    archs = [int(arch) for arch in (sys.argv[1:] if argv is None else argv)] or ARCHS
+    for arch in archs:
+        for found in variants():
+            try:
+                done = compile_one(found, arch)
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                sys.exit(f"The Triton kernel {found.name} does not compile for sm_{arch}: {reason[:500]}")
+            if done.shared > SHARED_LIMIT.get(arch, max(SHARED_LIMIT.values())):
+                sys.exit(
+                    f"The Triton kernel {found.name} needs {done.shared} bytes of shared memory, "
+                    f"more than sm_{arch} has: {SHARED_LIMIT[arch]}"
+                )
+            sizes = f"{len(done.asm['cubin']):7d} bytes, {done.shared:6d} bytes shared"
+            print(f"sm_{arch}  {found.name:60} {sizes}", flush=True)
 
 
 if __name__ == "__main__":

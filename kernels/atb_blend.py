@@ -1,4 +1,4 @@
-"""Triton kernels of the adaptive temporal blend, and the torch ops that launch them.
+"""Triton kernels of the adaptive temporal blend.
 
 One tile of pixels x channels per step. Where both logits have a value per channel, every tensor is read
 straight through as one long row; where a logit has one value per pixel, a program keeps the gates of its
@@ -8,18 +8,16 @@ a fixed order.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rirn.kernels import jit, tl, triton
-from rirn.kernels.aot import Variant
-from rirn.ops.atb_blend import register
-
-BLOCK = 1024  # elements a program holds of each tensor: eight a thread, two 128-bit loads in float32
-CHANNELS = 32  # widest run of channels in a tile; one 64-byte line in half precision
+from rirn.kernels.aot import DTYPES, Variant, variant, wide_of
+from rirn.kernels.device import channel_run, load, pixel_tile, store
+from rirn.kernels.launch import dense, format_of, is_planar, needs_of, on, tile_of, wide, written
 
 
 @jit
@@ -39,27 +37,20 @@ def _forward(
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    i_p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
-    n = tl.program_id(1).to(tl.int64)
-    is_pixel = i_p < pixels
-    base = n * channels * pixels
+    n, i_p, is_pixel = pixel_tile(pixels, BLOCK_P)
     if PER_PIXEL_PREV:
-        w_prev = tl.sigmoid(tl.load(p_logit_prev + n * pixels + i_p, mask=is_pixel, other=0.0).to(WIDE))
+        w_prev = tl.sigmoid(load(p_logit_prev, n * pixels + i_p, is_pixel, WIDE))
     if PER_PIXEL_CUR:
-        w_cur = MAX_WEIGHT * tl.sigmoid(
-            tl.load(p_logit_cur + n * pixels + i_p, mask=is_pixel, other=0.0).to(WIDE)
-        )
+        w_cur = MAX_WEIGHT * tl.sigmoid(load(p_logit_cur, n * pixels + i_p, is_pixel, WIDE))
     for start in range(0, channels, BLOCK_C):
-        i_c = start + tl.arange(0, BLOCK_C)[None, :].to(tl.int64)
-        mask = is_pixel & (i_c < channels)
-        at = base + (i_c * pixels + i_p if PLANAR else i_p * channels + i_c)
+        at, mask = channel_run(n, i_p, is_pixel, start, channels, pixels, PLANAR, BLOCK_C)
         if not PER_PIXEL_PREV:
-            w_prev = tl.sigmoid(tl.load(p_logit_prev + at, mask=mask, other=0.0).to(WIDE))
+            w_prev = tl.sigmoid(load(p_logit_prev, at, mask, WIDE))
         if not PER_PIXEL_CUR:
-            w_cur = MAX_WEIGHT * tl.sigmoid(tl.load(p_logit_cur + at, mask=mask, other=0.0).to(WIDE))
-        f_prev = tl.load(p_f_prev + at, mask=mask, other=0.0).to(WIDE)
-        f_cur = tl.load(p_f_cur + at, mask=mask, other=0.0).to(WIDE)
-        tl.store(p_out + at, (w_prev * f_prev + w_cur * f_cur).to(p_out.dtype.element_ty), mask=mask)
+            w_cur = MAX_WEIGHT * tl.sigmoid(load(p_logit_cur, at, mask, WIDE))
+        f_prev = load(p_f_prev, at, mask, WIDE)
+        f_cur = load(p_f_cur, at, mask, WIDE)
+        store(p_out, at, w_prev * f_prev + w_cur * f_cur, mask)
 
 
 @jit
@@ -84,180 +75,116 @@ def _backward(
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    i_p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
-    n = tl.program_id(1).to(tl.int64)
-    is_pixel = i_p < pixels
-    base = n * channels * pixels
+    n, i_p, is_pixel = pixel_tile(pixels, BLOCK_P)
+    i_gate = n * pixels + i_p
     if (NEEDS & 5) != 0 and PER_PIXEL_PREV:
-        s_prev = tl.sigmoid(tl.load(p_logit_prev + n * pixels + i_p, mask=is_pixel, other=0.0).to(WIDE))
+        s_prev = tl.sigmoid(load(p_logit_prev, i_gate, is_pixel, WIDE))
     if (NEEDS & 10) != 0 and PER_PIXEL_CUR:
-        s_cur = tl.sigmoid(tl.load(p_logit_cur + n * pixels + i_p, mask=is_pixel, other=0.0).to(WIDE))
+        s_cur = tl.sigmoid(load(p_logit_cur, i_gate, is_pixel, WIDE))
     if (NEEDS & 4) != 0 and PER_PIXEL_PREV:
         sum_prev = tl.zeros((BLOCK_P, BLOCK_C), WIDE)
     if (NEEDS & 8) != 0 and PER_PIXEL_CUR:
         sum_cur = tl.zeros((BLOCK_P, BLOCK_C), WIDE)
     for start in range(0, channels, BLOCK_C):
-        i_c = start + tl.arange(0, BLOCK_C)[None, :].to(tl.int64)
-        mask = is_pixel & (i_c < channels)
-        at = base + (i_c * pixels + i_p if PLANAR else i_p * channels + i_c)
-        grad = tl.load(p_grad + at, mask=mask, other=0.0).to(WIDE)
+        at, mask = channel_run(n, i_p, is_pixel, start, channels, pixels, PLANAR, BLOCK_C)
+        grad = load(p_grad, at, mask, WIDE)
         if (NEEDS & 5) != 0 and not PER_PIXEL_PREV:
-            s_prev = tl.sigmoid(tl.load(p_logit_prev + at, mask=mask, other=0.0).to(WIDE))
+            s_prev = tl.sigmoid(load(p_logit_prev, at, mask, WIDE))
         if (NEEDS & 10) != 0 and not PER_PIXEL_CUR:
-            s_cur = tl.sigmoid(tl.load(p_logit_cur + at, mask=mask, other=0.0).to(WIDE))
+            s_cur = tl.sigmoid(load(p_logit_cur, at, mask, WIDE))
         if (NEEDS & 1) != 0:
-            tl.store(p_grad_f_prev + at, (grad * s_prev).to(p_grad_f_prev.dtype.element_ty), mask=mask)
+            store(p_grad_f_prev, at, grad * s_prev, mask)
         if (NEEDS & 2) != 0:
-            tl.store(
-                p_grad_f_cur + at, (MAX_WEIGHT * grad * s_cur).to(p_grad_f_cur.dtype.element_ty), mask=mask
-            )
+            store(p_grad_f_cur, at, MAX_WEIGHT * grad * s_cur, mask)
         if (NEEDS & 4) != 0:
-            f_prev = tl.load(p_f_prev + at, mask=mask, other=0.0).to(WIDE)
-            slope_prev = grad * f_prev * s_prev * (1 - s_prev)
+            slope_prev = grad * load(p_f_prev, at, mask, WIDE) * s_prev * (1 - s_prev)
             if PER_PIXEL_PREV:
                 sum_prev += slope_prev
             else:
-                tl.store(p_grad_logit_prev + at, slope_prev.to(p_grad_logit_prev.dtype.element_ty), mask=mask)
+                store(p_grad_logit_prev, at, slope_prev, mask)
         if (NEEDS & 8) != 0:
-            f_cur = tl.load(p_f_cur + at, mask=mask, other=0.0).to(WIDE)
-            slope_cur = MAX_WEIGHT * grad * f_cur * s_cur * (1 - s_cur)
+            slope_cur = MAX_WEIGHT * grad * load(p_f_cur, at, mask, WIDE) * s_cur * (1 - s_cur)
             if PER_PIXEL_CUR:
                 sum_cur += slope_cur
             else:
-                tl.store(p_grad_logit_cur + at, slope_cur.to(p_grad_logit_cur.dtype.element_ty), mask=mask)
+                store(p_grad_logit_cur, at, slope_cur, mask)
     if (NEEDS & 4) != 0 and PER_PIXEL_PREV:
-        total = tl.sum(sum_prev, 1, keep_dims=True).to(p_grad_logit_prev.dtype.element_ty)
-        tl.store(p_grad_logit_prev + n * pixels + i_p, total, mask=is_pixel)
+        store(p_grad_logit_prev, i_gate, tl.sum(sum_prev, 1, keep_dims=True), is_pixel)
     if (NEEDS & 8) != 0 and PER_PIXEL_CUR:
-        total = tl.sum(sum_cur, 1, keep_dims=True).to(p_grad_logit_cur.dtype.element_ty)
-        tl.store(p_grad_logit_cur + n * pixels + i_p, total, mask=is_pixel)
+        store(p_grad_logit_cur, i_gate, tl.sum(sum_cur, 1, keep_dims=True), is_pixel)
 
 
-def _format(like: Tensor) -> torch.memory_format:
-    nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-    return torch.channels_last if nhwc else torch.contiguous_format
-
-
-def _launch_plan(
-    f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, layout: torch.memory_format, max_weight: float
-):
+def _plan(
+    f_cur: Tensor, logits: Sequence[Tensor], layout: torch.memory_format, max_weight: float
+) -> tuple[tuple[int], tuple[int, int], dict[str, Any]]:
     """Return the grid, the sizes and the compile-time constants that both kernels share."""
     n, c, h, w = f_cur.shape
     pixels = h * w
-    per_pixel = [logit.shape[1] != c for logit in (logit_prev, logit_cur)]
-    nchw = layout == torch.contiguous_format
+    per_pixel = [logit.shape[1] != c for logit in logits]
+    planar = is_planar(layout)
     if not any(per_pixel):
-        n, c, pixels, nchw = 1, 1, f_cur.numel(), True
-    block_c = 1 if nchw else min(CHANNELS, triton.next_power_of_2(c))
+        n, c, pixels, planar = 1, 1, f_cur.numel(), True
+    tile = tile_of(c, planar)
     constants = {
         "MAX_WEIGHT": float(max_weight),
-        "PLANAR": nchw,
+        "PLANAR": planar,
         "PER_PIXEL_PREV": per_pixel[0],
         "PER_PIXEL_CUR": per_pixel[1],
-        "WIDE": tl.float64 if f_cur.dtype == torch.float64 else tl.float32,
-        "BLOCK_P": BLOCK // block_c,
-        "BLOCK_C": block_c,
+        "WIDE": wide(f_cur.dtype),
+        **tile,
     }
-    return (triton.cdiv(pixels, BLOCK // block_c), n), (pixels, c), constants
+    return (n * triton.cdiv(pixels, tile["BLOCK_P"]),), (pixels, c), constants
 
 
-def _on(device: torch.device) -> contextlib.AbstractContextManager:
-    """Make a GPU current for a launch; Triton launches on the current one, not on that of its arguments."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+def forward(
+    out: Tensor, f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float
+) -> None:
+    """Fill ``out``. Arguments as in :func:`rirn.ops.atb_blend`, already checked, of at least one element."""
+    layout = format_of(f_cur)
+    inputs = dense((f_prev, f_cur, logit_prev, logit_cur), layout)
+    grid, sizes, constants = _plan(f_cur, inputs[2:], layout, max_weight)
+    with written([out], layout) as targets, on(out.device):
+        _forward[grid](*inputs, *targets, *sizes, **constants)
 
 
-def _dense(result: Tensor, layout: torch.memory_format) -> Tensor:
-    """Return ``result`` if it has the layout, otherwise a stand-in for the kernel to write to."""
-    return (
-        result
-        if result.is_contiguous(memory_format=layout)
-        else torch.empty_like(result, memory_format=layout)
-    )
-
-
-@torch.library.custom_op("rirn::triton_atb_blend", mutates_args=())
-def triton_atb_blend(
-    f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float
-) -> Tensor:
-    """Launch the forward kernel. Arguments as in :func:`rirn.ops.atb_blend`, already checked."""
-    out = torch.empty_like(f_cur)
-    if out.numel() == 0:
-        return out
-    layout = _format(f_cur)
-    inputs = [t.contiguous(memory_format=layout) for t in (f_prev, f_cur, logit_prev, logit_cur)]
-    target = _dense(out, layout)
-    grid, sizes, constants = _launch_plan(f_cur, logit_prev, logit_cur, layout, max_weight)
-    with _on(f_cur.device):
-        _forward[grid](*inputs, target, *sizes, **constants)
-    return out if target is out else out.copy_(target)
-
-
-@torch.library.custom_op("rirn::triton_atb_blend_backward", mutates_args=())
-def triton_atb_blend_backward(
+def backward(
+    grads: Sequence[Tensor | None],
     grad: Tensor,
     f_prev: Tensor,
     f_cur: Tensor,
     logit_prev: Tensor,
     logit_cur: Tensor,
     max_weight: float,
-    needs: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Launch the backward kernel; bit i of ``needs`` asks for gradient i, the others come back empty."""
-    tensors = (f_prev, f_cur, logit_prev, logit_cur)
-    results = [torch.empty_like(t) if needs >> i & 1 else t.new_empty(0) for i, t in enumerate(tensors)]
-    if f_cur.numel() == 0:
-        return tuple(result.zero_() for result in results)
-    layout = _format(f_cur)
-    inputs = [t.contiguous(memory_format=layout) for t in (grad, *tensors)]
-    targets = [_dense(r, layout) if needs >> i & 1 else r for i, r in enumerate(results)]
-    grid, sizes, constants = _launch_plan(f_cur, logit_prev, logit_cur, layout, max_weight)
-    with _on(f_cur.device):
-        _backward[grid](*inputs, *targets, *sizes, NEEDS=needs, **constants)
-    return tuple(r if t is r else r.copy_(t) for r, t in zip(results, targets, strict=True))
+) -> None:
+    """Fill the gradients of the four tensors that are not None."""
+    layout = format_of(f_cur)
+    inputs = dense((grad, f_prev, f_cur, logit_prev, logit_cur), layout)
+    grid, sizes, constants = _plan(f_cur, inputs[3:], layout, max_weight)
+    with written(grads, layout) as targets, on(grad.device):
+        _backward[grid](*inputs, *targets, *sizes, NEEDS=needs_of(grads), **constants)
 
 
 def variants() -> Iterator[Variant]:
     """Yield the specialisations to compile ahead of time: dtypes, layouts and kinds of gates that training
     meets."""
-    for dtype, wide in (
-        ("fp32", tl.float32),
-        ("fp16", tl.float32),
-        ("bf16", tl.float32),
-        ("fp64", tl.float64),
-    ):
+    for dtype in DTYPES:
         for planar, per_pixel in ((True, False), (True, True), (False, True)):
             if per_pixel and dtype in ("fp16", "fp64"):
                 continue  # as bf16 and fp32 but for the width of loads, which the first form covers
-            block_c = 1 if planar else CHANNELS
             constants = {
                 "MAX_WEIGHT": 1.0,
                 "PLANAR": planar,
                 "PER_PIXEL_PREV": per_pixel,
                 "PER_PIXEL_CUR": per_pixel,
-                "WIDE": wide,
-                "BLOCK_P": BLOCK // block_c,
-                "BLOCK_C": block_c,
+                "WIDE": wide_of(dtype),
+                **tile_of(32, planar),
             }
             sizes = {"pixels": "i32", "channels": "i32"}
-            divisible = ("pixels", "channels")
-            if (
-                not per_pixel
-            ):  # one long row: the launch passes channels=1, which Triton turns into a constant
+            if not per_pixel:  # one long row: channels is 1, which Triton turns into a constant
                 constants["channels"] = 1
                 del sizes["channels"]
-                divisible = ("pixels",)
             label = (
                 f"{dtype}-{'planar' if planar else 'interleaved'}-{'pixel' if per_pixel else 'channel'}-gates"
             )
-            for kernel, extra in ((_forward, {}), (_backward, {"NEEDS": 15})):
-                pointers = [name for name in kernel.arg_names if name.startswith("p_")]
-                yield Variant(
-                    f"atb_blend{kernel.__name__}-{label}",
-                    kernel,
-                    {**dict.fromkeys(pointers, f"*{dtype}"), **sizes},
-                    {**constants, **extra},
-                    (*pointers, *divisible),
-                )
-
-
-register("triton_atb_blend")
+            yield variant(f"atb_blend_forward-{label}", _forward, dtype, sizes, constants)
+            yield variant(f"atb_blend_backward-{label}", _backward, dtype, sizes, {**constants, "NEEDS": 15})

@@ -7,11 +7,14 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rirn.ops import backends
 from rirn.ops._library import library
 from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
 from rirn.ops.conv3x3_chain import LEFT_TO_LIBRARY
@@ -59,6 +62,39 @@ def devices() -> list[dict[str, Any]]:
     return found
 
 
+def kernels(op: str) -> dict[str, Any]:
+    """Return which forms of an op are installed, whether or not they can run here: ``cpu`` and ``triton`` are true or false,
+    ``cuda`` the architectures that the compiled library holds its kernel for."""
+    loaded = library().loaded
+    try:
+        in_triton = op in importlib.import_module("rirn.kernels").OPS
+    except ModuleNotFoundError:
+        in_triton = False
+    return {
+        "cpu": loaded and backends.has_kernel(op, "CPU"),
+        "cuda": list(backends.cuda_archs()) if loaded and backends.has_kernel(op, "CUDA") else [],
+        "triton": in_triton,
+    }
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ; None for an
+    install."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    git = ["git", "-C", str(root)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode != 0:
+        return None
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
 def report() -> dict[str, Any]:
     """Return the facts as a dictionary of JSON types; works without the compiled library, without Triton,
     without a GPU.
@@ -67,6 +103,8 @@ def report() -> dict[str, Any]:
     ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``left_to_library``
     (op -> type of device -> what ``auto`` runs on torch's own convolutions all the same), ``threads``,
     ``environment`` (every ``RIRN_`` variable that is set).
+
+    ``kernels`` has what :func:`kernels` says of each op.
     """
     compiled = library()
     here = devices()
@@ -88,6 +126,7 @@ def report() -> dict[str, Any]:
         },
         "devices": here,
         "why_no_gpu": why_no_gpu(),
+        "kernels": {op: kernels(op) for op in OPS},
         "backends": {
             op: {
                 name: {"auto": available_backends(op, name)[0], **{b: why_not(b, op, name) for b in BACKENDS}}
@@ -131,6 +170,8 @@ def format_report(report: dict[str, Any]) -> str:
     lines += _section("devices", described)
     lines += _section("threads", report["threads"])
 
+    lines += _section("kernels", {op: _forms(held) for op, held in report["kernels"].items()})
+
     # Ops mostly agree with each other, so those with the same answers share a paragraph.
     groups: dict[str, list[str]] = {}
     for op, by_device in report["backends"].items():
@@ -147,6 +188,13 @@ def format_report(report: dict[str, Any]) -> str:
 
     lines += _section("environment", report["environment"] or {"RIRN_*": "none set"})
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _forms(held: dict[str, Any]) -> str:
+    """What :func:`kernels` says, in words."""
+    cuda = [f"CUDA for {', '.join(held['cuda'])}"] if held["cuda"] else []
+    forms = [*(["CPU"] if held["cpu"] else []), *cuda, *(["Triton"] if held["triton"] else [])]
+    return "; ".join(forms) or "none: the reference alone"
 
 
 def _words(value: Any) -> str:

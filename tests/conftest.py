@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,12 @@ import torch
 
 from rirn.ops import why_not
 
-FUSED = ("cpu", "cuda", "triton")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+FUSED = (
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.gpu),
+    pytest.param("triton", marks=() if INTERPRETED else pytest.mark.gpu),
+)
 
 
 @pytest.fixture(params=FUSED)
@@ -36,3 +42,16 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from tests.kernels import lab
+
+    lab.install()
+
+    @pytest.fixture(autouse=True)
+    def _nothing_is_left_unwritten():
+        """Let new memory hold NaN, so that no result can be right by having been left alone."""
+        torch.use_deterministic_algorithms(True)
+        yield
+        torch.use_deterministic_algorithms(False)

@@ -151,7 +151,16 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["train"], "out"),
         (["train", "--out", "x", "--optm.lr", "1"], "did you mean --optim.lr?"),
         (["convert", "ifi-rnn", "/nowhere.pth", "/nowhere/out.safetensors"], "/nowhere.pth"),
-        (["evaluate", "/nowhere", "--model", "rirn-smal"], "rirn-small"),
+        (["evaluate", "--data", "/nowhere", "--model", "rirn-smal"], "rirn-small"),
+        (["evaluate", "--data", "/nowhere"], "there is no folder /nowhere"),
+        (["evaluate"], "give --data DIR, or --speed"),
+        (["evaluate", "--data", "x", "--protocol", "gopro"], "estrnn"),
+        (["evaluate", "--speed", "estrnn"], "the paper has no speeds of 'estrnn'"),
+        (["data"], "check"),
+        (["data", "chek", "x"], "check"),
+        (["data", "check"], "root"),
+        (["data", "check", "/nowhere"], "there is no folder /nowhere"),
+        (["data", "check", "x", "--header-only"], "did you mean --headers-only?"),
     ],
 )
 def test_wrong_command_lines(capsys, argv, message):
@@ -183,8 +192,10 @@ def test_train_then_evaluate_from_a_configuration_file(capsys, tmp_path):
     assert out.strip() == str(tmp_path / "run" / "weights.safetensors")
     pytest.importorskip("skimage")
     scores = tmp_path / "scores.json"
-    status, out, _ = run(capsys, "evaluate", tmp_path / "data", "--model", out.strip(), "--json", scores)
-    assert status == 0 and "mean over all frames" in out and '"psnr_out"' in scores.read_text()
+    status, out, _ = run(
+        capsys, "evaluate", "--data", tmp_path / "data", "--model", out.strip(), "--json", scores
+    )
+    assert status == 0 and "mean over all 4 frames" in out and '"psnr_out"' in scores.read_text()
 
 
 def test_unknown_key_in_a_configuration_file(capsys, tmp_path):

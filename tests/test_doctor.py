@@ -1,11 +1,13 @@
 """The report on what runs here."""
 
 import json
+import re
 
 import pytest
 import torch
 
 from rirn import doctor
+from rirn.cli import main
 from rirn.ops import _library, backends
 from rirn.ops._library import Library
 
@@ -54,6 +56,33 @@ def test_works_without_the_library_and_says_why(monkeypatch, triton):
         "cuda": "it works on CUDA tensors, and these are on cpu",
         "triton": found["backends"]["irm_update"]["cpu"]["triton"],
     }
+    assert found["kernels"]["irm_update"] == {
+        "cpu": False,
+        "cuda": [],
+        "triton": found["kernels"]["irm_update"]["triton"],
+    }
     text = doctor.format_report(found)
     assert missing.reason in text
     assert ("not installed" in text) is (triton is None)
+
+
+def test_kernels_are_listed_where_they_cannot_run(monkeypatch):
+    """Which architectures were compiled for is a fact of the build, not of the machine."""
+    built = Library(
+        path="_C.so", build={"cuda_archs": ["8.0", "9.0+PTX"], "cuda_version": "13.0"}, isa="avx2"
+    )
+    for module in (doctor, backends):
+        monkeypatch.setattr(module, "library", lambda: built)
+    monkeypatch.setattr(backends, "has_kernel", lambda op, key: key == "CPU" or op == "atb_blend")
+    monkeypatch.setattr(backends, "why_no_gpu", lambda: "torch sees no CUDA device here")
+    monkeypatch.setattr(doctor, "why_no_gpu", backends.why_no_gpu)
+    found = doctor.report()
+    assert found["kernels"]["atb_blend"] == {"cpu": True, "cuda": ["8.0", "9.0+PTX"], "triton": True}
+    assert found["kernels"]["fac"]["cuda"] == []
+    assert found["backends"]["atb_blend"]["cuda"]["cuda"] == "torch sees no CUDA device here"
+    assert re.search(r"atb_blend +CPU; CUDA for 8\.0, 9\.0\+PTX; Triton\n", doctor.format_report(found))
+
+
+def test_json_is_the_report(capsys):
+    assert main(["doctor", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(doctor.report())

@@ -1,5 +1,5 @@
 // dtb_blend on the CPU: out = w * f_cur + (1 - w) * f_prev, w = clamp(|tanh(logit)| + beta, 0, 1). The formula stands in
-// simd/pointwise.h; here are the sums: beta's gradient, and the logit's where it is one for all channels.
+// ../formulas.h; here are the sums: beta's gradient, and the logit's where it is one for all channels.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>

@@ -1,9 +1,10 @@
-// gru_reset, gru_update and lstm_update on the CPU. The formulas stand in simd/pointwise.h.
+// gru_reset, gru_update and lstm_update on the CPU. The formulas stand in ../formulas.h.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "../checks.h"
+#include "../lstm_gates.h"
 #include "output_memory.h"
 #include "pointwise.h"
 
@@ -38,14 +39,6 @@ std::tuple<Tensor, Tensor, Tensor> gru_update_backward(Tensor grad, Tensor hidde
   const Tensors out = wanted_outputs(needs, {hidden, logit_z, logit_n});
   run_pointwise(Pointwise::gru_update_backward, hidden, {grad, hidden, logit_z, logit_n}, out);
   return {out[0], out[1], out[2]};
-}
-
-// The gates i, f, o, g as tensors of their own; of a gradient that is not wanted, four without elements.
-Tensors split_gates(Tensor gates, int64_t channels) {
-  if (gates.dim() != 4) return {gates, gates, gates, gates};
-  Tensors parts;
-  for (int k = 0; k < 4; ++k) parts.push_back(torch::stable::narrow(gates, 1, k * channels, channels));
-  return parts;
 }
 
 std::tuple<Tensor, Tensor> lstm_update(Tensor gates, Tensor cell) {

@@ -1,8 +1,8 @@
-// Bindings of the CUDA kernels of atb_blend.
+// Bindings of atb_blend.
 #include <tuple>
 
 #include "atb_blend.cuh"
-#include "binding.h"
+#include "pointwise.h"
 
 namespace rirn {
 namespace {
@@ -10,16 +10,8 @@ using namespace cuda;
 
 Tensor atb_blend(Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, double max_weight) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
-  const DeviceGuard guard(f_cur.get_device_index());
-  Tensor out = torch::stable::empty_like(f_cur);
-  if (!out.numel()) return out;
-  dispatch_dtype(out.scalar_type(), [&](auto sample) {
-    using T = decltype(sample);
-    launch_atb_blend<T>({view<const T>(f_prev), view<const T>(f_cur), view<const T>(logit_prev), view<const T>(logit_cur),
-                         view<T>(out), max_weight},
-                        current_stream(out));
-  });
-  check_launch("atb_blend");
+  const Tensor out = torch::stable::empty_like(f_cur);
+  run_pointwise("atb_blend", AtbBlendOp(max_weight), out, {f_prev, f_cur, logit_prev, logit_cur}, {out});
   return out;
 }
 
@@ -27,17 +19,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> atb_blend_backward(Tensor grad, Tenso
                                                               Tensor logit_cur, double max_weight, int64_t needs) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
   check_grad(grad, f_cur, "f_cur");
-  const DeviceGuard guard(f_cur.get_device_index());
-  const Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit_prev, logit_cur});
-  if (!grad.numel() || !(needs & 15)) return {out[0], out[1], out[2], out[3]};
-  dispatch_dtype(grad.scalar_type(), [&](auto sample) {
-    using T = decltype(sample);
-    launch_atb_blend_backward<T>({view<const T>(grad), view<const T>(f_prev), view<const T>(f_cur), view<const T>(logit_prev),
-                                  view<const T>(logit_cur), view<T>(out[0]), view<T>(out[1]), view<T>(out[2]), view<T>(out[3]),
-                                  max_weight},
-                                 current_stream(grad));
-  });
-  check_launch("atb_blend_backward");
+  Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit_prev, logit_cur});
+  if (!grad.numel())
+    for (Tensor& t : out) torch::stable::zero_(t);  // sums over nothing
+  run_pointwise("atb_blend_backward", AtbBlendGradient(max_weight), f_cur, {grad, f_prev, f_cur, logit_prev, logit_cur}, out);
   return {out[0], out[1], out[2], out[3]};
 }
 }  // namespace

@@ -15,11 +15,8 @@ namespace cuda {
 using torch::stable::accelerator::DeviceGuard;  // make one before anything is allocated or launched
 
 inline Stream current_stream(const Tensor& t) {
-  int processors = 1;
-  const cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, t.get_device_index());
-  if (error != cudaSuccess) fail("the CUDA device cannot be asked for its multiprocessors: ", cudaGetErrorString(error));
   const auto stream = torch::stable::accelerator::getCurrentStream(t.get_device_index());
-  return {static_cast<cudaStream_t>(stream.nativeHandle()), processors};
+  return {static_cast<cudaStream_t>(stream.nativeHandle())};
 }
 
 inline void check_launch(const char* op) {

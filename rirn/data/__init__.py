@@ -2,6 +2,7 @@
 
 from rirn.data.clips import ClipDataset
 from rirn.data.images import list_images, read_image, write_png
+from rirn.data.interpolation import interpolate_frames
 from rirn.data.sequences import Sequence, find_sequences, write_sequence
 from rirn.data.synthesis import Shake, average_frames, shake_photo
 
@@ -11,6 +12,7 @@ __all__ = [
     "Shake",
     "average_frames",
     "find_sequences",
+    "interpolate_frames",
     "list_images",
     "read_image",
     "shake_photo",

@@ -11,28 +11,39 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rirn.data.sequences import FrameCache, Sequence
+from rirn.data.cache import FrameCache
+from rirn.data.sequences import Sequence
 from rirn.errors import RirnError
 
 
 class ClipDataset(Dataset):
     """An endless, numbered supply of clips; number i is the same clip whoever asks, in whatever order.
 
-    One crop, flip and rotation holds for all frames of a clip, blurry and sharp.
+    So a :class:`torch.utils.data.DataLoader` gives the same batches with any number of workers. One crop, flip, rotation and
+    direction of time holds for all frames of a clip, blurry and sharp.
 
     Args:
         sequences: where the clips come from; each valid start in each sequence is equally likely.
         frames: T, frames per clip.
         crop: side of the square crop, pixels.
         seed: another seed gives other clips.
-        cache_mib: memory for decoded frames.
+        cache_mib: memory for decoded frames, MiB, shared by all workers of a DataLoader that are forked; with another start
+            method, each of n keeps frames of its own in an n-th of it.
+        reverse: play half of the clips backwards.
 
     Raises:
         RirnError: no sequence is long enough, or a frame is smaller than the crop or unlike its partner.
     """
 
     def __init__(
-        self, sequences: ListLike[Sequence], *, frames: int, crop: int, seed: int, cache_mib: int = 2048
+        self,
+        sequences: ListLike[Sequence],
+        *,
+        frames: int,
+        crop: int,
+        seed: int,
+        cache_mib: int = 2048,
+        reverse: bool = False,
     ):
         self._sequences = [s for s in sequences if len(s) >= frames]
         if not self._sequences:
@@ -41,20 +52,29 @@ class ClipDataset(Dataset):
                 f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips"
             )
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
-        self._frames, self._crop, self._seed = frames, crop, seed
-        self._cache = FrameCache(cache_mib << 20)
+        self._frames, self._crop, self._seed, self._reverse = frames, crop, seed, reverse
+        paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
+        self._cache = FrameCache(paths, cache_mib << 20)
 
     def __len__(self) -> int:
         """Number of valid starts: one epoch."""
         return self._ends[-1]
 
+    def source(self, number: int) -> str:
+        """Where a clip is from, for messages: ``sequence/first frame``."""
+        sequence, start = self._place(np.random.default_rng([self._seed, number]))
+        return f"{sequence.name}/{sequence.blurry[start].stem}"
+
+    def _place(self, rng: np.random.Generator) -> tuple[Sequence, int]:
+        """The sequence of a clip and its first frame, the first thing that the clip's generator decides."""
+        start = int(rng.integers(self._ends[-1]))
+        index = bisect.bisect_right(self._ends, start)
+        return self._sequences[index], start - (self._ends[index - 1] if index else 0)
+
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """Blurry and sharp clip, float32 [T, 3, crop, crop] in [0, 1]."""
         rng = np.random.default_rng([self._seed, number])
-        start = int(rng.integers(self._ends[-1]))
-        index = bisect.bisect_right(self._ends, start)
-        sequence = self._sequences[index]
-        start -= self._ends[index - 1] if index else 0
+        sequence, start = self._place(rng)
         paths = (sequence.blurry[start : start + self._frames], sequence.sharp[start : start + self._frames])
         frames = [[self._cache.read(p) for p in group] for group in paths]
         size = frames[0][0].shape
@@ -66,9 +86,13 @@ class ClipDataset(Dataset):
                 )
         y, x = (int(rng.integers(side - self._crop + 1)) for side in size[:2])
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        # Drawn last, so that the other draws are the same with and without it.
+        backwards = self._reverse and bool(rng.integers(2))
         clips = []
         for group in frames:
-            clip = np.stack([f[y : y + self._crop, x : x + self._crop] for f in group])
+            clip = np.stack(
+                [f[y : y + self._crop, x : x + self._crop] for f in group[:: -1 if backwards else 1]]
+            )
             clip = np.rot90(clip[:, :, ::-1] if flip else clip, turns, axes=(1, 2))
             clips.append(torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float() / 255)
         return clips[0], clips[1]

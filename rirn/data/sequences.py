@@ -1,18 +1,14 @@
-"""Folders of blurry and sharp frames."""
+"""Sequences: folders of blurry and sharp frames, paired."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
-from rirn.data.images import list_images, read_image, write_png
+from rirn.data.images import list_images, write_png
+from rirn.data.layouts import Place, find_places
+from rirn.data.splits import same_split
 from rirn.errors import RirnError
-
-BLURRY_FOLDERS = ("blur_gamma", "blur", "Blur", "input")
-"""Names of the folder of blurry frames, the first that exists counts: GOPRO asks for blur_gamma where both are there."""
-SHARP_FOLDERS = ("sharp", "Sharp", "GT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,44 +18,66 @@ class Sequence:
     name: str
     blurry: tuple[Path, ...]
     sharp: tuple[Path, ...]
+    layout: str = "plain"
+    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.blurry)
 
 
-def find_sequences(root: str | Path) -> list[Sequence]:
-    """All sequences below a folder: every folder that holds ``sharp`` beside ``blur_gamma`` or ``blur`` is one.
+def find_sequences(root: str | Path, *, split: str | None = None, blur: str | None = None) -> list[Sequence]:
+    """All sequences below a folder in the layout of GOPRO, REDS, DVD or BSD, or with ``blur/`` beside ``sharp/``.
 
-    The layout of GOPRO (``train/GOPR0372_07_00/{blur_gamma,sharp}/000047.png``), of DVD (``input`` and ``GT``) and any folder
-    with ``blur/`` and ``sharp/`` are of this kind.
+    docs/data.md shows the layouts. Folders that have no blurry or no sharp half are left out.
+
+    Args:
+        root: a data set, a part of it, or one sequence.
+        split: only sequences of ``train``, ``test`` or ``val``: by the official list where there is one, else by the folder of
+            that name. For REDS ``test`` is the validation set, since its test set has no public truth.
+        blur: name of the folder of blurry frames; by default ``blur_gamma`` where there is one, else ``blur``.
 
     Raises:
-        RirnError: no such folder, no sequence in it, or frames without a partner.
+        RirnError: no such folder, no sequence in it or in the split, or frames without a partner.
     """
     root = Path(root)
     if not root.is_dir():
         raise RirnError(f"there is no folder {root}")
-    found = []
-    for folder in sorted({p.parent for name in SHARP_FOLDERS for p in root.rglob(name) if p.is_dir()}):
-        blurry = next((folder / n for n in BLURRY_FOLDERS if (folder / n).is_dir()), None)
-        sharp = next(folder / n for n in SHARP_FOLDERS if (folder / n).is_dir())
-        if blurry is not None:
-            name = root.name if folder == root else str(folder.relative_to(root))
-            found.append(_pair(name, list_images(blurry), list_images(sharp), folder))
-    if not found:
-        raise RirnError(f"{root} has no sequence: no folder in it holds blur_gamma/ or blur/ beside sharp/")
-    return found
+    places = [p for p in find_places(root, blur) if p.blurry is not None and p.sharp is not None]
+    if not places:
+        wanted = "blur_gamma/ or blur/" if blur is None else f"{blur}/"
+        raise RirnError(f"{root} has no sequence: no folder in it holds {wanted} beside sharp/")
+    if split is not None:
+        there = sorted({p.split or "none" for p in places})
+        places = [p for p in places if same_split(p.layout, p.split, split)]
+        if not places:
+            raise RirnError(
+                f"{root} has no sequence of the split {split!r}; those in it belong to {', '.join(there)}"
+            )
+    return [_sequence(place) for place in places]
 
 
-def _pair(name: str, blurry: list[Path], sharp: list[Path], folder: Path) -> Sequence:
-    alone = sorted({p.stem for p in blurry} ^ {p.stem for p in sharp})
-    if alone:
-        raise RirnError(
-            f"{folder}: {len(alone)} frames are only among the blurry or only among the sharp ones, first {alone[0]!r}"
-        )
-    if not blurry:
-        raise RirnError(f"{folder}: the folders of blurry and sharp frames hold no images")
-    return Sequence(name, tuple(blurry), tuple(sharp))
+def _sequence(place: Place) -> Sequence:
+    pairs, problems = pair_frames(place.blurry, place.sharp)
+    if problems:
+        more = f" ({len(problems)} such frames; `rirn data check` names all)" if len(problems) > 1 else ""
+        raise RirnError(f"{problems[0]}{more}; add or remove files until each frame has one partner")
+    if not pairs:
+        raise RirnError(f"{place.blurry} and {place.sharp} hold no images")
+    return Sequence(place.name, *zip(*pairs, strict=True), place.layout, place.split)
+
+
+def pair_frames(blurry: Path, sharp: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Pairs of files with equal stems, in the order of their numbers, and a line on each file without one partner."""
+    halves, problems = [], []
+    for folder in (blurry, sharp):
+        half: dict[str, Path] = {}
+        for file in list_images(folder):
+            if half.setdefault(file.stem, file) is not file:
+                problems.append(f"{file} is one frame with {half[file.stem].name}")
+        halves.append(half)
+    for half, other, folder in ((halves[0], halves[1], sharp), (halves[1], halves[0], blurry)):
+        problems += [f"{half[stem]} has no partner in {folder}" for stem in half if stem not in other]
+    return [(file, halves[1][stem]) for stem, file in halves[0].items() if stem in halves[1]], problems
 
 
 def write_sequence(folder: str | Path, pairs) -> int:
@@ -72,22 +90,3 @@ def write_sequence(folder: str | Path, pairs) -> int:
         write_png(folder / "blur" / f"{count - 1:06d}.png", blurry)
         write_png(folder / "sharp" / f"{count - 1:06d}.png", sharp)
     return count
-
-
-class FrameCache:
-    """Decoded frames, kept while they fit into a limit; what does not fit is read again each time."""
-
-    def __init__(self, limit_bytes: int):
-        self._limit = limit_bytes
-        self._used = 0
-        self._frames: dict[Path, np.ndarray] = {}
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image as uint8 [H, W, 3]; do not write to it."""
-        frame = self._frames.get(path)
-        if frame is None:
-            frame = read_image(path)
-            if self._used + frame.nbytes <= self._limit:
-                self._used += frame.nbytes
-                self._frames[path] = frame
-        return frame

@@ -1,13 +1,15 @@
 """Motion blur made from sharp material, always averaged in linear light.
 
-Two ways: the average of neighbouring frames of high-speed video, which is how the GOPRO data set was made, and camera shake over
-the exposure on a photo, whose blur changes from frame to frame more than that of real footage.
+Two ways: the average of neighbouring frames of high-speed video, which is how the GOPRO data set was made
+(:mod:`rirn.data.interpolation` makes such video of ordinary one), and camera shake over the exposure on a photo, whose blur
+changes from frame to frame more than that of real footage.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -29,28 +31,41 @@ def from_linear(light: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
 
 
 def average_frames(
-    frames: Sequence[np.ndarray],  # uint8 [H, W, 3] each, consecutive frames of high-speed video
+    frames: Iterable[np.ndarray],  # uint8 [H, W, 3] each, consecutive frames of high-speed video
     window: int,  # odd: frames per exposure
     stride: int
     | None = None,  # frames between two exposures; default window, as in GOPRO: exposures do not overlap
     gamma: float = GAMMA,
+    skip: int = 0,  # frames before the first exposure
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (blurry, sharp), uint8 [H, W, 3]: the mean of ``window`` frames, and the middle one of them.
 
+    Holds no more than ``window`` frames at a time. A video shorter than that gives no pair.
+
     Raises:
-        ValueError: ``window`` is even or longer than the video.
+        ValueError: ``window`` is not odd.
     """
-    if window < 1 or window % 2 == 0 or window > len(frames):
-        raise ValueError(f"window must be odd and at most the {len(frames)} frames given; got {window}")
-    for start in range(0, len(frames) - window + 1, stride or window):
-        exposure = frames[start : start + window]
-        light = sum(to_linear(frame, gamma) for frame in exposure) / window
-        yield from_linear(light, gamma), np.asarray(exposure[window // 2])
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be odd, so that one frame is the middle; got {window}")
+    exposure: deque[np.ndarray] = deque(maxlen=window)
+    for number, frame in enumerate(frames):
+        exposure.append(frame)
+        start = number - window + 1 - skip
+        if start >= 0 and start % (stride or window) == 0:
+            light = sum(to_linear(f, gamma) for f in exposure) / window
+            yield from_linear(light, gamma), np.asarray(exposure[window // 2])
+
+
+def shrink_photo(photo: np.ndarray, factor: int, gamma: float = GAMMA) -> np.ndarray:
+    """uint8 [H, W, 3] -> [H // factor, W // factor, 3], the mean light of each square of ``factor`` by ``factor`` pixels."""
+    height, width = (side // factor for side in photo.shape[:2])
+    light = to_linear(photo[: height * factor, : width * factor], gamma)
+    return from_linear(light.reshape(height, factor, width, factor, 3).mean((1, 3)), gamma)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shake:
-    """How a hand-held camera moves; lengths in pixels of the clip, times in frames of 1/30 s."""
+    """How a hand-held camera moves; lengths in pixels of the clip, times in frames."""
 
     tremor: float = 7.0
     """Amplitude of the trembling between 1.5 and 10 Hz, pixels; roll and zoom follow in proportion."""
@@ -63,6 +78,7 @@ class Shake:
     exposure: tuple[float, float] = (0.45, 0.9)
     """Share of the frame interval during which the shutter is open; drawn once per clip."""
     frame_rate: float = 30.0
+    """Frames per second: what the frequencies of the movement are measured against."""
 
 
 def trajectory(rng: np.random.Generator, frames: int, shake: Shake = Shake()) -> np.ndarray:

@@ -1,6 +1,20 @@
 """Image quality and scores on sequences."""
 
-from rirn.evaluation.evaluate import Score, evaluate, frame_mean
+from rirn.evaluation.evaluate import FrameScore, Score, evaluate, frame_mean, sequence_mean
 from rirn.evaluation.metrics import psnr, ssim, to_uint8
+from rirn.evaluation.protocols import PROTOCOLS, Protocol
+from rirn.evaluation.sharding import evaluate_in_ranks
 
-__all__ = ["Score", "evaluate", "frame_mean", "psnr", "ssim", "to_uint8"]
+__all__ = [
+    "PROTOCOLS",
+    "FrameScore",
+    "Protocol",
+    "Score",
+    "evaluate",
+    "evaluate_in_ranks",
+    "frame_mean",
+    "psnr",
+    "sequence_mean",
+    "ssim",
+    "to_uint8",
+]

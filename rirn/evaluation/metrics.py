@@ -1,7 +1,4 @@
-"""Image quality, as the authors of RIRN measured it in their public code.
-
-Outputs are clamped to [0, 1] and rounded to 8 bits; RGB, the whole frame, no alignment.
-"""
+"""Image quality; :mod:`rirn.evaluation.protocols` says of which frames."""
 
 from __future__ import annotations
 
@@ -9,10 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rirn.errors import RirnError
 
-def to_uint8(frame: Tensor) -> np.ndarray:
-    """One frame [3, H, W], RGB in [0, 1], clamped and rounded -> uint8 [H, W, 3]."""
-    return frame.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+def to_uint8(frame: Tensor, *, truncate: bool = False) -> np.ndarray:
+    """One frame [3, H, W], RGB in [0, 1], clamped and rounded, or its fraction cut off -> uint8 [H, W, 3]."""
+    levels = frame.detach().float().clamp(0, 1).mul(255)
+    return (levels if truncate else levels.round()).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -24,10 +24,16 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity of uint8 [H, W, 3] images: Gaussian 11x11 window of sigma 1.5, biased covariance, mean over channels.
 
-    Needs scikit-image (``pip install 'rirn[eval]'``).
+    Raises:
+        RirnError: scikit-image is not installed, or a side is shorter than the window.
     """
-    from skimage.metrics import structural_similarity
-
+    try:
+        from skimage.metrics import structural_similarity
+    except ModuleNotFoundError as error:
+        raise RirnError("SSIM needs scikit-image: pip install 'rirn[eval]'") from error
+    height, width, _ = image.shape
+    if min(height, width) < 11:
+        raise RirnError(f"SSIM needs frames of at least 11x11 pixels; got {width}x{height}")
     return float(
         structural_similarity(
             image,

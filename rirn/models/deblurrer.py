@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, Stem
 from rirn.models.init import preserve_variance_
+from rirn.models.recompute import recomputed
 from rirn.models.state import State
 from rirn.models.window import Window
 from rirn.nn import ATB, DTB, IRM, Fuse
@@ -91,6 +93,9 @@ class VideoDeblurrer(nn.Module):
             width = sum(channels[name] for name in self.reads)
             self.fuse = Fuse(width, base.head_channels, base.fuse_blocks)
         self.residual = residual
+        self.recompute = False
+        """Keep no activations of a stage for the way back but compute them again, stage by stage: see
+        :mod:`rirn.models.recompute`."""
         if residual:
             preserve_variance_(self)
             nn.init.zeros_(base.output_layer.weight)
@@ -171,10 +176,10 @@ class VideoDeblurrer(nn.Module):
         inputs = [torch.cat(window, 1) for window in windows] if self.base.stem_window.size > 1 else frames
         sharp: list[Tensor] = []
         reads: list[tuple[Tensor, ...]] = []
-        for i, stem in enumerate(self._stems(inputs)):
-            tensors, state = self._recur(stem, state)
+        for i, stem in enumerate(self._stage(self._stems, inputs)):
+            tensors, state = self._stage(self._recur, stem, state)
             if self.base.feeds_back:
-                image = self._decode([tensors], [centres[i]])
+                image = self._stage(self._decode, [tensors], [centres[i]])
                 fed = self.base.feedback(state.base, image - self.base.input_shift)
                 state = State(fed, state.inner, state.blended)
                 sharp.append(image)
@@ -185,10 +190,15 @@ class VideoDeblurrer(nn.Module):
             reads, features = self.base.feature_window.slide(features, [f for (f,) in reads], end)
         if reads:
             # At a dropped start the frames are ready before the features.
-            sharp = list(self._decode(reads, centres[-len(reads) :]).split(centres[0].shape[0]))
+            images = self._stage(self._decode, reads, centres[-len(reads) :])
+            sharp = list(images.split(centres[0].shape[0]))
         h, w = centres[0].shape[2:] if centres else (0, 0)
         state = State(state.base, state.inner, state.blended, waiting, features)
         return [image[..., :h, :w] for image in sharp], state
+
+    def _stage(self, stage: Callable[..., Any], *args: Any) -> Any:
+        """Run a part of the recurrence, keeping or recomputing what its gradient needs."""
+        return recomputed(self, stage, *args) if self.recompute else stage(*args)
 
     @property
     def _frame_window(self) -> Window:

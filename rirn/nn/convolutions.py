@@ -5,6 +5,10 @@ odd column) and their neighbours: on the phases as channels, ``pixel_unshuffle(x
 most 3x3 taps. A transposed convolution of stride 2 is one that writes the phases of its output, and a 5x5 convolution goes from
 phases to phases. All of them thus run on :func:`rirn.ops.conv3x3_chain`, which does four times fewer multiplications than it
 seems, and several in a row in one sweep without leaving the phases. Zero padding stays zero padding.
+
+That is so on the CPU. A GPU kernel makes one layer a launch and does all the multiplications, and the weights have to be brought
+to phases in launches of their own: by count, a float32 step of IFI-RNN + RIRN at 1280x720 whose 3x3 layers run on kernels of ours
+would take 76 launches instead of 42 and 1.16 times the operations. There all of this stays with the library.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from rirn.ops.conv3x3_chain import runs_kernel
 
 
 class ConvSequential(nn.Sequential):
-    """A sequence of modules, [N, C, H, W] -> [N, C', H', W'], whose convolutions run as 3x3 ones where a kernel of ours does.
+    """A sequence of modules, [N, C, H, W] -> [N, C', H', W'], whose convolutions run as 3x3 ones where a CPU kernel of ours does.
 
     It has the parameters, and gives the numbers, of :class:`torch.nn.Sequential`. Taken together are convolutions of 3x3 or 5x5
     pixels with stride 1 or 2 and transposed ones of 3x3 or 4x4 with stride 2, all zero padded such that sizes stay, halve and
@@ -39,7 +43,7 @@ def conv1x1(
     inputs: Sequence[Tensor],  # [N, C_k, H, W] each
     layer: nn.Conv2d,  # 1x1, reads as many channels as all inputs have
 ) -> Tensor:  # [N, out, H, W]
-    """``layer(torch.cat(inputs, 1))``; where kernels of ours run, as a sum of matrix products that needs no concatenation.
+    """``layer(torch.cat(inputs, 1))``; where CPU kernels of ours run, as a sum of matrix products that needs no concatenation.
 
     The library's 1x1 convolutions reorder contiguous images first, which takes longer than the products: from 200 to 80 channels
     at 180x320 products took a third to a half of the time of concatenation and convolution (two runs on a busy machine).
@@ -58,7 +62,8 @@ def conv1x1(
 def _suits_products(inputs: Sequence[Tensor]) -> bool:
     """In single precision only: half would be rounded after each product."""
     single = all(x.dtype == torch.float32 and x.is_contiguous() for x in inputs)
-    return single and not is_autocast(inputs[0].device.type) and runs_kernel(inputs[0], inputs)
+    on_cpu = inputs[0].device.type == "cpu"
+    return on_cpu and single and not is_autocast(inputs[0].device.type) and runs_kernel(inputs[0], inputs)
 
 
 def _is_1x1(layer: nn.Conv2d) -> bool:
@@ -93,7 +98,7 @@ class _Run:
 
     def _is_faster(self, x: Tensor) -> bool:
         h, w = x.shape[2:]
-        if self.in_phases and (h % 2 or w % 2):
+        if x.device.type != "cpu" or (self.in_phases and (h % 2 or w % 2)):
             return False
         parameters = [p for c in self.convolutions for p in c.parameters()]
         return runs_kernel(x, [x, *parameters], columns=w // 2 if self.in_phases else w)
@@ -177,9 +182,9 @@ def _transposed(weight: Tensor) -> Tensor:
     """[in, out, k, k] of stride 2 and padding 1 -> [4 out, in, 3, 3], which makes the phases.
 
     Input pixel i reaches output pixel ``2 i + t - 1`` with tap t: pixel ``r - 1`` from its own reaches phase a with
-    ``t = a + 3 - 2 r``.
+    ``t + 1 = 2 (2 - r) + a``. Written without a table of taps, whose way to a GPU no CUDA graph could hold.
     """
-    weight = F.pad(weight, (0, 5 - weight.shape[-1], 0, 5 - weight.shape[-1]))  # tap 4 is zero
-    taps = torch.tensor([[3, 1, 4], [4, 2, 0]], device=weight.device)
-    weight = weight[:, :, taps][..., taps]  # [in, out, a, r, b, s]
-    return weight.permute(1, 2, 4, 0, 3, 5).flatten(0, 2)
+    k = weight.shape[-1]
+    weight = F.pad(weight, (1, 5 - k, 1, 5 - k))
+    weight = weight.unflatten(3, (3, 2)).unflatten(2, (3, 2))  # [in, out, 2 - r, a, 2 - s, b]
+    return weight.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)

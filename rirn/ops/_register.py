@@ -1,44 +1,176 @@
-"""Fake kernels and derivatives of compiled ops whose arguments and results are all tensors."""
+"""The glue between an op and its kernels, written once per op: fake kernel and derivative, for the compiled form
+``rirn::<op>`` and for the Triton form ``rirn::triton_<op>``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import importlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rirn.ops._call import is_wanted, needs_mask, refuse_double_backward
+from rirn.ops import reference
+from rirn.ops._call import call_reference, is_wanted, needs_mask, refuse_double_backward
 from rirn.ops._library import library
+from rirn.ops.backends import choose
 
 
-def register(op: str, fake: Callable[..., Any]) -> None:
-    """Give ``rirn::op`` its fake kernel and its derivative, if the compiled library holds the op.
+@dataclass(frozen=True)
+class Glue:
+    """What an op's forms have in common.
 
-    The derivative is the op ``{op}_backward(*output gradients, *inputs, needs)``, which returns one gradient
-    per input, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved.
+    Attributes:
+        fake: allocates the results, as a function of the op's arguments with annotations from which a schema
+            can be read.
+        last_slope: for an op that ends in an activation, its slope below zero, as a function of the arguments;
+            the backward op then gets the gradient in front of the activation.
     """
-    if not library().loaded or not hasattr(torch.ops.rirn, op):
-        return
-    n_inputs = len(getattr(torch.ops.rirn, op).default._schema.arguments)
+
+    fake: Callable[..., Any]
+    last_slope: Callable[..., float] | None = None
+
+
+_glue: dict[str, Glue] = {}
+
+
+def register(op: str, fake: Callable[..., Any], last_slope: Callable[..., float] | None = None) -> None:
+    """Say how ``op`` allocates and differentiates, see :class:`Glue`; the compiled form, if there is one, gets
+    it at once, the Triton form when it is first chosen."""
+    _glue[op] = Glue(fake, last_slope)
+    if library().loaded and hasattr(torch.ops.rirn, op):
+        _attach(op, _glue[op])
+
+
+def call(op: str, device: torch.device, backend: str | None, *args: Any) -> Any:
+    """Run ``op`` on arguments that are already checked, on the backend that is asked for or the best one."""
+    name = choose(op, device, backend)
+    if name == "reference":
+        return call_reference(getattr(reference, op), device.type, *args)
+    return form(op, name)(*args)
+
+
+def form(op: str, backend: str) -> Callable[..., Any]:
+    """Return the torch op that a fused backend runs."""
+    return getattr(torch.ops.rirn, f"triton_{op}" if backend == "triton" else op)
+
+
+@functools.cache
+def define_triton(op: str) -> None:
+    """Define ``rirn::triton_<op>`` and its backward op on the kernels of ``rirn.kernels.<op>``.
+
+    That module fills what is allocated here: ``forward(*results, *arguments)`` and ``backward(gradients,
+    *gradients from above, *arguments)``, where a gradient that is not wanted is None.
+    """
+    kernels = importlib.import_module(f"rirn.kernels.{op}")
+    glue = _glue[op]
+    schema = torch.library.infer_schema(glue.fake, mutates_args=())
+    arguments, _, results = schema.partition(") -> ")
+    n_results = results.count("Tensor")
+    grads_from_above = ", ".join(f"Tensor grad{i}" for i in range(n_results))
+
+    def forward(*args: Any) -> Any:
+        found = glue.fake(*args)
+        outs = found if isinstance(found, tuple) else (found,)
+        if outs[0].numel():
+            kernels.forward(*outs, *args)
+        return found
+
+    def backward(*args: Any) -> list[Tensor]:
+        *args, needs = args
+        grads = _allocate_gradients(args[n_results:], needs)
+        if args[0].numel():
+            kernels.backward(
+                [g if is_wanted(needs, i) else None for i, g in enumerate(grads)],
+                *args[:n_results],
+                *args[n_results:],
+            )
+            return grads
+        return [g.zero_() for g in grads]
+
+    for name, signature, function in (
+        (f"rirn::triton_{op}", schema, forward),
+        (
+            f"rirn::triton_{op}_backward",
+            f"({grads_from_above}, {arguments[1:]}, SymInt needs) -> Tensor[]",
+            backward,
+        ),
+    ):
+        torch.library.define(name, signature, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(name, "CompositeExplicitAutograd", function)
+    _attach(f"triton_{op}", glue)
+
+
+def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among the arguments, those of lists one by one: bit i of ``needs`` means the i-th."""
+    for arg in args:
+        if isinstance(arg, Tensor):
+            yield arg
+        elif _is_tensor_list(arg):
+            yield from arg
+
+
+def _is_tensor_list(arg: Any) -> bool:
+    return isinstance(arg, (list, tuple)) and len(arg) > 0 and isinstance(arg[0], Tensor)
+
+
+def _allocate_gradients(args: Sequence[Any], needs: int) -> list[Tensor]:
+    return [
+        torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(_tensors(args))
+    ]
+
+
+def _attach(name: str, glue: Glue) -> None:
+    """Give ``rirn::<name>`` and ``rirn::<name>_backward`` their fake kernels and the first its derivative.
+
+    The derivative is the op ``{name}_backward(*output gradients, *inputs, needs)``, which returns one gradient
+    per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, and the
+    result of an op that ends in an activation.
+    """
+    gradient = getattr(torch.ops.rirn, f"{name}_backward").default
+    n_results = len(getattr(torch.ops.rirn, name).default._schema.returns)
+    returns_list = len(gradient._schema.returns) == 1
 
     def fake_backward(*args: Any) -> Any:
-        *tensors, needs = args
-        inputs = tensors[-n_inputs:]
-        return tuple(
-            torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(inputs)
-        )
+        *args, needs = args
+        grads = _allocate_gradients(args[n_results:], needs)
+        return grads if returns_list else tuple(grads)
 
-    def save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs)
+    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.slope = glue.last_slope(*inputs) if glue.last_slope else 1.0
+        ctx.save_for_backward(*_tensors(inputs), *([output] if ctx.slope != 1 else []))
+        ctx.options = [None if isinstance(arg, Tensor) or _is_tensor_list(arg) else arg for arg in inputs]
+        ctx.counts = [len(arg) if _is_tensor_list(arg) else None for arg in inputs]
 
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        wanted = ctx.needs_input_grad
-        gradient = getattr(torch.ops.rirn, f"{op}_backward")
-        found = gradient(*grads, *ctx.saved_tensors, needs_mask(wanted))
-        return tuple(g if want else None for g, want in zip(found, wanted, strict=True))
+        saved = iter(ctx.saved_tensors)
+        args, wanted = [], []
+        for option, count, want in zip(ctx.options, ctx.counts, ctx.needs_input_grad, strict=True):
+            if count is not None:
+                args.append(list(itertools.islice(saved, count)))
+                wanted += want
+            elif option is None:
+                args.append(next(saved))
+                wanted.append(want)
+            else:
+                args.append(option)
+        if ctx.slope != 1:
+            below = ctx.slope * grads[0] if ctx.slope else 0.0
+            grads = (torch.where(next(saved) > 0, grads[0], below),)
+        needs = needs_mask(wanted)
+        found = iter(g if is_wanted(needs, i) else None for i, g in enumerate(gradient(*grads, *args, needs)))
+        result: list[Any] = []
+        for option, count in zip(ctx.options, ctx.counts, strict=True):
+            if count is not None:
+                result.append(list(itertools.islice(found, count)))
+            else:
+                result.append(next(found) if option is None else None)
+        return tuple(result)
 
-    torch.library.register_fake(f"rirn::{op}", fake)
-    torch.library.register_fake(f"rirn::{op}_backward", fake_backward)
-    torch.library.register_autograd(f"rirn::{op}", backward, setup_context=save_inputs)
-    refuse_double_backward(op)
+    torch.library.register_fake(f"rirn::{name}", glue.fake)
+    torch.library.register_fake(f"rirn::{name}_backward", fake_backward)
+    torch.library.register_autograd(f"rirn::{name}", backward, setup_context=save_inputs)
+    refuse_double_backward(name)

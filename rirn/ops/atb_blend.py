@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import (
-    autocast,
-    call_reference,
-    check_blend,
-    is_wanted,
-    needs_mask,
-    refuse_double_backward,
-)
-from rirn.ops._library import library
-from rirn.ops.backends import choose
+from rirn.ops._call import autocast, check_blend
+from rirn.ops._register import call, register
 
 
 def atb_blend(
@@ -74,50 +64,11 @@ def atb_blend(
         raise ValueError(
             f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
         )
-    name = choose("atb_blend", f_cur.device, backend)
-    if name == "reference":
-        args = (f_prev, f_cur, logit_prev, logit_cur, max_weight)
-        return call_reference(reference.atb_blend, f_cur.device.type, *args)
-    op = torch.ops.rirn.triton_atb_blend if name == "triton" else torch.ops.rirn.atb_blend
-    return op(f_prev, f_cur, logit_prev, logit_cur, max_weight)
+    return call("atb_blend", f_cur.device, backend, f_prev, f_cur, logit_prev, logit_cur, max_weight)
 
 
 def _fake(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> Tensor:
     return torch.empty_like(f_cur)
 
 
-def _fake_backward(
-    grad: Tensor,
-    f_prev: Tensor,
-    f_cur: Tensor,
-    logit_prev: Tensor,
-    logit_cur: Tensor,
-    max_weight: float,
-    needs: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    inputs = (f_prev, f_cur, logit_prev, logit_cur)
-    return tuple(torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(inputs))
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.max_weight = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def register(op: str) -> None:
-    """Give an op with the signature of ``rirn::atb_blend`` its fake kernels and its derivative."""
-    torch.library.register_fake(f"rirn::{op}", _fake)
-    torch.library.register_fake(f"rirn::{op}_backward", _fake_backward)
-
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[:4]
-        gradient = getattr(torch.ops.rirn, f"{op}_backward")
-        grads = gradient(grad, *ctx.saved_tensors, ctx.max_weight, needs_mask(wanted))
-        return *(g if want else None for g, want in zip(grads, wanted, strict=True)), None
-
-    torch.library.register_autograd(f"rirn::{op}", backward, setup_context=_save_inputs)
-    refuse_double_backward(op)
-
-
-if library().loaded:
-    register("atb_blend")
+register("atb_blend", _fake)

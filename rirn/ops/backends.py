@@ -136,12 +136,13 @@ def why_no_gpu() -> str | None:
     return None if torch.cuda.is_available() else "torch sees no CUDA device here"
 
 
+def has_kernel(op: str, key: str) -> bool:
+    """Tell whether the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key."""
+    return hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key)
+
+
 def _why_no_kernel(op: str, key: str) -> str | None:
-    """Return None if the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key,
-    otherwise the reason in words."""
-    if hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key):
-        return None
-    return f"the compiled library holds no {key} kernel of {op}"
+    return None if has_kernel(op, key) else f"the compiled library holds no {key} kernel of {op}"
 
 
 def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
@@ -172,6 +173,7 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self.assumed: str | None = None
 
 
 _thread = _Thread()
@@ -203,6 +205,41 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _thread.name = before
+
+
+@contextmanager
+def assume(name: str) -> Iterator[None]:
+    """Let every op inside the block, in this thread, take the backend ``name`` whether or not it can run here.
+
+    For fake tensors, which pass through an op whose kernel nothing here could launch: a program takes the way it
+    would take on another machine. Whatever else asks for a backend only decides whether an op may hand over to the
+    library, as it may under ``auto``.
+
+    Args:
+        name: ``reference``, ``cpu``, ``cuda`` or ``triton``.
+
+    Raises:
+        RirnError: an unknown name.
+    """
+    _check_name(name, "assume", tuple(BACKENDS))
+    before = _thread.assumed
+    _thread.assumed = name
+    try:
+        yield
+    finally:
+        _thread.assumed = before
+
+
+def backend_in_use() -> str:
+    """Return the name that :func:`use_backend`, or else ``RIRN_BACKEND``, asks for in this thread; may be ``auto``.
+
+    Example:
+        >>> from rirn.ops.backends import backend_in_use, use_backend
+        >>> with use_backend("reference"):
+        ...     backend_in_use()
+        'reference'
+    """
+    return _asked(None)[0]
 
 
 def why_not(backend: str, op: str, device: torch.device | str = "cpu") -> str | None:
@@ -239,6 +276,8 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
     Raises:
         RirnError: the name is unknown, or the backend was asked for by name and cannot run.
     """
+    if _thread.assumed is not None:
+        return _load(op, _thread.assumed)
     return _pick(op, device, *_asked(backend))
 
 
@@ -279,14 +318,20 @@ def _pick_once(op: str, device: torch.device, name: str, asked_by: str) -> str:
             raise RirnError(
                 f"the backend {name!r} ({asked_by}) cannot run {op}: {reason}; `auto` takes another"
             )
+    return _load(op, name)
+
+
+def _load(op: str, name: str) -> str:
+    """Return the name of a backend once the torch ops that launch its kernel of ``op`` are defined."""
     if name == "triton":
-        importlib.import_module(f"rirn.kernels.{op}")  # defines the torch ops that launch the kernels
+        # Imported here, as that module needs this one.
+        importlib.import_module("rirn.ops._register").define_triton(op)
     return name
 
 
-def _check_name(name: str, asked_by: str) -> None:
-    if name in NAMES:
+def _check_name(name: str, asked_by: str, names: tuple[str, ...] = NAMES) -> None:
+    if name in names:
         return
-    near = difflib.get_close_matches(str(name), NAMES, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise RirnError(f"{name!r} ({asked_by}) is not a backend, choose one of {', '.join(NAMES)}{hint}")
+    raise RirnError(f"{name!r} ({asked_by}) is not a backend, choose one of {', '.join(names)}{hint}")

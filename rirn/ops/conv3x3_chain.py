@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rirn.ops import reference
-from rirn.ops._call import (
-    autocast,
-    call_reference,
-    check_images,
-    check_kind,
-    is_wanted,
-    needs_mask,
-    refuse_double_backward,
-)
+from rirn.ops._call import autocast, call_reference, check_images, check_kind
 from rirn.ops._library import library
+from rirn.ops._register import form, register
 from rirn.ops.backends import choose, is_auto
 
 MOST_TENSORS = 62
@@ -34,16 +25,16 @@ ran 1.03 and 1.12 times as fast as the library's convolutions on one image of 32
 backward pass; on two images 1.27 and 1.51, with the backward pass 1.11 and 1.13 times (one AVX-512 core, processor
 time, best of 9)."""
 
-WIDEST_ON_CUDA = 64
-"""Channels of a layer up to which ``auto`` takes the CUDA kernel in half precision. By count, not measured: a layer of c
-channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989 TFLOP/s, 3.35
-TB/s). Up to 65 channels memory is what takes the time, and the kernel, which has the bias, the activation and the sum in
-its epilogue, moves 5 images where the library's separate steps move 9, for a residual block (17 and 23 with the backward
-pass); beyond it the products take the time, and the library's kernels are tuned for these."""
+WIDEST_ON_GPU = 64
+"""Channels of a layer up to which ``auto`` takes the CUDA or Triton kernel, in half precision. By count, not measured: a
+layer of c channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989
+TFLOP/s, 3.35 TB/s). Up to 65 channels memory is what takes the time, and the kernels, which have the bias, the activation
+and the sum in their epilogues, move 5 images where the library's separate steps move 9, for a residual block; beyond it the
+products take the time, and the library's kernels are tuned for these."""
 
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
-    "cuda": f"float32, float64, layers of more than {WIDEST_ON_CUDA} channels and convolutions taken apart into phases",
+    "cuda": f"float32, float64, layers of more than {WIDEST_ON_GPU} channels and convolutions taken apart into phases",
 }
 """What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
 
@@ -81,7 +72,8 @@ def conv3x3_chain(
         shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
             convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
             :mod:`rirn.nn.convolutions`.
-        backend: ``auto``, ``reference``, ``cpu`` or ``cuda`` (at most 8 inputs); None takes what :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` (at most 8 inputs) or ``triton``; None takes what
+            :mod:`rirn.ops.backends` says.
 
     Returns:
         [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
@@ -114,7 +106,8 @@ def conv3x3_chain(
     if not runs_kernel(inputs[0], tensors, columns=columns, backend=backend):
         arguments = inputs, weights, biases, slopes, skips, unshuffle, shuffle
         return call_reference(reference.conv3x3_chain, device.type, *arguments)
-    return torch.ops.rirn.conv3x3_chain(
+    run = form("conv3x3_chain", choose("conv3x3_chain", device, backend))
+    return run(
         inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips], unshuffle, shuffle
     )
 
@@ -131,19 +124,19 @@ def runs_kernel(
         columns: of the images, if they are not as wide as ``image``.
         backend: as in :func:`conv3x3_chain`.
     """
-    if choose("conv3x3_chain", image.device, backend) == "reference":
+    name = choose("conv3x3_chain", image.device, backend)
+    if name == "reference":
         return False
-    return not (is_auto(backend) and _suits_library(image, tensors, columns or image.shape[3]))
+    return not (is_auto(backend) and _suits_library(name, image, tensors, columns or image.shape[3]))
 
 
-def _suits_library(image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
-    """Whether the library's convolutions are faster than the kernel of the images' device."""
-    if image.device.type == "cuda":
+def _suits_library(name: str, image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
+    """Whether the library's convolutions are faster than the kernel of a backend."""
+    if name != "cpu":
         weights = [t for t in tensors if t.dim() == 4 and t.shape[2:] != image.shape[2:]]
         in_phases = columns != image.shape[3] or any(w.shape[2:] != (3, 3) for w in weights)
         widest = max((max(w.shape[:2]) for w in weights), default=0)
-        in_half = image.dtype in (torch.float16, torch.bfloat16)
-        return not in_half or in_phases or widest > WIDEST_ON_CUDA
+        return image.dtype not in reference.HALF_DTYPES or in_phases or widest > WIDEST_ON_GPU
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
     return image.dtype == torch.float64 or image.shape[0] * columns < narrowest or library().isa == "generic"
@@ -214,8 +207,7 @@ def _fake(
     return first.new_empty(n, channels, h, w)
 
 
-def _fake_backward(
-    grad: Tensor,
+def _last_slope(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -223,39 +215,8 @@ def _fake_backward(
     skips: Sequence[int],
     unshuffle: bool,
     shuffle: bool,
-    needs: int,
-) -> list[Tensor]:
-    tensors = (*inputs, *weights, *biases)
-    return [torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(tensors)]
+) -> float:
+    return slopes[-1]
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    images, weights, biases, *ctx.options = inputs
-    ctx.slope = inputs[3][-1]
-    ctx.counts = [len(images), len(weights), len(biases)]
-    activated = [output] if ctx.slope != 1 else []
-    ctx.save_for_backward(*images, *weights, *biases, *activated)
-
-
-def _split(values: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
-    rest = iter(values)
-    return [list(itertools.islice(rest, count)) for count in counts]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    wanted = [want for part in ctx.needs_input_grad[:3] for want in part]
-    if ctx.slope != 1:
-        below = ctx.slope * grad if ctx.slope else 0.0
-        grad = torch.where(ctx.saved_tensors[-1] > 0, grad, below)
-    found = torch.ops.rirn.conv3x3_chain_backward(
-        grad, *_split(ctx.saved_tensors, ctx.counts), *ctx.options, needs_mask(wanted)
-    )
-    found = [g if want else None for g, want in zip(found, wanted, strict=True)]
-    return (*_split(found, ctx.counts), None, None, None, None)
-
-
-if library().loaded:
-    torch.library.register_fake("rirn::conv3x3_chain", _fake)
-    torch.library.register_fake("rirn::conv3x3_chain_backward", _fake_backward)
-    torch.library.register_autograd("rirn::conv3x3_chain", _backward, setup_context=_save_inputs)
-    refuse_double_backward("conv3x3_chain")
+register("conv3x3_chain", _fake, _last_slope)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_blend, check_kind
-from rirn.ops._register import register
-from rirn.ops.backends import choose
+from rirn.ops._call import autocast, check_blend, check_kind
+from rirn.ops._register import call, register
 
 
 def dtb_blend(
@@ -54,9 +52,11 @@ def dtb_blend(
         raise ValueError(
             f"beta must be one number without dimensions; got {list(beta.shape)}: use beta.squeeze()"
         )
-    if choose("dtb_blend", f_cur.device, backend) == "reference":
-        return call_reference(reference.dtb_blend, f_cur.device.type, f_prev, f_cur, logit, beta)
-    return torch.ops.rirn.dtb_blend(f_prev, f_cur, logit, beta)
+    return call("dtb_blend", f_cur.device, backend, f_prev, f_cur, logit, beta)
 
 
-register("dtb_blend", lambda f_prev, f_cur, logit, beta: torch.empty_like(f_cur))
+def _fake(f_prev: Tensor, f_cur: Tensor, logit: Tensor, beta: Tensor) -> Tensor:
+    return torch.empty_like(f_cur)
+
+
+register("dtb_blend", _fake)

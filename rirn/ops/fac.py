@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_channels, check_images
-from rirn.ops._register import register
-from rirn.ops.backends import choose
+from rirn.ops._call import autocast, check_channels, check_images
+from rirn.ops._register import call, register
 
 TAPS = 25
 
@@ -29,7 +27,8 @@ def fac(
     Args:
         features: [N, C, H, W], float32, float64, float16 or bfloat16, any strides, H and W at least 1.
         kernels: [N, 25C, H, W] in the dtype and on the device of ``features``.
-        backend: ``auto``, ``reference``, ``cpu`` or ``cuda``; None takes what :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
+            :mod:`rirn.ops.backends` says.
 
     Returns:
         [N, C, H, W] in the dtype of ``features``.
@@ -50,9 +49,11 @@ def fac(
     features, kernels = autocast(features, kernels)
     check_images(features=features)
     check_channels("kernels", kernels, f"{TAPS}C", (TAPS * features.shape[1],), features=features)
-    if choose("fac", features.device, backend) == "reference":
-        return call_reference(reference.fac, features.device.type, features, kernels)
-    return torch.ops.rirn.fac(features, kernels)
+    return call("fac", features.device, backend, features, kernels)
 
 
-register("fac", lambda features, kernels: torch.empty_like(features))
+def _fake(features: Tensor, kernels: Tensor) -> Tensor:
+    return torch.empty_like(features)
+
+
+register("fac", _fake)

@@ -2,8 +2,8 @@
 
 All functions here take float32, float64, float16 or bfloat16 tensors of any strides, of one dtype and one
 device, and return the dtype of the state. Half precision computes in float32 and rounds once at the end;
-under autocast all tensors are cast to its dtype first. ``backend`` is ``auto``, ``reference``, ``cpu`` or
-``cuda``; None takes what :mod:`rirn.ops.backends` says. They raise ValueError where shapes, dtypes or devices
+under autocast all tensors are cast to its dtype first. ``backend`` is ``auto``, ``reference``, ``cpu``,
+``cuda`` or ``triton``; None takes what :mod:`rirn.ops.backends` says. They raise ValueError where shapes, dtypes or devices
 do not fit, and RirnError for a backend asked for by name that does not exist or cannot run.
 """
 
@@ -12,10 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_channels, check_images
-from rirn.ops._register import register
-from rirn.ops.backends import choose
+from rirn.ops._call import autocast, check_channels, check_images
+from rirn.ops._register import call, register
 
 
 def gru_reset(
@@ -34,9 +32,7 @@ def gru_reset(
     """
     logit_r, hidden = autocast(logit_r, hidden)
     check_images(hidden=hidden, logit_r=logit_r)
-    if choose("gru_reset", hidden.device, backend) == "reference":
-        return call_reference(reference.gru_reset, hidden.device.type, logit_r, hidden)
-    return torch.ops.rirn.gru_reset(logit_r, hidden)
+    return call("gru_reset", hidden.device, backend, logit_r, hidden)
 
 
 def gru_update(
@@ -57,9 +53,7 @@ def gru_update(
     """
     hidden, logit_z, logit_n = autocast(hidden, logit_z, logit_n)
     check_images(hidden=hidden, logit_z=logit_z, logit_n=logit_n)
-    if choose("gru_update", hidden.device, backend) == "reference":
-        return call_reference(reference.gru_update, hidden.device.type, hidden, logit_z, logit_n)
-    return torch.ops.rirn.gru_update(hidden, logit_z, logit_n)
+    return call("gru_update", hidden.device, backend, hidden, logit_z, logit_n)
 
 
 def lstm_update(
@@ -82,11 +76,21 @@ def lstm_update(
     gates, cell = autocast(gates, cell)
     check_images(cell=cell)
     check_channels("gates", gates, "4C", (4 * cell.shape[1],), cell=cell)
-    if choose("lstm_update", cell.device, backend) == "reference":
-        return call_reference(reference.lstm_update, cell.device.type, gates, cell)
-    return torch.ops.rirn.lstm_update(gates, cell)
+    return call("lstm_update", cell.device, backend, gates, cell)
 
 
-register("gru_reset", lambda logit_r, hidden: torch.empty_like(hidden))
-register("gru_update", lambda hidden, logit_z, logit_n: torch.empty_like(hidden))
-register("lstm_update", lambda gates, cell: (torch.empty_like(cell), torch.empty_like(cell)))
+def _fake_reset(logit_r: Tensor, hidden: Tensor) -> Tensor:
+    return torch.empty_like(hidden)
+
+
+def _fake_update(hidden: Tensor, logit_z: Tensor, logit_n: Tensor) -> Tensor:
+    return torch.empty_like(hidden)
+
+
+def _fake_lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(cell), torch.empty_like(cell)
+
+
+register("gru_reset", _fake_reset)
+register("gru_update", _fake_update)
+register("lstm_update", _fake_lstm)

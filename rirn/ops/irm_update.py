@@ -4,23 +4,12 @@ epilogues."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import (
-    autocast,
-    call_reference,
-    check_images,
-    check_kind,
-    is_wanted,
-    needs_mask,
-    refuse_double_backward,
-)
-from rirn.ops._library import library
-from rirn.ops.backends import choose
+from rirn.ops._call import autocast, check_images, check_kind
+from rirn.ops._register import call, register
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
 
@@ -47,7 +36,8 @@ def irm_update(
         inner: like ``hidden``: same shape, dtype and device; zeros at the first frame.
         weights: six tensors in the order joint, res1a, res1b, res2a, res2b [2C, 2C, 3, 3], out [C, 2C, 3, 3].
         biases: six tensors in the same order, [2C] five times, then [C].
-        backend: ``auto``, ``reference``, ``cpu`` or ``cuda``; None takes what :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
+            :mod:`rirn.ops.backends` says.
 
     Returns:
         [N, C, H, W], linear (no activation), in the dtype and, where it is dense, the memory format of
@@ -76,10 +66,7 @@ def irm_update(
     hidden, inner, *parameters = autocast(hidden, inner, *weights, *biases)
     weights, biases = parameters[: len(LAYERS)], parameters[len(LAYERS) :]
     _check(hidden, inner, weights, biases)
-    name = choose("irm_update", hidden.device, backend)
-    if name == "reference":
-        return call_reference(reference.irm_update, hidden.device.type, hidden, inner, weights, biases)
-    return torch.ops.rirn.irm_update(hidden, inner, weights, biases)
+    return call("irm_update", hidden.device, backend, hidden, inner, weights, biases)
 
 
 def _check(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
@@ -102,37 +89,4 @@ def _fake(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequ
     return torch.empty_like(hidden)
 
 
-def _fake_backward(
-    grad: Tensor,
-    hidden: Tensor,
-    inner: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    needs: int,
-) -> list[Tensor]:
-    inputs = (hidden, inner, *weights, *biases)
-    return [torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(inputs)]
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    hidden, inner, weights, biases = inputs
-    ctx.save_for_backward(hidden, inner, *weights, *biases)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    n = len(LAYERS)
-    hidden_wanted, inner_wanted, weights_wanted, biases_wanted = ctx.needs_input_grad
-    wanted = (hidden_wanted, inner_wanted, *weights_wanted, *biases_wanted)
-    hidden, inner, *parameters = ctx.saved_tensors
-    grads = torch.ops.rirn.irm_update_backward(
-        grad, hidden, inner, parameters[:n], parameters[n:], needs_mask(wanted)
-    )
-    grads = [g if want else None for g, want in zip(grads, wanted, strict=True)]
-    return grads[0], grads[1], grads[2 : 2 + n], grads[2 + n :]
-
-
-if library().loaded:
-    torch.library.register_fake("rirn::irm_update", _fake)
-    torch.library.register_fake("rirn::irm_update_backward", _fake_backward)
-    torch.library.register_autograd("rirn::irm_update", _backward, setup_context=_save_inputs)
-    refuse_double_backward("irm_update")
+register("irm_update", _fake)

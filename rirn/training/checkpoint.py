@@ -1,9 +1,11 @@
-"""Files to go on from: written whole or not at all."""
+"""Files to go on from: written whole or not at all, the last few of them kept."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +13,126 @@ import torch
 
 from rirn.errors import RirnError
 
-NAME = "checkpoint.pt"
+_NAME = re.compile(r"checkpoint-(\d+)\.pt")
+
+# What torch.load raises for a file that is cut off, overwritten, or holds more than tensors and plain values.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
 
 
-def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
-    """Replace the checkpoint of a run; a kill or a full disk at any moment leaves the one before."""
-    partial = folder / f"{NAME}.{os.getpid()}.part"
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / NAME)
-    finally:
-        partial.unlink(missing_ok=True)
+class Checkpoints:
+    """The checkpoints ``checkpoint-00000500.pt`` of one run in a folder.
+
+    Args:
+        folder: where they are; it exists.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self._folder, self._keep = folder, keep
+
+    def paths(self) -> list[Path]:
+        """Those that are there, the newest last."""
+        found = [p for p in self._folder.glob("checkpoint-*.pt") if _NAME.fullmatch(p.name)]
+        return sorted(found, key=_step)
+
+    def save(self, step: int, content: dict[str, Any]) -> Path:
+        """Write the checkpoint after ``step`` steps, then drop the old ones.
+
+        A kill, a full disk or a power cut at any moment leaves the one before: the file gets its name when all of it is on
+        the disk. Checkpoints of later steps belong to a run that was given up, and go too.
+
+        Raises:
+            RirnError: it cannot be written.
+        """
+        path = self._folder / f"checkpoint-{step:08d}.pt"
+        for left in self._folder.glob("checkpoint-*.part"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with partial.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _sync_folder(self._folder)
+        except (OSError, RuntimeError) as error:
+            good = self.paths()
+            rest = f"the last good one is {good[-1]}" if good else "there is none before it"
+            raise RirnError(
+                f"cannot write the checkpoint {path} ({_first_line(error)}); {rest}, so make room and start again"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        for other in self.paths():
+            if _step(other) > step:
+                other.unlink()
+        for old in self.paths()[: -self._keep]:
+            old.unlink()
+        return path
+
+    def load(self, resume: str = "auto") -> dict[str, Any] | None:
+        """The content to go on from, tensors on the CPU; None to start afresh.
+
+        Args:
+            resume: ``auto``: the newest that is whole, None if there are none at all; ``never``: None; else a path.
+
+        Raises:
+            RirnError: there are some and none is whole, or the one asked for is not.
+        """
+        if resume == "never":
+            return None
+        if resume != "auto":
+            if not Path(resume).is_file():
+                raise RirnError(f"there is no checkpoint {resume}; give the path of one, or auto, or never")
+            return read_checkpoint(Path(resume))
+        damage = None
+        for path in reversed(self.paths()):
+            try:
+                return read_checkpoint(path)
+            except RirnError as error:
+                damage = error
+                print(f"{error}; trying the one before", file=sys.stderr)
+        if damage is not None:
+            raise damage
+        return None
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The checkpoint of a run, tensors on the CPU; None if there is none yet.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a file, tensors on the CPU; nothing in it is executed.
 
     Raises:
-        RirnError: the file is there and cannot be read.
+        RirnError: it cannot be read.
     """
-    path = folder / NAME
-    if not path.exists():
-        return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except _UNREADABLE as error:
         raise RirnError(
-            f"{path} is not a whole checkpoint of rirn ({reason}); move it away to start afresh"
+            f"{path} is not a whole checkpoint of rirn ({_first_line(error)}); move it away to do without it"
         ) from error
+
+
+def _step(path: Path) -> int:
+    return int(_NAME.fullmatch(path.name)[1])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk as well, not only what it names."""
+    if os.name == "nt":  # cannot open folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

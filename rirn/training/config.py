@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 from rirn.errors import RirnError
 from rirn.training.losses import LOSSES
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclasses.dataclass
@@ -22,17 +27,16 @@ class ModelConfig:
     """Bound of the gate of the blended feature; below 1 it cannot grow without end on long videos."""
     variant: str | None = None
     """CxHy of IFI-RNN."""
+    blocks: int | None = None
+    """Dense blocks of RDBN."""
     start: Path | None = None
     """Weights to go on from (fine-tuning), a file of the same model; else the run starts with random ones."""
 
     def options(self) -> dict[str, object]:
         """Arguments of ``create_model`` but the name."""
-        options: dict[str, object] = {
-            "width": self.width,
-            "residual": self.residual,
-            "atb_decay": self.atb_decay,
-        }
-        return options if self.variant is None else options | {"variant": self.variant}
+        options = {"width": self.width, "residual": self.residual, "atb_decay": self.atb_decay}
+        given = {"variant": self.variant, "blocks": self.blocks}
+        return options | {name: value for name, value in given.items() if value is not None}
 
 
 @dataclasses.dataclass
@@ -51,9 +55,11 @@ class DataConfig:
     crop: int = 256
     """Side of the square crop, pixels."""
     batch: int = 16
-    """Clips per step."""
+    """Clips per step, of all processes together."""
+    workers: int = 2
+    """Processes that read ahead, for each training process; 0 reads in the loop itself."""
     cache_mib: int = 2048
-    """Memory for decoded frames, MiB."""
+    """Memory for decoded frames, MiB; see :class:`rirn.data.ClipDataset`."""
 
     @property
     def chunks(self) -> int:
@@ -63,16 +69,40 @@ class DataConfig:
 
 @dataclasses.dataclass
 class OptimConfig:
-    """Adam, learning rate rising linearly and then falling along half a cosine to zero."""
+    """Adam and its learning rate."""
 
     loss: str = "l1"
     """``l1``: mean absolute error, as in the paper; ``psnr``: see :mod:`rirn.training.losses`."""
     lr: float = 1e-4
     steps: int = 100_000
+    """Length of the run; not looked at where ``epochs`` is given."""
+    epochs: int | None = None
+    """Length of the run in epochs; one has as many clips as the sequences have valid starts."""
+    schedule: Literal["cosine", "anneal"] = "cosine"
+    """``cosine``: half a cosine down to zero; ``anneal``: times ``anneal_factor`` at each of ``anneal_at``."""
+    anneal_at: list[int] = dataclasses.field(default_factory=list)
+    """In epochs where the length of the run is in epochs, else in steps."""
+    anneal_factor: float = 0.5
     warmup: int = 0
-    """Steps until the learning rate is reached."""
+    """Steps until the learning rate is reached, on a straight line."""
     clip_norm: float = 20.0
     """Largest norm of the gradient of all parameters together."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights, which is then what is validated and written; 0: none."""
+    max_nonfinite: int = 10
+    """Steps in a row whose gradient is not finite, and which are therefore skipped, before the run stops."""
+
+    def in_steps(self, starts: int, data: DataConfig) -> OptimConfig:
+        """The same with all lengths in steps, for data with so many valid starts of a clip."""
+        if self.epochs is None:
+            return self
+
+        def steps(epochs: int) -> int:
+            return max(1, epochs * starts // data.batch) * data.chunks
+
+        return dataclasses.replace(
+            self, epochs=None, steps=steps(self.epochs), anneal_at=[steps(e) for e in self.anneal_at]
+        )
 
 
 @dataclasses.dataclass
@@ -85,35 +115,78 @@ class TrainConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one. Under torchrun each process takes the GPU of its number."""
     backend: str = "auto"
     """Form of the ops: auto, reference, cpu, cuda or triton."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """``bf16``, ``fp16``: autocast; the weights stay in fp32, and fp16 scales the loss."""
+    recompute: bool = False
+    """Keep only the state of each frame and compute the activations again on the way back (activation checkpointing):
+    the same gradients in less memory and more time."""
+    compile: bool = False
+    """Train through torch.compile."""
     channels_last: bool = True
     """Keep convolution weights in channels-last order, which the CPU and GPU convolution libraries prefer."""
     save_every: int = 500
     """Steps between two checkpoints."""
+    keep: int = 2
+    """Checkpoints to keep."""
     val_every: int = 1000
-    """Steps between two validations."""
-    resume: bool = True
-    """Go on from the newest checkpoint in ``out`` if there is one."""
+    """Steps between two validations, which also write a picture and the statistics of the gates."""
+    resume: str = "auto"
+    """``auto``: go on from the newest whole checkpoint in ``out`` if there is one; ``never``; or a checkpoint's path."""
 
     def __post_init__(self) -> None:
+        optim, data = self.optim, self.data
         positive = {
-            "data.frames": self.data.frames,
-            "data.crop": self.data.crop,
-            "data.batch": self.data.batch,
-            "optim.lr": self.optim.lr,
-            "optim.steps": self.optim.steps,
-            "optim.clip_norm": self.optim.clip_norm,
+            "data.frames": data.frames,
+            "data.crop": data.crop,
+            "data.batch": data.batch,
+            "optim.lr": optim.lr,
+            "optim.steps": optim.steps,
+            "optim.epochs": 1 if optim.epochs is None else optim.epochs,
+            "optim.anneal_factor": optim.anneal_factor,
+            "optim.clip_norm": optim.clip_norm,
+            "optim.max_nonfinite": optim.max_nonfinite,
             "save_every": self.save_every,
+            "keep": self.keep,
             "val_every": self.val_every,
         }
         for name, value in positive.items():
             if not value > 0:
                 raise RirnError(f"{name} must be positive; got {value}")
-        if self.optim.loss not in LOSSES:
-            raise RirnError(f"optim.loss must be one of {', '.join(LOSSES)}; got {self.optim.loss!r}")
-        if self.data.chunk is not None and (self.data.chunk < 1 or self.data.frames % self.data.chunk):
+        if data.workers < 0:
+            raise RirnError(f"data.workers must not be negative; got {data.workers}")
+        if not 0 <= optim.ema < 1:
+            raise RirnError(f"optim.ema must lie in [0, 1); got {optim.ema}")
+        choices = {
+            "optim.loss": (optim.loss, LOSSES),
+            "optim.schedule": (optim.schedule, ("cosine", "anneal")),
+            "precision": (self.precision, PRECISIONS),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
+                raise RirnError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if data.chunk is not None and (data.chunk < 1 or data.frames % data.chunk):
+            raise RirnError(f"data.chunk must divide data.frames, now {data.frames}; got {data.chunk}")
+        if self.compile and self.recompute:
             raise RirnError(
-                f"data.chunk must divide data.frames, now {self.data.frames}; got {self.data.chunk}"
+                "torch.compile decides itself what to recompute; give compile or recompute, not both"
             )
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON and YAML know them; ``rirn train --config`` reads them back."""
+        return _plain(dataclasses.asdict(self))
+
+    def save(self, path: Path) -> None:
+        """Write all settings, those by default too, as YAML."""
+        path.write_text(yaml.safe_dump(self.plain(), sort_keys=False), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

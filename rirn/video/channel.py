@@ -30,7 +30,7 @@ class Channel:
         self._changed = threading.Condition()
 
     def put(self, item: Any, weight: int = 1) -> None:
-        """Append `item`; something of weight 0 (a packet that is only passed on) never waits."""
+        """Append `item`; something of weight 0 never waits."""
         with self._changed:
             while not self._cancelled and weight and self._weight + weight > self._capacity:
                 self._changed.wait()
@@ -38,6 +38,19 @@ class Channel:
             self._items.append((item, weight))
             self._weight += weight
             self._changed.notify_all()
+
+    def put_newest(self, item: Any) -> int:
+        """Append `item`, and drop the oldest instead of waiting for room; returns how many were dropped."""
+        with self._changed:
+            self._raise_if_cancelled()
+            dropped = 0
+            while self._items and self._weight + 1 > self._capacity:
+                self._weight -= self._items.popleft()[1]
+                dropped += 1
+            self._items.append((item, 1))
+            self._weight += 1
+            self._changed.notify_all()
+            return dropped
 
     def close(self, error: BaseException | None = None) -> None:
         """Say that no more items come, and why if something went wrong."""

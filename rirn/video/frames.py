@@ -13,6 +13,7 @@ from rirn.errors import RirnError
 MATRIX_RGB, MATRIX_BT709, MATRIX_UNSPECIFIED, MATRIX_SMPTE170M = 0, 1, 2, 6
 PRIMARIES_BT709 = 1
 TRANSFER_SRGB = 13
+HDR_TRANSFERS = {16: "PQ transfer", 18: "HLG transfer"}
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
 
 
@@ -51,7 +52,7 @@ class VideoInfo:
     `width` and `height` are the stored size in pixels; a player that honours `display_matrix` may show them
     turned by `rotation` degrees (counter-clockwise, -180..180). `time_base` is the unit of all time stamps in
     seconds, `rate` the average in frames per second, `frames` the number of frames the container states or
-    its duration suggests (None: unknown).
+    its duration suggests (None: unknown), `bits` those of a sample.
     """
 
     width: int
@@ -72,8 +73,9 @@ class VideoInfo:
 class Frame:
     """One picture with its place in time.
 
-    `rgb` is uint8 [H, W, 3], full range 0..255. `pts` and `duration` count in `time_base` seconds; `duration`
-    0 means unknown. `name` is the stem of the image file the frame was read from, None for a video.
+    `rgb` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. `pts` and `duration`
+    count in `time_base` seconds; `duration` 0 means unknown. `name` is the stem of the image file the frame
+    was read from, None for a video.
     """
 
     rgb: np.ndarray

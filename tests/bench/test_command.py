@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from rirn import doctor
 from rirn.bench import markdown, report
 from rirn.bench.__main__ import main, parse_device, parse_size
 from rirn.bench.cases import OPS, PASSES
@@ -223,7 +224,7 @@ def test_sizes_and_devices_are_read():
 
 
 def test_commit_is_a_hash_or_nothing():
-    found = report.commit()
+    found = doctor.commit()
     assert found is None or set(found.rstrip("+")) <= set("0123456789abcdef")
 
 

@@ -24,6 +24,7 @@ MODULE = "_cuda_on_cpu"
 SOURCES = Path(os.environ.get("RIRN_EMULATE_SOURCES", ROOT / "csrc"))
 FOLDER = Path(os.environ.get("RIRN_EMULATE_FOLDER", ROOT / "build" / "cuda_on_cpu"))
 MODE = os.environ.get("RIRN_EMULATE_MODE", "plain")
+OPS = tuple(os.environ.get("RIRN_EMULATE_OPS", "").split())  # their files *.cu alone; none named: all
 
 FLAGS = {
     "plain": ("-O1 -g0", ""),
@@ -62,15 +63,19 @@ def why_not() -> str | None:
     return None
 
 
-def _ninja_file(folder: Path, mode: str) -> str:
+def _ninja_file(folder: Path, mode: str, ops: tuple[str, ...]) -> str:
     import pybind11
 
     kernel_flags, runtime_flags = FLAGS[mode]
     torch_home = Path(torch.__file__).parent
     includes = [EMULATOR / "shims", EMULATOR, torch_home / "include", cuda_include()]
     common = " ".join(
-        ["-std=c++17 -fPIC -fvisibility=hidden -w", *(f"-I{path}" for path in includes)]
-        + ["-DTORCH_TARGET_VERSION=0x020d000000000000", f"-isystem {sysconfig.get_path('include')}"]
+        [
+            "-std=c++17 -fPIC -fvisibility=hidden -w",
+            *(f"-I{path}" for path in includes),
+            "-DTORCH_TARGET_VERSION=0x020d000000000000",
+            f"-isystem {sysconfig.get_path('include')}",
+        ]
     )
     rules = f"""
 rule cxx
@@ -86,7 +91,8 @@ build runtime.o: cxx {EMULATOR / "runtime.cpp"}
 build module.o: cxx {EMULATOR / "module.cpp"}
   flags = {common} -O0 -I{pybind11.get_include()} -DEMULATOR_MODULE={MODULE}
 """
-    sources = [folder / "csrc" / "library.cpp", *sorted((folder / "csrc" / "cuda").glob("*.cu"))]
+    sources = sorted((folder / "csrc" / "cuda").glob("*.cu"))
+    sources = [folder / "csrc" / "library.cpp", *(s for s in sources if not ops or s.stem in ops)]
     objects = ["runtime.o", "module.o"]
     for source in sources:
         objects.append(f"{source.stem}.o")
@@ -96,7 +102,9 @@ build module.o: cxx {EMULATOR / "module.cpp"}
     return rules
 
 
-def build(sources: Path = SOURCES, folder: Path = FOLDER, mode: str = MODE) -> Path:
+def build(
+    sources: Path = SOURCES, folder: Path = FOLDER, mode: str = MODE, ops: tuple[str, ...] = OPS
+) -> Path:
     """Compile ``sources`` (a copy of csrc) and return the module's path.
 
     Raises:
@@ -107,14 +115,16 @@ def build(sources: Path = SOURCES, folder: Path = FOLDER, mode: str = MODE) -> P
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         translate_tree(sources, folder / "csrc", EMULATOR.parent / "kernels", EMULATOR / "twins")
-        rules = _ninja_file(folder, mode)
+        rules = _ninja_file(folder, mode, ops)
         (folder / "build.ninja").write_text(rules)
         command = ["ninja", "-C", str(folder)]
         if os.environ.get("MAX_JOBS"):
             command += ["-j", os.environ["MAX_JOBS"]]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"the CUDA sources do not compile for the CPU:\n{done.stdout[-6000:]}{done.stderr}")
+            raise RuntimeError(
+                f"the CUDA sources do not compile for the CPU:\n{done.stdout[-6000:]}{done.stderr}"
+            )
     return folder / f"{MODULE}.so"
 
 

@@ -5,6 +5,7 @@ from types import ModuleType
 import pytest
 
 from tests.cuda_on_cpu import build
+from tests.cuda_on_cpu.mutants import HEAD
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,15 @@ def defaults(request: pytest.FixtureRequest):
     yield
     if "emulator" in request.fixturenames:
         request.getfixturevalue("emulator").set_order("fwd")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print who caught which seeded bug."""
+    reports = [
+        r for found in terminalreporter.stats.values() for r in found if isinstance(r, pytest.TestReport)
+    ]
+    rows = [text for r in reports if r.when == "call" for key, text in r.user_properties if key == "mutant"]
+    if rows:
+        terminalreporter.section("seeded bugs")
+        for text in [HEAD, *sorted(rows)]:
+            terminalreporter.write_line(text)

@@ -61,9 +61,9 @@ def launches(run: Callable[[], Any]) -> list[str]:
 class Kernel:
     """An op under test.
 
-    ``make`` returns its tensors, in the order of the gradients that its backward op returns; ``arguments`` makes the arguments of
-    the op from them. ``like`` is the position of the tensor whose dtype and layout the outputs have. ``terms`` returns the scale of
-    the errors of the output where that is not the output itself.
+    ``make`` returns its tensors, in the order of the gradients that its backward op returns; ``arguments`` makes
+    the arguments of the op from them. ``like`` is the position of the tensor whose dtype and layout the outputs
+    have. ``terms`` returns the scale of the errors of the output where that is not the output itself.
     """
 
     name: str

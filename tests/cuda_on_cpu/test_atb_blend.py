@@ -8,8 +8,10 @@ from torch import Tensor
 
 from rirn.ops import reference
 from tests.cuda_on_cpu.harness import Kernel, check, check_single_gradients, launches, odd_counts
+from tests.cuda_on_cpu.pointwise_cases import ONE_BY_ONE, PACKS, SUMS, TAILS, kernels, sums
 from tests.ops.cases import Case, atb_inputs
 from tests.ops.test_atb_blend import CASES, terms
+from tests.tolerances import NAMES
 
 pytestmark = pytest.mark.usefixtures("emulator")
 
@@ -35,6 +37,7 @@ SMALL = [
     Case(1, 33, 2, 5, "fp16", "channels_last", "11"),
     Case(1, 2, 13, 11, "fp32", "transposed", "C1"),  # two blocks
     Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
+    Case(1, 40, 2, 16, "fp32", "contiguous", "11"),  # sums in packs, two blocks
 ]
 
 
@@ -44,7 +47,7 @@ def test_small(case: Case) -> None:
     check_single_gradients(ATB, case)
 
 
-@pytest.mark.parametrize("case", [*CASES, *MORE], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *MORE, *TAILS, *SUMS], ids=str)
 def test_against_reference(case: Case) -> None:
     check(ATB, case)
 
@@ -55,15 +58,31 @@ def test_gradient_from_above_in_any_layout(case: Case, layout: str) -> None:
     check(ATB, case, layout)
 
 
-def forward_kernel(tensors: list[Tensor]) -> str:
-    [name] = launches(lambda: ATB.forward(tensors, Case(0, 0, 0, 0)))
-    return name
+def test_sums_over_nothing_are_zero() -> None:
+    case = Case(2, 0, 3, 3, logits="11")
+    tensors = [t.detach() for t in ATB.make(case)]
+    found = ATB.backward([torch.zeros(2, 0, 3, 3)], tensors, case)
+    assert [g.numel() for g in found] == [0, 0, 18, 18]
+    assert all((g == 0).all() for g in found)
 
 
-def test_dense_tensors_are_read_in_packs_where_they_are_aligned() -> None:
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", NAMES.values())
+def test_packs_in_one_launch(dtype: str, layout: str) -> None:
+    assert kernels(ATB, Case(2, 8, 3, 8, dtype, layout)) == [PACKS, PACKS]
+    for logits in ("11", "1C", "C1"):
+        summed = sums("kSumPack", layout == "channels_last")
+        assert kernels(ATB, Case(2, 8, 3, 8, dtype, layout, logits)) == [PACKS, summed]
+
+
+def test_tensors_are_read_in_packs_where_they_are_aligned() -> None:
+    def forward_kernel(tensors: list[Tensor]) -> str:
+        [name] = launches(lambda: ATB.forward(tensors, Case(0, 0, 0, 0)))
+        return name
+
     tensors = [t.detach() for t in atb_inputs(Case(2, 8, 7, 5))]
-    assert forward_kernel(tensors) == "blend_flat<T, kPack<T>>"
+    assert forward_kernel(tensors) == PACKS
     shifted = torch.empty(2 * 8 * 7 * 5 + 1)[1:].view(2, 8, 7, 5).copy_(tensors[0])
-    assert forward_kernel([shifted, *tensors[1:]]) == "blend_flat<T, 1>"
+    assert forward_kernel([shifted, *tensors[1:]]) == ONE_BY_ONE
     other = tensors[0].contiguous(memory_format=torch.channels_last)
-    assert forward_kernel([other, *tensors[1:]]) == "blend_strided<T>"
+    assert forward_kernel([other, *tensors[1:]]) == ONE_BY_ONE

@@ -10,7 +10,9 @@ from tests.cuda_on_cpu.build import MODE
 from tests.cuda_on_cpu.harness import ORDERS, in_every_order
 
 pytestmark = pytest.mark.usefixtures("emulator")
-plain_only = pytest.mark.skipif(MODE != "plain", reason="the sanitizer would stop at what this kernel does wrong")
+plain_only = pytest.mark.skipif(
+    MODE != "plain", reason="the sanitizer would stop at what this kernel does wrong"
+)
 # As in kernels/self_test.cu.
 SUM, MISSING_BARRIER, WRITE_AFTER_READ, TWO_BLOCKS, STATIC, DYNAMIC = range(6)
 MULTIPLY = {"by element": 20, "with ldmatrix": 21}
@@ -83,9 +85,7 @@ def test_copies_that_are_not_valid_are_zeros():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_tensor_cores_multiply(dtype, how):
     generator = torch.Generator().manual_seed(0)
-    a, b = (
-        torch.randint(-15, 16, shape, generator=generator).to(dtype) for shape in ((16, 16), (16, 8))
-    )
+    a, b = (torch.randint(-15, 16, shape, generator=generator).to(dtype) for shape in ((16, 16), (16, 8)))
     found = run(MULTIPLY[how], a, b, size=128).view(16, 8)
     assert torch.equal(found, a.float() @ b.float())
 

@@ -17,7 +17,8 @@ NAMESPACE = "rirn_on_cpu"
 
 _NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 _DYNAMIC = re.compile(
-    r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\((?P<align>[^()]*)\)\s*)?(?P<type>[\w:<>, ]+?)\s+(?P<name>\w+)\s*\[\s*\]\s*;"
+    r"extern\s+__shared__\s+(?:(?:__align__|alignas)\s*\((?P<align>[^()]*)\)\s*)?"
+    r"(?P<type>[\w:<>, ]+?)\s+(?P<name>\w+)\s*\[\s*\]\s*;"
 )
 _STATIC = re.compile(r"__shared__\s[^;{}]*;")
 _STATIC_NAME = re.compile(r"(\w+)\s*(?:\[[^\[\]]*\]\s*)*;$")
@@ -105,9 +106,16 @@ def _shared(code: str) -> list[tuple[int, int, str]]:
         name = _STATIC_NAME.search(found[0])
         # A comma outside template arguments and array bounds separates declarators.
         flat = re.sub(r"<[^<>]*>|\[[^\[\]]*\]|\([^()]*\)", "", found[0])
-        if "extern" in code[max(0, found.start() - 10) : found.start()] or not name or "," in flat or "=" in flat:
+        if (
+            "extern" in code[max(0, found.start() - 10) : found.start()]
+            or not name
+            or "," in flat
+            or "=" in flat
+        ):
             raise TranslationError(f"declare one shared variable at a time, without a value: {found[0]!r}")
-        edits.append((found.end(), found.end(), f" cuda_on_cpu::poison_shared(&{name[1]}, sizeof {name[1]});"))
+        edits.append(
+            (found.end(), found.end(), f" cuda_on_cpu::poison_shared(&{name[1]}, sizeof {name[1]});")
+        )
     return edits
 
 

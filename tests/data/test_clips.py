@@ -1,11 +1,18 @@
 """Training clips: which frames, which pixels, the same for both halves, reproducible."""
 
+import pickle
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from rirn import RirnError
-from rirn.data import ClipDataset, find_sequences, write_sequence
+from rirn.data import ClipDataset, find_sequences, read_image, write_sequence
+from rirn.data.cache import FrameCache
+
+FORK = {False: None, True: "fork"}
 
 
 @pytest.fixture
@@ -29,8 +36,6 @@ def test_shapes_range_and_pairing(sequences):
 
 
 def test_clips_are_consecutive_frames_of_one_orientation(sequences):
-    from rirn.data import read_image
-
     clips = ClipDataset(sequences, frames=3, crop=20, seed=2)
     starts, turned = set(), set()
     for number in range(60):
@@ -65,8 +70,74 @@ def test_a_number_is_a_clip(sequences):
     assert not all(torch.equal(other[n][0], clips[n]) for n in numbers)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_workers(sequences, workers):
+    def batches(count):
+        clips = ClipDataset(sequences, frames=3, crop=8, seed=5, reverse=True)
+        return list(DataLoader(clips, batch_size=2, num_workers=count))
+
+    alone, beside = batches(0), batches(workers)
+    assert len(alone) == len(beside) == 4
+    for ours, theirs in zip(alone, beside, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_reversal_turns_half_of_the_clips_and_nothing_else(sequences):
+    forward, either = (
+        ClipDataset(sequences, frames=3, crop=8, seed=5, reverse=reverse) for reverse in (False, True)
+    )
+    turned = 0
+    for number in range(40):
+        for plain, clip in zip(forward[number], either[number], strict=True):
+            assert torch.equal(clip, plain) != torch.equal(clip, plain.flip(0))
+            turned += torch.equal(clip, plain.flip(0))
+    assert turned % 2 == 0 and 20 < turned < 60  # both halves of a clip together, about every second
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_share_the_cache_and_its_limit(sequences, workers):
+    clips = ClipDataset(sequences, frames=3, crop=8, seed=5)
+    paths = [path for s in sequences for path in (*s.blurry, *s.sharp)]
+    clips._cache = FrameCache(paths, 10 * 20 * 26 * 3)  # 10 frames
+    loader = DataLoader(
+        clips, sampler=range(20), num_workers=workers, multiprocessing_context=FORK[workers > 0]
+    )
+    plain = ClipDataset(sequences, frames=3, crop=8, seed=5, cache_mib=0)
+    for _ in range(2):  # the second time many frames come from the cache
+        for number, (blurry, sharp) in enumerate(loader):
+            assert torch.equal(blurry[0], plain[number][0]) and torch.equal(sharp[0], plain[number][1])
+        assert len(clips._cache) == 10 and len(plain._cache) == 0
+
+
+def test_a_worker_that_is_not_forked_has_its_part_of_the_limit(sequences, monkeypatch):
+    cache = FrameCache(sequences[1].sharp, 6 * 20 * 26 * 3)
+    monkeypatch.setattr("rirn.data.cache.get_worker_info", lambda: SimpleNamespace(num_workers=3))
+    for made, kept in ((cache, 6), (pickle.loads(pickle.dumps(cache)), 2)):
+        for path in sequences[1].sharp * 2:
+            assert np.array_equal(made.read(path), read_image(path))
+        assert len(made) == kept
+
+
 def test_too_long_and_too_large(sequences):
     with pytest.raises(RirnError, match="the longest has 7"):
         ClipDataset(sequences, frames=8, crop=8, seed=0)
     with pytest.raises(RirnError, match="at least the crop of 24"):
         ClipDataset(sequences, frames=2, crop=24, seed=0)[0]
+
+
+def test_cache_keeps_what_fits(sequences):
+    first, second = sequences[0].sharp[:2]
+    cache = FrameCache((first, second, first), 20 * 26 * 3 + 1)
+    images = [cache.read(path) for path in (first, second, first, second)]
+    assert len(cache) == 1
+    assert all(
+        np.array_equal(image, read_image(p)) for image, p in zip(images, (first, second) * 2, strict=True)
+    )
+    assert np.shares_memory(images[2], cache.read(first)) and not np.shares_memory(
+        images[1], cache.read(second)
+    )
+
+
+def test_memory_that_there_is_not(sequences):
+    with pytest.raises(RirnError, match=r"no room for .* MiB of decoded frames .* lower cache_mib"):
+        ClipDataset(sequences, frames=3, crop=8, seed=5, cache_mib=1 << 40)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rirn.data import Shake, average_frames, shake_photo
-from rirn.data.synthesis import SUBSTEPS, from_linear, to_linear, trajectory
+from rirn.data.synthesis import SUBSTEPS, from_linear, shrink_photo, to_linear, trajectory
 
 STILL = Shake(tremor=0, drift=0, jerk_rate=0)
 
@@ -38,9 +38,18 @@ def test_exposures_do_not_overlap():
     frames = [np.full((1, 1, 3), i, np.uint8) for i in range(10)]
     assert [sharp[0, 0, 0] for _, sharp in average_frames(frames, 3)] == [1, 4, 7]
     assert [sharp[0, 0, 0] for _, sharp in average_frames(frames, 3, stride=2)] == [1, 3, 5, 7]
-    for window in (0, 2, 11):
+    assert [sharp[0, 0, 0] for _, sharp in average_frames(iter(frames), 3, stride=4, skip=3)] == [4, 8]
+    assert list(average_frames(frames, 11)) == []
+    for window in (0, 2):
         with pytest.raises(ValueError, match="window must be odd"):
             list(average_frames(frames, window))
+
+
+def test_photos_shrink_in_linear_light():
+    black, white = np.zeros((2, 3, 3), np.uint8), np.full((2, 3, 3), 255, np.uint8)
+    board = np.concatenate([black, white])  # 4 x 3: the last column does not fill a square
+    small = shrink_photo(np.concatenate([board[1:3], board[:2]]), 2)
+    assert small.shape == (2, 1, 3) and small[:, 0, 0].tolist() == [round(255 * 0.5 ** (1 / 2.2)), 0]
 
 
 def test_a_still_camera_gives_sharp_frames():

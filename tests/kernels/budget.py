@@ -1,7 +1,7 @@
 """Static gates on the machine code of the CUDA kernels: registers, spills, occupancy, width of accesses, shared memory.
 
-``budget.toml`` says what every kernel may use on every architecture. The kernels are compiled with the flags of setup.py, no GPU is
-asked. After a change that is meant::
+``budget.toml`` says what every kernel may use on every architecture. The kernels are compiled with the flags of setup.py;
+no GPU is asked. After a change that is meant::
 
     python -m tests.kernels.budget --update [OP ...]
 
@@ -45,7 +45,9 @@ class Use:
 
     registers: int  # a thread
     shared: int  # static, bytes a block
-    occupancy: int  # percent of the warps a multiprocessor can hold, by registers, shared memory and size of block
+    occupancy: (
+        int  # percent of the warps a multiprocessor can hold, by registers, shared memory and size of block
+    )
     wide: int  # percent of the accesses to global memory in the machine code that are of 128 bits
     tensor: int  # tensor-core instructions in the machine code
     spills: int = 0  # accesses to local memory in the machine code: never in the budget, always forbidden
@@ -106,7 +108,11 @@ def compile_op(op: str, arch: int, flags: Sequence[str] = ()) -> Path:
     command += [f"-DTORCH_TARGET_VERSION={setup.TORCH_TARGET_VERSION}", f"-I{include}"]
     key = hashlib.sha256(repr((command, torch.__version__)).encode())
     folder = ROOT / "csrc"
-    for path in [*sorted(folder.glob("*.h")), *sorted(folder.glob("cuda/*.*h")), folder / "cuda" / f"{op}.cu"]:
+    for path in [
+        *sorted(folder.glob("*.h")),
+        *sorted(folder.glob("cuda/*.*h")),
+        folder / "cuda" / f"{op}.cu",
+    ]:
         key.update(path.read_bytes())
     cubin = FOLDER / f"{op}-sm_{arch}-{key.hexdigest()[:16]}.cubin"
     if not cubin.exists():
@@ -158,7 +164,9 @@ def measure(cubin: Path, arch: int, dynamic_shared: dict[str, int] | None = None
         if bound and name not in threads:
             x, y, z = (int(n, 16) for n in bound[1].split()[:3])
             threads[name] = x * y * z
-    code = dict(re.findall(r"Function : (\S+)\n(.*?)(?=\n\s*Function : |\Z)", _dump(cubin, "-sass"), re.DOTALL))
+    code = dict(
+        re.findall(r"Function : (\S+)\n(.*?)(?=\n\s*Function : |\Z)", _dump(cubin, "-sass"), re.DOTALL)
+    )
     found = {}
     for (name, registers, shared), short in zip(usage, short_names([u[0] for u in usage]), strict=True):
         if name not in threads:
@@ -193,7 +201,9 @@ def violations(budget: dict[str, Use], found: dict[str, Use], least_occupancy: i
             if getattr(used, what) < getattr(allowed, what):
                 bad.append(f"{name}: {what} {getattr(used, what)}, wanted {getattr(allowed, what)}")
         if used.occupancy < least_occupancy:
-            bad.append(f"{name}: occupancy {used.occupancy}, wanted of a memory-bound kernel {least_occupancy}")
+            bad.append(
+                f"{name}: occupancy {used.occupancy}, wanted of a memory-bound kernel {least_occupancy}"
+            )
         if used.spills:
             bad.append(f"{name}: {used.spills} accesses to spilled registers")
     return bad
@@ -215,17 +225,15 @@ def measure_all(names: Iterable[str], data: dict) -> dict[str, dict[int, dict[st
     names, dynamic = list(names), data.get("dynamic_shared", {})
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         jobs = {(op, arch): pool.submit(compile_op, op, arch) for op in names for arch in ARCHS}
-        return {
-            op: {arch: measure(jobs[op, arch].result(), arch, dynamic) for arch in ARCHS} for op in names
-        }
+        return {op: {arch: measure(jobs[op, arch].result(), arch, dynamic) for arch in ARCHS} for op in names}
 
 
 HEAD = """\
 # What the CUDA kernels may use, see budget.py: written by `python -m tests.kernels.budget --update`. Registers and shared memory
 # (static, bytes) are upper limits; occupancy, wide (128-bit accesses to global memory) and tensor (instructions) are lower ones,
 # the first two in percent. Read from machine code, not measured on a GPU.
-# Filled in by hand: the ops whose time is that of memory, whose kernels all reach `least_occupancy`, and the dynamic shared memory
-# of the kernels that have any, in bytes at their largest.
+# Filled in by hand: the ops whose time is that of memory, whose kernels all reach `least_occupancy`, and the dynamic shared
+# memory of the kernels that have any, in bytes at their largest.
 """
 
 
@@ -267,7 +275,8 @@ def main() -> None:
         for arch, uses in archs.items():
             for name, use in sorted(uses.items()):
                 print(
-                    f"{op} sm_{arch} {name}: " + ", ".join(f"{key} {value}" for key, value in vars(use).items())
+                    f"{op} sm_{arch} {name}: "
+                    + ", ".join(f"{key} {value}" for key, value in vars(use).items())
                 )
     if arguments.update:
         write_budget(found, data)

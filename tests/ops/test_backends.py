@@ -71,7 +71,7 @@ def test_auto(facts, monkeypatch, library, gpu, capability, on_cpu, on_cuda):
     assert backends.choose("atb_blend", torch.device("meta")) == "reference"
     assert available_backends("atb_blend", "cuda:0")[0] == on_cuda
     if on_cuda == "triton":
-        assert backends.choose("irm_update", CUDA) == "reference"
+        assert all(backends.choose(op, CUDA) == "triton" for op in backends.OPS)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_why_not_texts(facts):
     assert "built for 8.0, 9.0" in reason and "TORCH_CUDA_ARCH_LIST=7.5" in reason
     facts(CPU_ONLY)
     assert "without CUDA kernels" in why_not("cuda", "irm_update", "cuda:0")
-    assert "no Triton kernel of irm_update" in why_not("triton", "irm_update", "cuda:0")
+    assert "no Triton kernel of made_up, only of atb_blend" in why_not("triton", "made_up", "cuda:0")
     facts(NONE)
     assert why_not("cpu", "atb_blend") == NONE.reason
     assert why_not("cuda", "atb_blend", "cuda:0") == NONE.reason

@@ -13,7 +13,7 @@ from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT, runs_kern
 from tests.ops import rounded
 from tests.ops.cases import Case, image, like_truth, randn
 from tests.ops.contract import isas
-from tests.tolerances import TABLE, assert_close
+from tests.tolerances import TABLE, assert_close, row_of
 
 chain_module = sys.modules["rirn.ops.conv3x3_chain"]  # the package's attribute of this name is the function
 needs_library = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
@@ -108,9 +108,10 @@ def check(chain, case, backend, device):
         assert out.is_contiguous(memory_format=like)
     if backend == "cuda":
         return check_rounded(chain, case, parts, out, grads, grad)
-    assert_close(out.cpu(), want, TABLE["conv3x3_chain", "output", case.dtype], "output")
+    op = row_of("conv3x3_chain", backend, case.dtype)
+    assert_close(out.cpu(), want, TABLE[op, "output", case.dtype], "output")
     for i, (got, expected) in enumerate(zip(grads, want_grads, strict=True)):
-        assert_close(got.cpu(), expected, TABLE["conv3x3_chain", "gradient", case.dtype], f"gradient {i}")
+        assert_close(got.cpu(), expected, TABLE[op, "gradient", case.dtype], f"gradient {i}")
 
 
 def check_rounded(chain, case, parts, out, grads, grad):

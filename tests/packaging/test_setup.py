@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -208,3 +210,62 @@ def test_packages_are_those_in_the_checkout(setup, monkeypatch):
     assert found == {".".join(folder.parts) for folder in with_python}
     for folder in ("kernels", "bench"):
         assert (ROOT / folder / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "archs"),
+    [("", ["80", "90", "100"]), ("9.0", ["90"]), ("8.0;9.0a 10.0+PTX", ["80", "90", "100"])],
+)
+def test_triton_archs(setup, wanted, archs):
+    assert setup.triton_archs({"TORCH_CUDA_ARCH_LIST": wanted}) == archs
+
+
+def test_triton_arch_by_name_is_refused(setup):
+    with pytest.raises(SystemExit, match=r"architectures like 9\.0; got TORCH_CUDA_ARCH_LIST='Hopper'"):
+        setup.triton_archs({"TORCH_CUDA_ARCH_LIST": "Hopper"})
+
+
+def copy_kernels(setup, folder, monkeypatch, edit=lambda text: text):
+    """Let setup.py compile a copy of the kernels that has but one op, with its source edited."""
+    kernels = folder / "kernels"
+    shutil.copytree(ROOT / "kernels", kernels, ignore=shutil.ignore_patterns("__pycache__"))
+    package = kernels / "__init__.py"
+    text, n = re.subn(r"OPS = \(.*?\)", 'OPS = ("gru_reset",)', package.read_text(), flags=re.DOTALL)
+    assert n == 1
+    package.write_text(text)
+    source = kernels / "gru_reset.py"
+    source.write_text(edit(source.read_text()))
+    monkeypatch.setattr(setup, "ROOT", folder)
+    return dict(os.environ) | {
+        "RIRN_BUILD_TRITON": "1",
+        "TORCH_CUDA_ARCH_LIST": "9.0",
+        "TRITON_CACHE_DIR": str(folder / "cache"),
+    }
+
+
+def test_triton_kernels_are_compiled_if_wanted(setup, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("triton")
+    env = copy_kernels(setup, tmp_path, monkeypatch)
+    setup.check_triton(env)
+    assert "8 Triton kernels compile for sm_90" in capsys.readouterr().err
+
+
+def test_broken_triton_kernel_stops_the_build(setup, tmp_path, monkeypatch):
+    pytest.importorskip("triton")
+    env = copy_kernels(
+        setup, tmp_path, monkeypatch, lambda text: text.replace("tl.sigmoid(", "tl.sigmoidal(")
+    )
+    with pytest.raises(SystemExit) as error:
+        setup.check_triton(env)
+    message = str(error.value)
+    assert message.startswith(
+        "RIRN_BUILD_TRITON=1: The Triton kernel gru_reset_forward-fp32 does not compile for sm_90: "
+    )
+    assert "sigmoidal" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_triton_is_left_alone_otherwise(setup, value, monkeypatch):
+    monkeypatch.setattr(setup.subprocess, "run", lambda *args, **kwargs: pytest.fail("nothing must run"))
+    setup.check_triton({"RIRN_BUILD_TRITON": value})

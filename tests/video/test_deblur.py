@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from rirn.errors import RirnError
-from rirn.video import BrokenStream, Frame, Reader, VideoInfo, VideoWriter, deblur
+from rirn.video import BrokenStream, Encoding, Frame, Reader, VideoInfo, VideoWriter, deblur
 from rirn.video.compare import BAR, SideBySide
-from rirn.video.deblur import QUEUED
+from rirn.video.pipeline import QUEUED
 from tests.video.clips import Delayed, Identity, Invert, digest, picture, probe, psnr, write_clip
 
 
@@ -126,7 +126,9 @@ def test_results_are_clamped_and_rounded(tmp_path):
 
 @pytest.mark.parametrize("model", [Invert, Delayed])
 def test_compare_shows_input_left_and_result_right(tmp_path, clip, model):
-    summary = deblur(model(), clip, tmp_path / "out.mp4", compare=True, crf=1, progress=False)
+    summary = deblur(
+        model(), clip, tmp_path / "out.mp4", compare=True, encoding=Encoding(crf=1), progress=False
+    )
     assert (summary.width, summary.height) == (2 * 64 + BAR, 48)
     times, frames, sound = probe(tmp_path / "out.mp4")
     before = probe(clip)
@@ -306,7 +308,7 @@ def test_ctrl_c_keeps_a_playable_file(tmp_path, clip, at):
         deblur(Interrupted(), clip, tmp_path / "out.mp4", progress=False)
     if at:
         assert probe(tmp_path / "out.mp4")[0] == probe(clip)[0][:at]
-        assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]
+        assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4", "out.mp4.resume"]
     else:
         assert os.listdir(tmp_path) == ["in.mp4"]
 
@@ -334,7 +336,9 @@ def test_a_second_ctrl_c_leaves_nothing(tmp_path, clip, monkeypatch):
         ({"target": "in.mp4"}, "is the input itself"),
         ({"target": "no/out.mp4"}, "does not exist"),
         ({"target": "out.gif"}, "'.gif'"),
-        ({"preset": "quick"}, "Cannot write"),
+        ({"encoding": Encoding(preset="quick")}, "Cannot write"),
+        ({"encoding": Encoding(codec="h265")}, "no encoder 'h265'"),
+        ({"tile": 50}, "tile of 50"),
     ],
     ids=str,
 )

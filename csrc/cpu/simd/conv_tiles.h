@@ -5,9 +5,10 @@
 // loading one input register serves them all.
 RIRN_INLINE int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
 
-// Registers of tiles that go through a layer together. With many channels the packed weights outgrow the L2 cache, so there
-// each pass over them serves two; only AVX-512 has the registers for it.
-constexpr int kPairedFrom = kLanes == 16 ? 49 : INT32_MAX;
+// Input channels from which two registers of tiles go through a layer together: the packed weights outgrow the caches, so each
+// pass over them should serve two. irm_update ran 1.10 times as fast with 40 channels inside, 1.03 times with 32; only AVX-512
+// has the registers for it.
+constexpr int kPairedFrom = kLanes == 16 ? 17 : INT32_MAX;
 
 constexpr int kMaxBlock = 10;
 

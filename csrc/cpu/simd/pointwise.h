@@ -1,164 +1,64 @@
-// Ops that make every element from the elements at the same place: one formula each, for a register of floats and for a
-// double, and one loop for all. (Part of a variant, see vec.h.)
+// The loop of the ops of formulas.h. (Part of a variant, see vec.h.)
 
-struct GruReset {
-  static constexpr int kInputs = 2, kOutputs = 1;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V logit_r = in[0], hidden = in[1];
-    out[0] = sigmoid(logit_r) * hidden;
-  }
-};
-
-struct GruResetBackward {
-  static constexpr int kInputs = 3, kOutputs = 2;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V grad = in[0], logit_r = in[1], hidden = in[2];
-    const V r = sigmoid(logit_r);
-    out[0] = grad * hidden * r * (1.f - r);
-    out[1] = grad * r;
-  }
-};
-
-struct GruUpdate {
-  static constexpr int kInputs = 3, kOutputs = 1;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V hidden = in[0], logit_z = in[1], logit_n = in[2];
-    const V z = sigmoid(logit_z);
-    out[0] = (1.f - z) * hidden + z * hyperbolic_tangent(logit_n);
-  }
-};
-
-struct GruUpdateBackward {
-  static constexpr int kInputs = 4, kOutputs = 3;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V grad = in[0], hidden = in[1], logit_z = in[2], logit_n = in[3];
-    const V z = sigmoid(logit_z), candidate = hyperbolic_tangent(logit_n);
-    out[0] = grad * (1.f - z);
-    out[1] = grad * (candidate - hidden) * z * (1.f - z);
-    out[2] = grad * z * (1.f - candidate * candidate);
-  }
-};
-
-struct LstmUpdate {
-  static constexpr int kInputs = 5, kOutputs = 2;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V i = sigmoid(in[0]), f = sigmoid(in[1]), o = sigmoid(in[2]), g = hyperbolic_tangent(in[3]), cell = in[4];
-    const V new_cell = f * cell + i * g;
-    out[0] = o * hyperbolic_tangent(new_cell);
-    out[1] = new_cell;
-  }
-};
-
-struct LstmUpdateBackward {
-  static constexpr int kInputs = 7, kOutputs = 5;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V grad_hidden = in[0], grad_cell = in[1], cell = in[6];
-    const V i = sigmoid(in[2]), f = sigmoid(in[3]), o = sigmoid(in[4]), g = hyperbolic_tangent(in[5]);
-    const V seen = hyperbolic_tangent(f * cell + i * g);
-    const V grad_new = grad_cell + grad_hidden * o * (1.f - seen * seen);
-    out[0] = grad_new * g * i * (1.f - i);
-    out[1] = grad_new * cell * f * (1.f - f);
-    out[2] = grad_hidden * seen * o * (1.f - o);
-    out[3] = grad_new * i * (1.f - g * g);
-    out[4] = grad_new * f;
-  }
-};
-
-// Both comparisons are false for NaN, which thus stays NaN.
-template <class V>
-RIRN_INLINE V clamp_to_unit(V x) {
-  const V zero{}, one = 1.f - zero;
-  x = x < zero ? zero : x;
-  return x > one ? one : x;
-}
-
-struct DtbBlend {
-  static constexpr int kInputs = 4, kOutputs = 1;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V f_prev = in[0], f_cur = in[1], t = hyperbolic_tangent(in[2]), beta = in[3];
-    const V weight = clamp_to_unit((t < V{} ? -t : t) + beta);
-    out[0] = weight * f_cur + (1.f - weight) * f_prev;
-  }
-};
-
-// Gradients as torch defines them at the kinks: |t| is flat at 0, and the clamp passes gradients on up to its ends.
-struct DtbBlendBackward {
-  static constexpr int kInputs = 5, kOutputs = 4;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V grad = in[0], f_prev = in[1], f_cur = in[2], t = hyperbolic_tangent(in[3]), beta = in[4];
-    const V zero{}, one = 1.f - zero;
-    const V sum = (t < zero ? -t : t) + beta, weight = clamp_to_unit(sum);
-    const V slope = sum < zero ? zero : sum > one ? zero : grad * (f_cur - f_prev);
-    const V downhill = slope * (1.f - t * t);
-    out[0] = grad * (1.f - weight);
-    out[1] = grad * weight;
-    out[2] = t > zero ? downhill : t < zero ? -downhill : downhill * t;
-    out[3] = slope;
-  }
-};
+#include "../../formulas.h"
 
 RIRN_INLINE double lane(Vec v, int i) { return v[i]; }
 RIRN_INLINE double lane(double v, int) { return v; }
 
 // Registers lie along the pixels or, if channels are the neighbours in memory, along the channels. Lanes beyond the last element
 // read zeros, from which every gradient is zero, too: they add nothing to sums.
-template <class E, class Op>
+template <class E, class Op, bool kChannelsInner, bool kDense>
 static void pointwise_as(const PointwiseJob& job) {
   typedef typename E::Value V;
-  const bool turned = job.channels_inner;
-  const int64_t rows = turned ? job.pixels : job.channels, columns = turned ? job.channels : job.pixels;
-  const auto step = [&](const Run& run) { return turned ? run.channel : run.pixel; };
+  const int64_t rows = kChannelsInner ? job.pixels : job.channels, columns = kChannelsInner ? job.channels : job.pixels;
   for (int64_t row = 0; row < rows; ++row) {
     V totals[Op::kOutputs] = {};
-    for (int64_t column = 0; column < columns; column += E::kCount) {
-      const int64_t pixel = turned ? row : column, channel = turned ? column : row, left = columns - column;
+    each_register<E::kCount>(columns, [&](int64_t column, int64_t left) RIRN_INLINE_LAMBDA {
+      const int64_t pixel = kChannelsInner ? row : column, channel = kChannelsInner ? column : row;
       V in[Op::kInputs], out[Op::kOutputs];
       for (int i = 0; i < Op::kInputs; ++i)
-        in[i] = read<E>(element<E>(job.inputs[i], pixel, channel), step(job.inputs[i]), left);
+        in[i] = read<E>(element<E>(job.inputs[i], pixel, channel), step<kChannelsInner, kDense>(job.inputs[i]), left);
       Op::apply(in, out);
       for (int i = 0; i < Op::kOutputs; ++i) {
         const Run& run = job.outputs[i];
         if (!run.data) continue;
         if (!(job.summed >> i & 1)) {
-          write<E>(element<E>(run, pixel, channel), step(run), left, out[i]);
-        } else if (step(run) == 0) {
+          write<E>(element<E>(run, pixel, channel), step<kChannelsInner, kDense>(run), left, out[i]);
+        } else if (step<kChannelsInner, false>(run) == 0) {
           totals[i] += out[i];
         } else {
           double* sums = element<Float64>(run, pixel, channel);
           for (int k = 0; k < E::kCount && k < left; ++k) sums[k] += lane(out[i], k);
         }
       }
-    }
+    });
     for (int i = 0; i < Op::kOutputs; ++i) {
-      if (!(job.summed >> i & 1) || step(job.outputs[i])) continue;
-      double* sum = element<Float64>(job.outputs[i], turned ? row : 0, turned ? 0 : row);
+      if (!(job.summed >> i & 1) || step<kChannelsInner, false>(job.outputs[i])) continue;
+      double* sum = element<Float64>(job.outputs[i], kChannelsInner ? row : 0, kChannelsInner ? 0 : row);
       for (int k = 0; k < E::kCount; ++k) *sum += lane(totals[i], k);
     }
   }
 }
 
-template <class E>
+template <class Op>
 static void pointwise_of(const PointwiseJob& job) {
-  switch (job.op) {
-    case Pointwise::gru_reset: return pointwise_as<E, GruReset>(job);
-    case Pointwise::gru_reset_backward: return pointwise_as<E, GruResetBackward>(job);
-    case Pointwise::gru_update: return pointwise_as<E, GruUpdate>(job);
-    case Pointwise::gru_update_backward: return pointwise_as<E, GruUpdateBackward>(job);
-    case Pointwise::lstm_update: return pointwise_as<E, LstmUpdate>(job);
-    case Pointwise::lstm_update_backward: return pointwise_as<E, LstmUpdateBackward>(job);
-    case Pointwise::dtb_blend: return pointwise_as<E, DtbBlend>(job);
-    case Pointwise::dtb_blend_backward: return pointwise_as<E, DtbBlendBackward>(job);
-  }
+  bool dense = true;
+  for (int i = 0; i < Op::kInputs; ++i) dense &= is_dense(job.inputs[i], job);
+  for (int i = 0; i < Op::kOutputs; ++i) dense &= job.summed >> i & 1 || is_dense(job.outputs[i], job);
+  with_element(job.element, [&](auto e) {
+    with_layout(job, dense, [&](auto channels_inner, auto is_dense) { pointwise_as<decltype(e), Op, channels_inner.value, is_dense.value>(job); });
+  });
 }
 
 static void pointwise(const PointwiseJob& job) {
-  with_element(job.element, [&](auto e) { pointwise_of<decltype(e)>(job); });
+  switch (job.op) {
+    case Pointwise::gru_reset: return pointwise_of<GruReset>(job);
+    case Pointwise::gru_reset_backward: return pointwise_of<GruResetBackward>(job);
+    case Pointwise::gru_update: return pointwise_of<GruUpdate>(job);
+    case Pointwise::gru_update_backward: return pointwise_of<GruUpdateBackward>(job);
+    case Pointwise::lstm_update: return pointwise_of<LstmUpdate>(job);
+    case Pointwise::lstm_update_backward: return pointwise_of<LstmUpdateBackward>(job);
+    case Pointwise::dtb_blend: return pointwise_of<DtbBlend>(job);
+    case Pointwise::dtb_blend_backward: return pointwise_of<DtbBlendBackward>(job);
+  }
 }

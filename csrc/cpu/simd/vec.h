@@ -12,6 +12,7 @@ typedef uint16_t HalfVec __attribute__((vector_size(2 * kLanes)));
 
 #define RIRN_INLINE_MEMBER inline __attribute__((always_inline))
 #define RIRN_INLINE static RIRN_INLINE_MEMBER
+#define RIRN_INLINE_LAMBDA __attribute__((always_inline))
 
 RIRN_INLINE Vec load(const float* p) {  // p is aligned to the size of a Vec
   return *(const Vec*)p;
@@ -231,4 +232,37 @@ RIRN_INLINE void write(typename E::Stored* p, int64_t stride, int64_t left, type
 template <class E>
 RIRN_INLINE typename E::Stored* element(const Run& run, int64_t pixel, int64_t channel) {
   return (typename E::Stored*)run.data + pixel * run.pixel + channel * run.channel;
+}
+
+// ---- the layouts that loops over runs are compiled for ----
+
+// Calls f(first, count) for registers of kValues values along `count` neighbours. That count is a constant for whole registers,
+// which leaves f one load where it would have to ask how many elements there are.
+template <int kValues, class F>
+RIRN_INLINE void each_register(int64_t count, const F& f) {
+  int64_t first = 0;
+  for (; first + kValues <= count; first += kValues) f(first, (int64_t)kValues);
+  if (first < count) f(first, count - first);
+}
+
+// From one value of a register to the next: neighbours in memory if kDense.
+template <bool kChannelsInner, bool kDense>
+RIRN_INLINE int64_t step(const Run& run) {
+  return kDense ? 1 : kChannelsInner ? run.channel : run.pixel;
+}
+template <class Job>
+RIRN_INLINE bool is_dense(const Run& run, const Job& job) {
+  return !run.data || (job.channels_inner ? run.channel : run.pixel) == 1;
+}
+
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
+};
+
+// Calls f(whether channels are the neighbours, dense) with both known when it is compiled.
+template <class Job, class F>
+RIRN_INLINE void with_layout(const Job& job, bool dense, const F& f) {
+  if (job.channels_inner) dense ? f(Constant<true>(), Constant<true>()) : f(Constant<true>(), Constant<false>());
+  else dense ? f(Constant<false>(), Constant<true>()) : f(Constant<false>(), Constant<false>());
 }

@@ -6,7 +6,6 @@
 namespace cuda_on_cpu {
 // "fwd", "rev" or "rand:SEED": the order in which blocks, and the threads of a block, take their turns.
 void set_order(const std::string& order);
-void set_processors(int count);
 
 struct Record {
   std::string kernel;

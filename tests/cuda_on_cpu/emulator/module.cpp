@@ -15,6 +15,5 @@ PYBIND11_MODULE(EMULATOR_MODULE, m) {
       .def_readonly("shared", &Record::shared)
       .def("__repr__", [](const Record& r) { return "Launch(" + r.kernel + ")"; });
   m.def("set_order", &cuda_on_cpu::set_order);
-  m.def("set_processors", &cuda_on_cpu::set_processors);
   m.def("take_launches", &cuda_on_cpu::take_launches);
 }

@@ -188,7 +188,6 @@ struct Order {
   }
 };
 Order order;
-int processors = 1;  // so that grids of small tests stride, too
 std::vector<Record> launches;
 std::map<const void*, size_t> shared_limits;
 cudaError_t last_error = cudaSuccess;
@@ -460,7 +459,6 @@ void set_order(const std::string& name) {
     throw std::invalid_argument("the order must be fwd, rev or rand:SEED; got " + name);
   }
 }
-void set_processors(int count) { processors = count; }
 std::vector<Record> take_launches() { return std::exchange(launches, {}); }
 }  // namespace cuda_on_cpu
 
@@ -476,7 +474,7 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = cuda_on_cpu::processors; return cudaSuccess;
+    case cudaDevAttrMultiProcessorCount: *value = 1; return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = cuda_on_cpu::kSharedLimit; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: *value = 9; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;

@@ -1,6 +1,7 @@
 """Mutants: seeded bugs, one edit of the sources each, all of which the tests of the kernels must catch.
 
-The mutants of an op stand in a file of its name beside this one, in a list ``MUTANTS``. A mutant is built from a copy of csrc and
+The mutants of an op stand in a file of its name beside this one, in a list ``MUTANTS``; if its ``<op>.cu`` needs others to link,
+they are named in ``ALSO``. A mutant is built from a copy of csrc and
 runs the tests named ``test_small`` of its op: first as they are, which compares values and orders of threads, then under
 AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 
@@ -10,6 +11,7 @@ AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +21,17 @@ from tests.cuda_on_cpu.build import FOLDER, SOURCES, build
 from tests.cuda_on_cpu.sanitizers import run_small_tests
 
 MODES = ("plain", "asan", "tsan")
+HEAD = "| op | mutant | caught by |\n|---|---|---|"
+
+
+def row(op: str, mutant: Mutant, found: str | None) -> str:
+    """Return a line of the table of mutants."""
+    return f"| {op} | {mutant} | {found or '**nobody**'} |"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old``, which stands in ``file`` (of csrc/cuda) exactly once, becomes ``new``."""
+    """``old``, which stands in ``file`` (of csrc/cuda, or else of csrc) exactly once, becomes ``new``."""
 
     what: str
     file: str
@@ -31,7 +39,11 @@ class Mutant:
     new: str
 
     def __str__(self) -> str:
-        return f"{Path(self.file).stem}: {self.what}"
+        return f"{Path(self.file).name}: {self.what}"
+
+    def path(self, sources: Path) -> Path:
+        inner = sources / "cuda" / self.file
+        return inner if inner.exists() else sources / self.file
 
     def apply(self, source: str) -> str:
         count = source.count(self.old)
@@ -48,12 +60,16 @@ def mutants(*ops: str) -> Iterator[tuple[str, Mutant]]:
                 yield name, mutant
 
 
+# Always the same, so that little is compiled for the next mutant; one for each process of pytest-xdist.
+MUTATED = FOLDER / f"mutated{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+
+
 def mutate(mutant: Mutant | None) -> Path:
-    """Return a copy of csrc with the mutant in it. Always the same folder, so that little is compiled for the next."""
-    target = FOLDER / "mutated" / "csrc"
+    """Return a copy of csrc with the mutant in it."""
+    target = MUTATED / "csrc"
     for file in [*SOURCES.glob("*.*"), *SOURCES.glob("cuda/*.*")]:
         text = file.read_text()
-        if mutant and file == SOURCES / "cuda" / mutant.file:
+        if mutant and file == mutant.path(SOURCES):
             text = mutant.apply(text)
         copy = target / file.relative_to(SOURCES)
         if not copy.exists() or copy.read_text() != text:
@@ -86,10 +102,15 @@ def caught_by(op: str, mutant: Mutant | None, modes: tuple[str, ...] = MODES) ->
         RuntimeError: the mutant does not compile.
         ValueError: what it replaces is not to be found.
     """
-    sources, folder = mutate(mutant), FOLDER / "mutated"
+    sources = mutate(mutant)
+    ops = (op, *getattr(importlib.import_module(f"{__name__}.{op}"), "ALSO", ()))
+    env = {
+        "RIRN_EMULATE_SOURCES": str(sources),
+        "RIRN_EMULATE_FOLDER": str(MUTATED),
+        "RIRN_EMULATE_OPS": " ".join(ops),
+    }
     for mode in modes:
-        build(sources, folder, mode)
-        env = {"RIRN_EMULATE_SOURCES": str(sources), "RIRN_EMULATE_FOLDER": str(folder)}
+        build(sources, MUTATED, mode, ops)
         passed, text = run_small_tests(mode, f"tests/cuda_on_cpu/test_{op}.py", env=env)
         if not passed:
             return f"{mode}: {verdict(text)}"

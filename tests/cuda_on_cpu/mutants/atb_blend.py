@@ -1,34 +1,53 @@
-"""Seeded bugs of atb_blend."""
+"""Seeded bugs of atb_blend, and of what pointwise.cuh does for all ops from element to element."""
 
 from tests.cuda_on_cpu.mutants import Mutant
 
-FILE = "atb_blend.cuh"
-FORWARD_TAIL = "i < n; i += step)\n    t.out[i] = blend_one<T>(t.f_prev[i]"
+OP, LOOP = "atb_blend.cuh", "pointwise.cuh"
+FIRST_PIXEL = "const int64_t first = (int64_t)blockIdx.x * threads"
 MUTANTS = [
-    Mutant("tail one too short", FILE, FORWARD_TAIL, FORWARD_TAIL.replace("i < n", "i < n - 1")),
-    Mutant("tail one too far", FILE, FORWARD_TAIL, FORWARD_TAIL.replace("i < n", "i <= n")),
     Mutant(
-        "packs one too far",
-        FILE,
-        "i < packs; i += step) {\n    const P fp",
-        "i <= packs; i += step) {\n    const P fp",
+        "operands swapped",
+        OP,
+        "out[0] = sigmoid(logit_prev) * f_prev",
+        "out[0] = sigmoid(logit_cur) * f_prev",
     ),
-    Mutant("wrong lane writes the sum", FILE, "if (lane == 0) *grad_logit", "if (lane == kLanes / 2) *grad_logit"),
-    Mutant("half of the lanes in the sum", FILE, "offset = kLanes / 2; offset;", "offset = kLanes / 2; offset > 1;"),
+    Mutant("input not read that a gradient needs", OP, "0b01011", "0b00011"),
     Mutant(
-        "lanes that have no pixel leave before the shuffle",
-        FILE,
-        "  if (!shared || !grad_logit) return;",
-        "  if (!shared || !grad_logit || lane >= channels) return;",
+        "tail one too far", LOOP, "rest = packs * N + (i - packs);", "rest = packs * N + (i - packs) + 1;"
     ),
-    Mutant("operands swapped", FILE, "fc.v[k], lp.v[k], lc.v[k], max_weight)", "fc.v[k], lc.v[k], lp.v[k], max_weight)"),
-    Mutant("gradient written though not wanted", FILE, "if (grad_f) grad_f[c * grad_f_c]", "grad_f[c * grad_f_c]"),
-    Mutant("stride of a shared logit not 0", "common.cuh", "order[k] == 1 ? channel_stride(t) : ", ""),
-    Mutant("alignment not looked at", "common.cuh", "reinterpret_cast<uintptr_t>(t.data) % kAccess == 0", "true"),
+    Mutant("packs one too far", LOOP, "if (i < packs) pointwise_pack", "if (i <= packs) pointwise_pack"),
+    Mutant(
+        "tail dropped",
+        LOOP,
+        "else if (N > 1 && rest < job.elements)",
+        "else if (N > 8 && rest < job.elements)",
+    ),
+    Mutant(
+        "gradient written though not wanted",
+        LOOP,
+        "if (job.out[t]) *reinterpret_cast<Pack",
+        "*reinterpret_cast<Pack",
+    ),
+    Mutant("stride of a shared logit not 0", LOOP, "view.sizes[d] == 1 && sizes[d] != 1 ? 0 : ", ""),
+    Mutant("shared logit read as a pack", LOOP, "if (from[inner] == 0) job.shared |= 1u << t;", ""),
+    Mutant("alignment not looked at", LOOP, " || reinterpret_cast<uintptr_t>(data[t]) % kAccess", ""),
+    Mutant(
+        "missing barrier before sums are read",
+        LOOP,
+        "  __syncthreads();\n  for (int p = tid;",
+        "  for (int p = tid;",
+    ),
+    Mutant("one thread left out of a sum", LOOP, "s < job.slices; ++s", "s < job.slices - 1; ++s"),
+    Mutant(
+        "channels start one too late",
+        LOOP,
+        "c = slice * kChannels; c < job",
+        "c = slice * kChannels + 1; c < job",
+    ),
     Mutant(
         "two blocks at the same pixels",
-        FILE,
-        "int64_t i = (int64_t)blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes",
-        "int64_t i = (int64_t)blockIdx.x / 2 * (kThreads / kLanes) + threadIdx.x / kLanes",
+        LOOP,
+        FIRST_PIXEL,
+        FIRST_PIXEL.replace("blockIdx.x", "blockIdx.x / 2"),
     ),
 ]

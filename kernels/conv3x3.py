@@ -1,0 +1,550 @@
+"""3x3 convolutions in Triton: the building block of ``conv3x3_chain`` and ``irm_update``.
+
+Implicit GEMM: a program holds the sums of BLOCK_M pixels x BLOCK_N output channels and walks over nine taps and
+the channels of up to four inputs, which are read where they lie, as if concatenated. Bias, skip connection and
+activation follow before the result is written, once. One launch per layer; what lies between layers is stored in
+[N, H, W, C] order, whose runs of channels load in wide words.
+
+The sizes of the blocks follow from channels and dtype alone. Nothing is tuned by timing, so that results repeat,
+no first call is special but for its compilation, and a CUDA graph can be captured after one warm-up call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rirn.kernels import jit, tl, triton
+from rirn.kernels.aot import DTYPES, Variant, variant, wide_of
+from rirn.kernels.launch import on, sum_rows, sum_variants, wide
+
+MOST_INPUTS = 4
+SPLIT = 4096  # pixels of one image whose share of a weight gradient one program adds up
+WEIGHT_BLOCK_P = 32
+
+
+@jit
+def _at_pixel(image, y, x, height, width, C: tl.constexpr, PLANAR: tl.constexpr, PHASES: tl.constexpr):
+    """Return the offsets of pixels of an image with C channels; with PHASES, those four to a channel are the
+    pixels of an image of twice the height and width."""
+    base = image * height * width * C
+    at = (y.to(tl.int64) * (2 * width) + x) * 2 if PHASES else y.to(tl.int64) * width + x
+    return base + (at if PLANAR else at * (C // 4 if PHASES else C))
+
+
+@jit
+def _at_channel(c, height, width, C: tl.constexpr, PLANAR: tl.constexpr, PHASES: tl.constexpr):
+    """Return what a channel adds to the offsets of :func:`_at_pixel`."""
+    c = c.to(tl.int64)
+    if PHASES:
+        phase = (c % 4) // 2 * (2 * width) + c % 2
+        return c // 4 * (4 * height) * width + phase if PLANAR else phase * (C // 4) + c // 4
+    else:
+        return c * height * width if PLANAR else c
+
+
+@jit
+def _accumulate(
+    total,
+    p_in,
+    p_weight,
+    image,
+    y,
+    x,
+    is_pixel,
+    height,
+    width,
+    o,
+    FIRST: tl.constexpr,  # channel of the concatenation that this input begins with
+    C_IN: tl.constexpr,
+    C_OUT: tl.constexpr,
+    PLANAR: tl.constexpr,
+    PHASES: tl.constexpr,
+    W_IN: tl.constexpr,  # strides of the weights: input channel, output channel, tap
+    W_OUT: tl.constexpr,
+    W_TAP: tl.constexpr,
+    FLIP: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Add what one input contributes."""
+    BLOCKS: tl.constexpr = (C_IN + BLOCK_K - 1) // BLOCK_K
+    for step in range(9 * BLOCKS):
+        tap = step // BLOCKS
+        c = (step % BLOCKS) * BLOCK_K + tl.arange(0, BLOCK_K)
+        from_y = y + tap // 3 - 1
+        from_x = x + tap % 3 - 1
+        inside = is_pixel & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+        at = (
+            _at_pixel(image, from_y, from_x, height, width, C_IN, PLANAR, PHASES)[:, None]
+            + _at_channel(c, height, width, C_IN, PLANAR, PHASES)[None, :]
+        )
+        values = tl.load(p_in + at, mask=inside[:, None] & (c < C_IN)[None, :], other=0.0)
+        at_weight = (FIRST + c)[:, None] * W_IN + o[None, :] * W_OUT + (8 - tap if FLIP else tap) * W_TAP
+        weights = tl.load(p_weight + at_weight, mask=(c < C_IN)[:, None] & (o < C_OUT)[None, :], other=0.0)
+        total = tl.dot(values, weights, total, input_precision=PRECISION, out_dtype=total.dtype)
+    return total
+
+
+@jit
+def _conv(
+    p_in0,
+    p_in1,
+    p_in2,
+    p_in3,
+    p_weight,
+    p_bias,
+    p_skip,  # added to the result in front of the activation
+    p_gate,  # results of the activation that a gradient passes back through
+    p_out,
+    height,
+    width,
+    C0: tl.constexpr,  # channels of the inputs, 0 where there is none
+    C1: tl.constexpr,
+    C2: tl.constexpr,
+    C3: tl.constexpr,
+    C_OUT: tl.constexpr,
+    IN_PLANAR: tl.constexpr,
+    IN_PHASES: tl.constexpr,
+    OUT_PLANAR: tl.constexpr,
+    OUT_PHASES: tl.constexpr,
+    SKIP_PLANAR: tl.constexpr,
+    SKIP_PHASES: tl.constexpr,
+    W_IN: tl.constexpr,
+    W_OUT: tl.constexpr,
+    W_TAP: tl.constexpr,
+    FLIP: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_SKIP: tl.constexpr,
+    HAS_GATE: tl.constexpr,
+    SLOPE: tl.constexpr,  # of the activation below zero, or of the one that the gate is the result of
+    WIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    blocks = tl.cdiv(height * width, BLOCK_M)
+    image = tl.program_id(0) // blocks
+    pixel = (tl.program_id(0) - image * blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
+    image = image.to(tl.int64)
+    y = pixel // width
+    x = pixel % width
+    is_pixel = y < height
+    o = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    total = tl.zeros((BLOCK_M, BLOCK_N), WIDE)
+    total = _accumulate(
+        total, p_in0, p_weight, image, y, x, is_pixel, height, width, o, 0, C0, C_OUT,
+        IN_PLANAR, IN_PHASES, W_IN, W_OUT, W_TAP, FLIP, BLOCK_K, PRECISION,
+    )  # fmt: skip
+    if C1 > 0:
+        total = _accumulate(
+            total, p_in1, p_weight, image, y, x, is_pixel, height, width, o, C0, C1, C_OUT,
+            IN_PLANAR, IN_PHASES, W_IN, W_OUT, W_TAP, FLIP, BLOCK_K, PRECISION,
+        )  # fmt: skip
+    if C2 > 0:
+        total = _accumulate(
+            total, p_in2, p_weight, image, y, x, is_pixel, height, width, o, C0 + C1, C2, C_OUT,
+            IN_PLANAR, IN_PHASES, W_IN, W_OUT, W_TAP, FLIP, BLOCK_K, PRECISION,
+        )  # fmt: skip
+    if C3 > 0:
+        total = _accumulate(
+            total, p_in3, p_weight, image, y, x, is_pixel, height, width, o, C0 + C1 + C2, C3, C_OUT,
+            IN_PLANAR, IN_PHASES, W_IN, W_OUT, W_TAP, FLIP, BLOCK_K, PRECISION,
+        )  # fmt: skip
+    mask = is_pixel[:, None] & (o < C_OUT)[None, :]
+    if HAS_BIAS:
+        total += tl.load(p_bias + o, mask=o < C_OUT, other=0.0).to(WIDE)[None, :]
+    if HAS_SKIP:
+        at = (
+            _at_pixel(image, y, x, height, width, C_OUT, SKIP_PLANAR, SKIP_PHASES)[:, None]
+            + _at_channel(o, height, width, C_OUT, SKIP_PLANAR, SKIP_PHASES)[None, :]
+        )
+        total += tl.load(p_skip + at, mask=mask, other=0.0).to(WIDE)
+    if HAS_GATE:
+        at = _at_pixel(image, y, x, height, width, C_OUT, False, False)[:, None] + o[None, :]
+        is_on = tl.load(p_gate + at, mask=mask, other=0.0).to(WIDE) > 0
+        total = tl.where(is_on, total, 0.0 if SLOPE == 0 else SLOPE * total)
+    elif SLOPE != 1:
+        total = tl.where(total < 0, 0.0 if SLOPE == 0 else SLOPE * total, total)
+    at = (
+        _at_pixel(image, y, x, height, width, C_OUT, OUT_PLANAR, OUT_PHASES)[:, None]
+        + _at_channel(o, height, width, C_OUT, OUT_PLANAR, OUT_PHASES)[None, :]
+    )
+    tl.store(p_out + at, total.to(p_out.dtype.element_ty), mask=mask)
+
+
+@jit
+def _weight_gradient(
+    p_in,
+    p_grad,  # [N, H, W, C_OUT]
+    p_partial,  # [programs of axis 0, columns]: the weights in their order, then the bias
+    height,
+    width,
+    columns,
+    FIRST: tl.constexpr,
+    C_IN: tl.constexpr,
+    C_OUT: tl.constexpr,
+    IN_PLANAR: tl.constexpr,
+    IN_PHASES: tl.constexpr,
+    W_IN: tl.constexpr,
+    W_OUT: tl.constexpr,
+    W_TAP: tl.constexpr,
+    WIDE: tl.constexpr,
+    SPLIT: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_O: tl.constexpr,
+    BLOCK_I: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    splits = tl.cdiv(height * width, SPLIT)
+    image = tl.program_id(0) // splits
+    first_pixel = (tl.program_id(0) - image * splits) * SPLIT
+    image = image.to(tl.int64)
+    tap = tl.program_id(1)
+    RUNS: tl.constexpr = (C_IN + BLOCK_I - 1) // BLOCK_I
+    o = tl.program_id(2) // RUNS * BLOCK_O + tl.arange(0, BLOCK_O)
+    c = tl.program_id(2) % RUNS * BLOCK_I + tl.arange(0, BLOCK_I)
+    total = tl.zeros((BLOCK_O, BLOCK_I), WIDE)
+    total_bias = tl.zeros((BLOCK_P, BLOCK_O), WIDE)
+    for start in range(first_pixel, tl.minimum(first_pixel + SPLIT, height * width), BLOCK_P):
+        pixel = start + tl.arange(0, BLOCK_P)
+        y = pixel // width
+        x = pixel % width
+        at_grad = _at_pixel(image, y, x, height, width, C_OUT, False, False)[:, None] + o[None, :]
+        grad = tl.load(p_grad + at_grad, mask=(y < height)[:, None] & (o < C_OUT)[None, :], other=0.0)
+        from_y = y + tap // 3 - 1
+        from_x = x + tap % 3 - 1
+        inside = (y < height) & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+        at = (
+            _at_pixel(image, from_y, from_x, height, width, C_IN, IN_PLANAR, IN_PHASES)[:, None]
+            + _at_channel(c, height, width, C_IN, IN_PLANAR, IN_PHASES)[None, :]
+        )
+        values = tl.load(p_in + at, mask=inside[:, None] & (c < C_IN)[None, :], other=0.0)
+        total = tl.dot(tl.trans(grad), values, total, input_precision=PRECISION, out_dtype=total.dtype)
+        total_bias += grad.to(WIDE)
+    row = tl.program_id(0).to(tl.int64) * columns
+    at = o[:, None] * W_OUT + (FIRST + c)[None, :] * W_IN + tap * W_TAP
+    tl.store(p_partial + row + at, total, mask=(o < C_OUT)[:, None] & (c < C_IN)[None, :])
+    if (FIRST == 0) & (tap == 0) & (tl.program_id(2) % RUNS == 0):
+        tl.store(p_partial + row + (columns - C_OUT) + o, tl.sum(total_bias, 0), mask=o < C_OUT)
+
+
+class Image(NamedTuple):
+    """A tensor as a layer sees it: ``channels`` of the layer, four to a channel of the tensor with ``phases``."""
+
+    tensor: Tensor
+    channels: int
+    planar: bool = False
+    phases: bool = False
+
+
+def image_of(tensor: Tensor, phases: bool = False) -> Image:
+    """Return a dense view of [N, C, H, W] that kernels can address, a copy where there is none."""
+    channels = tensor.shape[1] * (4 if phases else 1)
+    if tensor.is_contiguous(memory_format=torch.channels_last):
+        return Image(tensor, channels, False, phases)
+    return Image(tensor.contiguous(), channels, True, phases)
+
+
+def inputs_of(tensors: Sequence[Tensor], phases: bool) -> list[Image]:
+    """Return the inputs of a layer in one layout, concatenated if they are more than a kernel takes."""
+    if len(tensors) > MOST_INPUTS:
+        tensors = [torch.cat(list(tensors), 1)]
+    images = [image_of(tensor, phases) for tensor in tensors]
+    if len({image.planar for image in images}) > 1:
+        images = [
+            Image(t.contiguous(memory_format=torch.channels_last), i.channels, False, phases)
+            for t, i in zip(tensors, images, strict=True)
+        ]
+    return images
+
+
+def between(like: Image, channels: int, height: int, width: int) -> Image:
+    """Return new memory for what lies between two layers, in [N, H, W, C] order."""
+    shape = (like.tensor.shape[0], height, width, channels)
+    return Image(like.tensor.new_empty(shape).permute(0, 3, 1, 2), channels)
+
+
+def _blocks(channels_out: int, channels_in: int, dtype: torch.dtype | str) -> dict[str, Any]:
+    """Return the sizes of the blocks and the number of warps; half precision needs 16 in every direction."""
+    block_n = min(64, max(16, triton.next_power_of_2(channels_out)))
+    is_half = dtype in (torch.float16, torch.bfloat16, "fp16", "bf16")
+    return {
+        "BLOCK_M": 128 if is_half else 64,
+        "BLOCK_N": block_n,
+        "BLOCK_K": min(64 if is_half else 32, max(16, triton.next_power_of_2(channels_in))),
+        "num_warps": 4,
+        "num_stages": 3 if is_half else 2,
+    }
+
+
+def _weight_blocks(channels_out: int, channels_in: int) -> dict[str, int]:
+    sizes = [min(32, max(16, triton.next_power_of_2(c))) for c in (channels_out, channels_in)]
+    return {"BLOCK_P": WEIGHT_BLOCK_P, "BLOCK_O": sizes[0], "BLOCK_I": sizes[1]}
+
+
+def _dense_weight(weight: Tensor) -> Tensor:
+    if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
+        return weight
+    return weight.contiguous()
+
+
+def _weight_strides(weight: Tensor) -> tuple[int, int, int]:
+    """Return the strides of output channel, input channel and tap of dense weights."""
+    channels = weight.shape[1]
+    return (9 * channels, 9, 1) if weight.is_contiguous() else (9 * channels, 1, channels)
+
+
+def convolve(
+    inputs: Sequence[Image],
+    weight: Tensor,  # [out, in, 3, 3]
+    bias: Tensor | None,
+    out: Image,
+    size: tuple[int, int],  # height and width of the layer
+    slope: float,
+    skip: Image | None = None,
+) -> None:
+    """Fill ``out`` with ``act(conv(inputs) + bias [+ skip])``."""
+    weight = _dense_weight(weight)
+    w_out, w_in, w_tap = _weight_strides(weight)
+    _launch_conv(inputs, weight, (w_in, w_out, w_tap, False), bias, out, size, slope, skip, None)
+
+
+def convolve_back(
+    grad: Image,
+    weight: Tensor,
+    first: int,
+    out: Image,
+    size: tuple[int, int],
+    slope: float = 1.0,
+    skip: Image | None = None,
+    gate: Image | None = None,
+) -> None:
+    """Fill ``out`` with the gradient of the input channels from ``first`` on: the same convolution with the
+    channels of the weights exchanged and their taps turned round, plus what came down the skip connection,
+    through the activation of slope ``slope`` whose results are in ``gate``."""
+    weight = _dense_weight(weight)
+    w_out, w_in, w_tap = _weight_strides(weight)
+    strides = (w_out, w_in, w_tap, True)
+    _launch_conv([grad], weight[:, first:], strides, None, out, size, slope, skip, gate)
+
+
+def _launch_conv(
+    inputs: Sequence[Image],
+    weight: Tensor,
+    weight_strides: tuple[int, int, int, bool],
+    bias: Tensor | None,
+    out: Image,
+    size: tuple[int, int],
+    slope: float,
+    skip: Image | None,
+    gate: Image | None,
+) -> None:
+    channels = [image.channels for image in inputs] + [0] * (MOST_INPUTS - len(inputs))
+    tensors = [image.tensor for image in inputs] + [None] * (MOST_INPUTS - len(inputs))
+    blocks = _blocks(out.channels, max(channels), weight.dtype)
+    pixel_blocks = triton.cdiv(size[0] * size[1], blocks["BLOCK_M"])
+    grid = (out.tensor.shape[0] * pixel_blocks, triton.cdiv(out.channels, blocks["BLOCK_N"]))
+    pointers = [image.tensor if image else None for image in (skip, gate)]
+    constants = _constants(channels, out.channels, weight_strides, slope, wide(weight.dtype))
+    constants |= {
+        "IN_PLANAR": inputs[0].planar,
+        "IN_PHASES": inputs[0].phases,
+        "OUT_PLANAR": out.planar,
+        "OUT_PHASES": out.phases,
+        "SKIP_PLANAR": skip is not None and skip.planar,
+        "SKIP_PHASES": skip is not None and skip.phases,
+        "HAS_BIAS": bias is not None,
+        "HAS_SKIP": skip is not None,
+        "HAS_GATE": gate is not None,
+    }
+    with on(weight.device):
+        _conv[grid](*tensors, weight, bias, *pointers, out.tensor, *size, **constants, **blocks)
+
+
+def _constants(
+    channels: Sequence[int],
+    channels_out: int,
+    weight_strides: tuple[int, int, int, bool],
+    slope: float,
+    wide_dtype: Any,
+) -> dict[str, Any]:
+    return {
+        **{f"C{i}": count for i, count in enumerate(channels)},
+        "C_OUT": channels_out,
+        **dict(zip(("W_IN", "W_OUT", "W_TAP", "FLIP"), weight_strides, strict=True)),
+        "SLOPE": float(slope),
+        "WIDE": wide_dtype,
+        "PRECISION": "ieee",  # float32 means float32, not TF32
+    }
+
+
+def weight_gradient(
+    inputs: Sequence[Image],
+    grad: Image,
+    size: tuple[int, int],
+    grad_weight: Tensor | None,
+    grad_bias: Tensor | None,
+) -> None:
+    """Fill the gradients of weight [out, in, 3, 3] and bias [out] of a layer.
+
+    In two steps, the sums over a few thousand pixels each and then the sum of these, always in the same order:
+    the gradients repeat bit for bit, which those of the library do only in its slower, deterministic mode.
+    """
+    n, c_out = grad.tensor.shape[0], grad.channels
+    c_in = sum(image.channels for image in inputs)
+    columns = 9 * c_in * c_out + c_out
+    splits = n * triton.cdiv(size[0] * size[1], SPLIT)
+    wide_dtype = torch.float64 if grad.tensor.dtype == torch.float64 else torch.float32
+    partial = grad.tensor.new_empty((splits, columns), dtype=wide_dtype)
+    if grad_weight is None:
+        grad_weight = grad.tensor.new_empty(c_out, c_in, 3, 3)
+    if grad_bias is None:
+        grad_bias = grad.tensor.new_empty(c_out)
+    w_out, w_in, w_tap = _weight_strides(grad_weight)
+    first = 0
+    for image in inputs:
+        blocks = _weight_blocks(c_out, image.channels)
+        runs = [triton.cdiv(c, blocks[b]) for c, b in ((c_out, "BLOCK_O"), (image.channels, "BLOCK_I"))]
+        with on(partial.device):
+            _weight_gradient[splits, 9, runs[0] * runs[1]](
+                image.tensor,
+                grad.tensor,
+                partial,
+                *size,
+                columns,
+                FIRST=first,
+                C_IN=image.channels,
+                C_OUT=c_out,
+                IN_PLANAR=image.planar,
+                IN_PHASES=image.phases,
+                W_IN=w_in,
+                W_OUT=w_out,
+                W_TAP=w_tap,
+                WIDE=wide(grad.tensor.dtype),
+                SPLIT=SPLIT,
+                PRECISION="ieee",
+                **blocks,
+            )
+        first += image.channels
+    sum_rows(partial, grad_weight, grad_bias)
+
+
+def chain_forward(
+    out: Image | None,
+    inputs: Sequence[Image],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+    size: tuple[int, int],
+) -> list[Sequence[Image]]:
+    """Run a chain of layers and return what each layer read. Without ``out``, the last layer is left out: a
+    backward pass needs no more."""
+    reads: list[Sequence[Image]] = [inputs]
+    for i, (weight, bias, slope, skip) in enumerate(zip(weights, biases, slopes, skips, strict=True)):
+        is_last = i == len(weights) - 1
+        if is_last and out is None:
+            break
+        target = out if is_last else between(inputs[0], weight.shape[0], *size)
+        convolve(reads[i], weight, bias, target, size, slope, reads[i - 1][0] if skip else None)
+        reads.append([target])
+    return reads[: len(weights)]
+
+
+def chain_backward(
+    grads_inputs: Sequence[Image | None],
+    grads_weights: Sequence[Tensor | None],
+    grads_biases: Sequence[Tensor | None],
+    grad: Image,  # of the last layer's result in front of its activation, in [N, H, W, C] order
+    inputs: Sequence[Image],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+    size: tuple[int, int],
+) -> None:
+    """Fill the gradients that are not None; what lies between the layers is computed once more."""
+    reads = chain_forward(None, inputs, weights, biases, slopes, skips, size)
+    above: Image | None = None  # gradient of the layer above, which this layer's input may reach by a skip
+    for i in reversed(range(len(weights))):
+        if grads_weights[i] is not None or grads_biases[i] is not None:
+            weight_gradient(reads[i], grad, size, grads_weights[i], grads_biases[i])
+        skipped = above if i + 1 < len(weights) and skips[i + 1] else None
+        if i > 0:
+            below = between(grad, reads[i][0].channels, *size)
+            convolve_back(
+                grad, weights[i], 0, below, size, slopes[i - 1], skipped, _gate(reads[i], slopes[i - 1])
+            )
+            above, grad = grad, below
+            continue
+        first = 0
+        for image, found in zip(inputs, grads_inputs, strict=True):
+            if found is not None:
+                convolve_back(grad, weights[0], first, found, size, 1.0, skipped)
+            first += image.channels
+
+
+def _gate(read: Sequence[Image], slope: float) -> Image | None:
+    return None if slope == 1 else read[0]
+
+
+def variants() -> Iterator[Variant]:
+    """Yield the specialisations to compile ahead of time: layers of IRM with one and two inputs, narrow and wide
+    ones, forward, backward and gradients of weights."""
+    for dtype in DTYPES:
+        for channels in ((16, 16, 0, 0), (32, 0, 0, 0), (40, 0, 0, 0), (64, 0, 0, 0)):
+            if dtype == "fp64" and channels[0] != 32:
+                continue
+            c_in = sum(channels)
+            for back in (False, True):
+                if back and channels[1]:
+                    continue
+                strides = (9 * c_in, 1, c_in, True) if back else (1, 9 * c_in, c_in, False)
+                blocks = _blocks(c_in, max(channels), dtype)
+                warps, stages = blocks.pop("num_warps"), blocks.pop("num_stages")
+                constants = _constants(channels, c_in, strides, 0.0, wide_of(dtype)) | blocks
+                constants |= dict.fromkeys(
+                    ("IN_PLANAR", "IN_PHASES", "OUT_PLANAR", "OUT_PHASES", "SKIP_PLANAR", "SKIP_PHASES"),
+                    False,
+                )
+                constants |= {"HAS_BIAS": not back, "HAS_SKIP": True, "HAS_GATE": back}
+                yield variant(
+                    f"conv3x3_{'back' if back else 'forward'}-{dtype}-{'+'.join(str(c) for c in channels if c)}",
+                    _conv,
+                    dtype,
+                    {"height": "i32", "width": "i32"},
+                    constants,
+                    divisible=("width",),
+                    warps=warps,
+                    stages=stages,
+                )
+            if channels[1]:
+                continue
+            yield variant(
+                f"conv3x3_weights-{dtype}-{c_in}",
+                _weight_gradient,
+                dtype,
+                {"height": "i32", "width": "i32", "columns": "i32"},
+                {
+                    "FIRST": 0,
+                    "C_IN": c_in,
+                    "C_OUT": c_in,
+                    "IN_PLANAR": False,
+                    "IN_PHASES": False,
+                    "W_IN": 1,
+                    "W_OUT": 9 * c_in,
+                    "W_TAP": c_in,
+                    "WIDE": wide_of(dtype),
+                    "SPLIT": SPLIT,
+                    "PRECISION": "ieee",
+                    **_weight_blocks(c_in, c_in),
+                },
+                pointers={"p_partial": "fp64" if dtype == "fp64" else "fp32"},
+                divisible=("width",),
+            )
+    yield from sum_variants()

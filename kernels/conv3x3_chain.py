@@ -1,0 +1,95 @@
+"""A run of 3x3 convolutions in Triton, one launch per layer, see :mod:`rirn.kernels.conv3x3`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from rirn.kernels import conv3x3
+from rirn.kernels.aot import Variant
+from rirn.kernels.conv3x3 import Image, chain_backward, chain_forward, image_of, inputs_of
+from rirn.kernels.launch import format_of, written
+
+
+def _layer_size(inputs: Sequence[Tensor], unshuffle: bool) -> tuple[int, int]:
+    height, width = inputs[0].shape[2:]
+    return (height // 2, width // 2) if unshuffle else (height, width)
+
+
+def _readable(inputs: Sequence[Tensor], skips: Sequence[int], unshuffle: bool) -> list[Image]:
+    """Return the inputs for the first layer; as one, if the second adds them to its result."""
+    if len(inputs) > 1 and len(skips) > 1 and skips[1]:
+        inputs = [torch.cat(list(inputs), 1)]
+    return inputs_of(inputs, unshuffle)
+
+
+def forward(
+    out: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
+) -> None:
+    """Fill ``out``. Arguments as in :func:`rirn.ops.conv3x3_chain`, already checked, of at least one element."""
+    size = _layer_size(inputs, unshuffle)
+    images = _readable(inputs, skips, unshuffle)
+    with written([out], format_of(out)) as (target,):
+        chain_forward(image_of(target, shuffle), images, weights, biases, slopes, skips, size)
+
+
+def backward(
+    grads: Sequence[Tensor | None],
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
+) -> None:
+    """Fill the gradients of inputs, weights and biases that are not None. ``grad`` is that of the last layer's
+    result in front of its activation."""
+    n = len(inputs)
+    size = _layer_size(inputs, unshuffle)
+    images = _readable(inputs, skips, unshuffle)
+    if shuffle:
+        grad = torch.nn.functional.pixel_unshuffle(grad, 2)
+    grad_image = Image(grad.contiguous(memory_format=torch.channels_last), grad.shape[1])
+    grads_inputs = list(grads[:n])
+    is_joined = (
+        len(images) < n
+    )  # then the first layer's gradient is one tensor too, and its parts are copied out
+    if is_joined and any(g is not None for g in grads_inputs):
+        channels = sum(x.shape[1] for x in inputs)
+        targets = [grad.new_empty((inputs[0].shape[0], channels, *inputs[0].shape[2:]))]
+    else:
+        targets = [] if is_joined else grads_inputs
+    with written(targets, torch.channels_last) as dense:
+        chain_backward(
+            [None if t is None else image_of(t, unshuffle) for t in dense] or [None],
+            grads[n : n + len(weights)],
+            grads[n + len(weights) :],
+            grad_image,
+            images,
+            weights,
+            biases,
+            slopes,
+            skips,
+            size,
+        )
+    if is_joined and targets:
+        parts = targets[0].split([x.shape[1] for x in inputs], 1)
+        for found, part in zip(grads_inputs, parts, strict=True):
+            if found is not None:
+                found.copy_(part)
+
+
+def variants() -> Iterator[Variant]:
+    """Yield the specialisations to compile ahead of time."""
+    yield from conv3x3.variants()

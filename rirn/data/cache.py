@@ -1,0 +1,81 @@
+"""Decoded frames in memory."""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import get_worker_info
+
+from rirn.data.images import read_image
+from rirn.errors import RirnError
+
+
+class FrameCache:
+    """Decoded frames of some files, kept while they fit into a limit; what does not fit is read again each time.
+
+    Processes forked from the one that made it, as the workers of a DataLoader are on Linux, share the frames and the limit. A
+    process that gets a copy in another way starts with nothing, and a worker with its part of the limit.
+
+    Args:
+        paths: of all files that will be asked for.
+        limit_bytes: memory for all frames together; it is taken as it is needed.
+
+    Raises:
+        RirnError: the system does not grant so much.
+    """
+
+    def __init__(self, paths: Iterable[Path], limit_bytes: int):
+        self._numbers = {path: number for number, path in enumerate(dict.fromkeys(paths))}
+        self._limit = limit_bytes
+        self._reserve()
+
+    def _reserve(self) -> None:
+        # Not the shared memory of torch or multiprocessing: that is files in /dev/shm, of which a container has 64 MB.
+        try:
+            self._memory = mmap.mmap(-1, max(1, self._limit))
+        except OSError as error:
+            raise RirnError(
+                f"there is no room for {self._limit >> 20} MiB of decoded frames ({error}); lower cache_mib"
+            ) from error
+        # Where each frame starts, its height and its width, zeros before it is there; in the last row what is taken.
+        rows = len(self._numbers) + 1
+        self._table = np.frombuffer(mmap.mmap(-1, 8 * 3 * rows), np.int64).reshape(rows, 3)
+        self._lock = multiprocessing.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_numbers": self._numbers, "_limit": self._limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._table = None
+
+    def __len__(self) -> int:
+        """How many frames are kept."""
+        return 0 if self._table is None else int(np.count_nonzero(self._table[:-1, 1]))
+
+    def read(self, path: Path) -> np.ndarray:
+        """The image as uint8 [H, W, 3]; do not write to it."""
+        if self._table is None:
+            worker = get_worker_info()
+            self._limit //= worker.num_workers if worker else 1
+            self._reserve()
+        number = self._numbers[path]
+        with self._lock:
+            start, height, width = self._table[number]
+        if height:
+            pixels = np.frombuffer(self._memory, np.uint8, int(height * width * 3), int(start))
+            return pixels.reshape(height, width, 3)
+        frame = read_image(path)
+        with self._lock:
+            start = int(self._table[-1, 0])
+            # Another process may have been as quick.
+            if not self._table[number, 1] and start + frame.size <= self._limit:
+                self._memory[start : start + frame.size] = frame.tobytes()
+                self._table[number] = start, *frame.shape[:2]
+                self._table[-1, 0] = start + frame.size
+        return frame

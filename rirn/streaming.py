@@ -1,0 +1,99 @@
+"""Restore frames as they come, from a program's own source to its own sink."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rirn.video.frames import Frame
+from rirn.video.restore import Restored, Restorer, pick_device, pick_dtype, to_tensor
+from rirn.video.scenes import CutDetector
+from rirn.video.tiles import Tiled
+from rirn.weights import load
+
+
+def stream(
+    frames: Iterable[np.ndarray | Tensor],
+    model: str | os.PathLike | torch.nn.Module = "rirn-small",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str = "fp32",
+    tile: int | str | None = "auto",
+    scene_reset: bool = True,
+) -> Iterator[np.ndarray | Tensor]:
+    """Yield every frame restored, in order.
+
+    A frame is taken from `frames` only when the next result is asked for, so a slow consumer holds the source
+    back, and memory does not grow with the length. A model that looks ahead yields `model.delay` frames late.
+    A frame of another size begins a new video.
+
+    Args:
+        frames: uint8 (or uint16) arrays or tensors [H, W, 3], RGB of full range.
+        model: weights, by a name that comes with rirn or a path, or a model as `rirn.video.deblur` takes it; it is
+            moved to `device` and `dtype` in place and set to evaluation.
+        device: where it runs.
+        dtype: "fp32", "bf16" or "fp16", for weights and frames.
+        tile: see `rirn.video.Tiled`.
+        scene_reset: forget the state at a cut.
+
+    Yields:
+        Frames of the shape and type given; a tensor is on the CPU.
+
+    Raises:
+        RirnError: no such weights or device, too little memory, or a result that is not finite.
+        ValueError: something in `frames` is no frame.
+
+    Example:
+        >>> import numpy as np, rirn
+        >>> camera = (np.full((48, 64, 3), 10 * i, np.uint8) for i in range(3))
+        >>> for sharp in rirn.stream(camera, "rirn-small"):
+        ...     print(sharp.shape, sharp.dtype)
+        (48, 64, 3) uint8
+        (48, 64, 3) uint8
+        (48, 64, 3) uint8
+    """
+    device, torch_dtype = pick_device(device), pick_dtype(dtype)
+    network = model if isinstance(model, torch.nn.Module) else load(model)
+    tiled = Tiled(network.to(device=device, dtype=torch_dtype).eval(), tile)
+    restorer = Restorer(tiled, device, torch_dtype, CutDetector() if scene_reset else None)
+    return _stream(frames, restorer)
+
+
+def _stream(frames: Iterable[np.ndarray | Tensor], restorer: Restorer) -> Iterator[np.ndarray | Tensor]:
+    given, size = 0, None
+    for index, item in enumerate(frames):
+        frame = _frame(item, index)
+        if size not in (None, frame.rgb.shape):
+            for result in restorer.end():
+                yield _as_given(result, given)
+                given += 1
+        size = frame.rgb.shape
+        for result in restorer.feed(frame, to_tensor(frame, restorer.device)):
+            yield _as_given(result, given)
+            given += 1
+    for result in restorer.end():
+        yield _as_given(result, given)
+        given += 1
+
+
+class _TensorFrame(Frame):
+    """A frame that came as a tensor and leaves as one."""
+
+
+def _frame(item: np.ndarray | Tensor, index: int) -> Frame:
+    rgb = item.cpu().numpy() if isinstance(item, Tensor) else item
+    if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.shape[2:] != (3,):
+        got = f"{rgb.dtype} {list(rgb.shape)}" if isinstance(rgb, np.ndarray) else type(item).__name__
+        raise ValueError(f"frame {index} must be uint8 or uint16 [H, W, 3], RGB; got {got}")
+    kind = _TensorFrame if isinstance(item, Tensor) else Frame
+    return kind(np.ascontiguousarray(rgb), index, Fraction(1))
+
+
+def _as_given(result: Restored, index: int) -> np.ndarray | Tensor:
+    image = result.wait(index)
+    return torch.from_numpy(image) if isinstance(result.frame, _TensorFrame) else image

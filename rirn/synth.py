@@ -1,0 +1,149 @@
+"""``rirn data synth``: a data set of synthetic blur from footage or photos, in the plain layout, with a manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from rirn import __version__
+from rirn.data import Shake, average_frames, list_images, read_image, shake_photo, write_sequence
+from rirn.data.interpolation import interpolate_frames
+from rirn.data.synthesis import GAMMA, shrink_photo
+from rirn.errors import RirnError
+from rirn.video import Reader
+from rirn.video.scenes import split_scenes
+
+MANIFEST = "manifest.json"
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass
+class SynthConfig:
+    """How the blur is made."""
+
+    method: Literal["average", "interpolate", "shake"] = "average"
+    """``average`` frames of high-speed video (120 fps and more, motion of a few pixels per frame); ``interpolate`` frames
+    of ordinary video and average those; ``shake`` a camera in front of a photo."""
+    gamma: float = GAMMA
+    """Light is the value to this power; blur is the mean of light."""
+    window: int = 11
+    """Frames per exposure, odd; of the made ones with ``interpolate``."""
+    stride: int | None = None
+    """With ``average``: frames from one exposure to the next; as many as the window by default."""
+    subframes: int = 8
+    """With ``interpolate``: frame intervals made of one; each frame is exposed for window / subframes of its interval."""
+    size: tuple[int, int] = (360, 640)
+    """With ``shake``: height and width of the clips, pixels."""
+    frames: int = 24
+    """With ``shake``: frames per clip."""
+    clips: int = 1
+    """With ``shake``: clips per photo."""
+    shrink: int = 1
+    """With ``shake``: pixels of the photo per pixel of the clip, along each side; 2 and more for photos out of a camera."""
+    shake: Shake = dataclasses.field(default_factory=Shake)
+    """With ``shake``: how the camera moves."""
+    seed: int = 0
+    """With ``shake``: another seed gives other paths."""
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "window", "subframes", "frames", "clips", "shrink"):
+            if not getattr(self, name) > 0:
+                raise RirnError(f"{name} must be positive; got {getattr(self, name)}")
+        if self.window % 2 == 0:
+            raise RirnError(f"window must be odd, so that one frame is the middle; got {self.window}")
+        if self.stride is not None and self.stride < 1:
+            raise RirnError(f"stride must be positive; got {self.stride}")
+        if min(self.size) < 1:
+            raise RirnError(f"size must be positive; got {list(self.size)}")
+
+
+def synthesize(
+    sources: Sequence[Path], out: Path, config: SynthConfig, *, workers: int = 0
+) -> dict[str, Any]:
+    """Write ``out/<sequence>/{blur,sharp}/NNNNNN.png`` and ``out/manifest.json``, all or nothing; returns the manifest.
+
+    Args:
+        sources: video files or folders of frames; with ``shake`` photos or folders of photos.
+        out: a folder that does not exist yet, or is empty.
+        config: how the blur is made.
+        workers: threads that compute optical flow.
+
+    Raises:
+        RirnError: ``out`` holds something, or a source cannot be read or gives no pair.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise RirnError(f"{out} is there already and not an empty folder; give a new one")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        made = []
+        for name, origin, pairs in tqdm(_sequences(sources, config, workers), unit="sequence", disable=None):
+            count = write_sequence(partial / name, pairs)
+            if count:
+                made.append({"sequence": name, "pairs": count, **origin})
+            else:  # a shot shorter than an exposure
+                shutil.rmtree(partial / name)
+        for source in sources:
+            if not any(Path(row["source"]).is_relative_to(source) for row in made):
+                raise RirnError(
+                    f"{source} gives no pair: it has no shot as long as an exposure; lower window"
+                )
+        manifest = {"rirn": __version__, "parameters": dataclasses.asdict(config), "sequences": made}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def _sequences(
+    sources: Sequence[Path], config: SynthConfig, workers: int
+) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
+    """Name, origin and pairs of each sequence to write."""
+    make = _shaken(sources, config) if config.method == "shake" else _filmed(sources, config, workers)
+    taken: set[str] = set()
+    for stem, origin, pairs in make:
+        name = next(n for i in range(len(taken) + 1) if (n := f"{stem}-{i + 1}" if i else stem) not in taken)
+        taken.add(name)
+        yield name, origin, pairs
+
+
+def _filmed(
+    sources: Sequence[Path], config: SynthConfig, workers: int
+) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
+    for source in sources:
+        with Reader(source) as reader:
+            for shot, frames in enumerate(split_scenes(frame.rgb for frame in reader)):
+                if config.method == "average":
+                    pairs = average_frames(frames, config.window, config.stride, config.gamma)
+                else:
+                    dense = interpolate_frames(frames, config.subframes, config.gamma, workers)
+                    # Every exposure is centred on a frame that was filmed, which is its sharp one.
+                    skip = -(config.window // 2) % config.subframes
+                    pairs = average_frames(dense, config.window, config.subframes, config.gamma, skip)
+                yield Path(source).stem, {"source": str(source), "shot": shot}, pairs
+
+
+def _shaken(sources: Sequence[Path], config: SynthConfig) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
+    photos = [file for source in sources for file in (list_images(source) if source.is_dir() else [source])]
+    for number, path in enumerate(photos):
+        photo = shrink_photo(read_image(path), config.shrink, config.gamma)
+        if min(have - need for have, need in zip(photo.shape, config.size, strict=False)) < 0:
+            raise RirnError(
+                f"{path} is {photo.shape[1]}x{photo.shape[0]} shrunk by {config.shrink}, smaller than clips of "
+                f"{config.size[1]}x{config.size[0]}; lower size or shrink"
+            )
+        for clip in range(config.clips):
+            rng = np.random.default_rng([config.seed, number, clip])
+            pairs = shake_photo(
+                photo, rng, size=config.size, frames=config.frames, shake=config.shake, gamma=config.gamma
+            )
+            yield path.stem, {"source": str(path), "clip": clip}, pairs

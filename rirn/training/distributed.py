@@ -1,0 +1,132 @@
+"""Several processes that train one model, as ``torchrun`` starts them; one process alone is a world of size 1."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rirn.errors import RirnError
+from rirn.models.state import State
+
+# Longer than the default: processes wait for each other while they validate whole videos of unequal length.
+_TIMEOUT = datetime.timedelta(hours=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them. Every process must call each of the methods that gather or reduce."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """The one process that writes files and prints."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        """Clips of a batch that each process takes.
+
+        Raises:
+            RirnError: the batch cannot be shared out evenly, which would weigh clips unequally.
+        """
+        if batch % self.size:
+            raise RirnError(
+                f"data.batch must be a multiple of the {self.size} processes that share it; got {batch}"
+            )
+        return batch // self.size
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """Mean over the processes of each of some figures."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return (total / self.size).tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether a flag is up in any process."""
+        return self.mean([float(flag)])[0] > 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns in the main process, in all of them: the others need not see its files."""
+        values = [make() if self.main else None]
+        if self.size > 1:
+            dist.broadcast_object_list(values, device=self.device)
+        return values[0]
+
+    def gather_state(self, state: State) -> State:
+        """The state of the joint batch."""
+        return state.map(self._gather_batch)
+
+    def _gather_batch(self, tensor: Tensor) -> Tensor:
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    def wrap(self, module: nn.Module, unused: bool = False) -> nn.Module:
+        """The module with gradients that are means over the processes.
+
+        Args:
+            module: its forward is called once for each backward.
+            unused: some parameters may have no part in the result.
+        """
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=unused)
+
+
+@contextlib.contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """The world that torchrun's environment variables describe; without them, this process alone.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ...; with several processes, plain ``cuda`` is the GPU of the local rank.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+    if size == 1:
+        yield World(_device(device))
+        return
+    chosen = _device(f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield World(chosen, dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RirnError(f"torch knows no device {name!r}; give auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RirnError(
+            f"there is no device {name}, torch sees {torch.cuda.device_count()} GPUs; "
+            "give --device cpu, or start fewer processes"
+        )
+    return device

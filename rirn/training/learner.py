@@ -1,0 +1,164 @@
+"""One optimisation step, and everything that it changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from rirn.models.deblurrer import VideoDeblurrer
+from rirn.models.state import State
+from rirn.training.config import OptimConfig, TrainConfig
+from rirn.training.distributed import World
+from rirn.training.loader import Piece
+from rirn.training.losses import LOSSES
+from rirn.training.schedule import learning_rate
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a step came to, over all processes."""
+
+    loss: float
+    """Mean over the frames that came out."""
+    grad_norm: float
+    """Before clipping; not finite where the step was skipped."""
+    applied: bool
+    """Whether the weights were changed."""
+    lost: bool = False
+    """Nothing was computed: a skipped step before it left no state to go on from within these clips."""
+
+
+class Learner:
+    """A model with its optimiser, its average, and the state of the clips it is in the middle of.
+
+    Args:
+        model: on the device of ``world``.
+        config: of the run.
+        optim: its settings, all in steps.
+        world: the processes that train it together.
+    """
+
+    def __init__(self, model: VideoDeblurrer, config: TrainConfig, optim: OptimConfig, world: World):
+        self.model = model
+        model.recompute = config.recompute
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)) if optim.ema else None
+        )
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=optim.lr)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
+        self.state: State | None = None
+        self.skipped = 0
+        """Steps skipped in all."""
+        self.skipped_in_a_row = 0
+        self._lost = False
+        self._optim, self._world = optim, world
+        self._dtype = AUTOCAST.get(config.precision)
+        whole: nn.Module = _Pass(model)
+        if world.size > 1 and world.device.type == "cuda":  # torch has it for GPUs alone
+            whole = nn.SyncBatchNorm.convert_sync_batchnorm(whole)
+        # One frame alone leaves the layers unused that only write the state for the next.
+        self._pass = world.wrap(whole, unused=config.data.frames // config.data.chunks < 2)
+        if config.compile:
+            self._pass = torch.compile(self._pass)
+
+    @property
+    def result(self) -> VideoDeblurrer:
+        """The model to validate and to keep: the average if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def step(self, piece: Piece, number: int) -> Outcome:
+        """Learn from a piece; ``number`` counts the steps of the run from 0.
+
+        A step whose gradient is not finite in any process changes nothing but the counts and fp16's scale.
+        """
+        if piece.first:
+            self.state, self._lost = None, False
+        if self._lost:
+            return Outcome(float("nan"), float("nan"), applied=False, lost=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self._optim, number)
+        self.optimizer.zero_grad(set_to_none=True)
+        statistics = [buffer.clone() for buffer in self.model.buffers()]
+        with torch.autocast(self._world.device.type, self._dtype, enabled=self._dtype is not None):
+            restored, state = self._pass(piece.blurry, self.state, piece.last)
+        loss = LOSSES[self._optim.loss](restored.float(), piece.sharp)
+        self.scaler.scale(loss * piece.weight).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm)
+        mean_loss, mean_norm = self._world.mean([loss.item(), norm.item()])
+        applied = bool(torch.isfinite(torch.tensor([mean_loss, mean_norm])).all())
+        if applied:
+            self.scaler.step(self.optimizer)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.skipped_in_a_row = 0
+        else:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+            for buffer, before in zip(self.model.buffers(), statistics, strict=True):
+                buffer.copy_(before)  # else running statistics keep what is not finite for good
+            self._lost = self._world.any(state is not None and not _is_finite(state))
+        self.scaler.update()
+        self.state = None if state is None or self._lost else state.detach()
+        return Outcome(mean_loss, mean_norm, applied)
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint must hold for :meth:`restore`; every process must call it."""
+        # Cloned: frames in a state are views, and the whole clips behind them would be saved.
+        state = {} if self.state is None else self._world.gather_state(self.state).map(torch.clone).tensors()
+        generators = {"cpu": torch.get_rng_state()}
+        if self._world.device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self._world.device)
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "state": state,
+            "skipped": [self.skipped, self.skipped_in_a_row, int(self._lost)],
+            "generators": self._world.gather(generators),
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on exactly where :meth:`content` was taken, in as many processes or, but for the random generators, others."""
+        self.model.load_state_dict(content["model"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.state = None
+        if content["state"]:
+            joint = State.from_tensors(content["state"])
+            share = next(iter(content["state"].values())).shape[0] // self._world.size
+            mine = slice(self._world.rank * share, (self._world.rank + 1) * share)
+            self.state = joint[mine].to(self._world.device)
+        self.skipped, self.skipped_in_a_row, lost = content["skipped"]
+        self._lost = bool(lost)
+        if len(content["generators"]) == self._world.size:
+            generators = content["generators"][self._world.rank]
+            torch.set_rng_state(generators["cpu"])
+            if "cuda" in generators and self._world.device.type == "cuda":
+                torch.cuda.set_rng_state(generators["cuda"], self._world.device)
+
+
+class _Pass(nn.Module):
+    """A model's pass over a piece as one call, which is what DistributedDataParallel and torch.compile wrap."""
+
+    def __init__(self, model: VideoDeblurrer):
+        super().__init__()
+        self.model = model
+
+    def forward(self, blurry: Tensor, state: State | None, last: bool) -> tuple[Tensor, State | None]:
+        if last:
+            return self.model(blurry, state), None
+        return self.model(blurry, state, return_state=True)
+
+
+def _is_finite(state: State) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in state.tensors().values())

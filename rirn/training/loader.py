@@ -1,0 +1,107 @@
+"""Clips on their way from the disk to a training step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+
+from rirn.data.clips import ClipDataset
+from rirn.errors import RirnError
+from rirn.training.config import DataConfig
+from rirn.training.distributed import World
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """What one step works on: a run of frames of some clips, the whole clips unless they are chunked."""
+
+    blurry: Tensor
+    """[N, T, 3, H, W], the frames that go in, RGB in [0, 1]."""
+    sharp: Tensor
+    """[N, T', 3, H, W], the truth of the frames that come out; a look-ahead shifts them."""
+    numbers: list[int]
+    """Of the clips, see :class:`rirn.data.ClipDataset`."""
+    first: bool
+    """The clips start here."""
+    last: bool
+    """The clips end here."""
+
+    @property
+    def weight(self) -> float:
+        """Factor on the mean loss of the frames that come out, so that every frame of a clip counts once and alike."""
+        return self.sharp.shape[1] / self.blurry.shape[1]
+
+
+class ClipNumbers:
+    """Clips that a process takes of each of some batches: the joint batch is the same however many processes share it.
+
+    Args:
+        batches: numbers of the batches.
+        batch: clips of a joint batch.
+        world: who shares it.
+    """
+
+    def __init__(self, batches: range, batch: int, world: World):
+        self._batches, self._batch, self._share, self._rank = batches, batch, world.share(batch), world.rank
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in self._batches:
+            first = self._batch * number + self._share * self._rank
+            yield list(range(first, first + self._share))
+
+
+def pieces(
+    clips: ClipDataset, data: DataConfig, world: World, *, first: int, steps: int, delay: int
+) -> Iterator[Piece]:
+    """What steps ``first`` to ``steps - 1`` work on, on the device of the process.
+
+    Args:
+        clips: the numbered supply.
+        data: batch, chunks and workers.
+        world: who shares the batch.
+        first: steps already done; clips that it lies in the middle of are read again.
+        steps: length of the run.
+        delay: frames that the model looks ahead.
+
+    Raises:
+        RirnError: a frame cannot be read.
+    """
+    chunks = data.chunks
+    numbers = ClipNumbers(range(first // chunks, -(-steps // chunks)), data.batch, world)
+    loader = DataLoader(
+        clips,
+        batch_sampler=numbers,
+        num_workers=data.workers,
+        pin_memory=world.device.type == "cuda",
+        # Its own, or starting the workers would draw from the generator that checkpoints restore.
+        generator=Generator(),
+    )
+    step, length = first, data.frames // chunks
+    for batch, (blurry, sharp) in zip(numbers, _plainly(loader), strict=True):
+        for piece in range(step % chunks, min(chunks, step % chunks + steps - step)):
+            begin, end, last = piece * length, (piece + 1) * length, piece + 1 == chunks
+            out = slice(max(0, begin - delay), end if last else end - delay)
+            yield Piece(
+                blurry[:, begin:end].to(world.device, non_blocking=True),
+                sharp[:, out].to(world.device, non_blocking=True),
+                batch,
+                first=piece == 0,
+                last=last,
+            )
+            step += 1
+
+
+def _plainly(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches; an error of a worker process as the one sentence that it was there."""
+    try:
+        yield from loader
+    except RirnError as error:
+        # The loader wraps the worker's traceback around it.
+        sentence = str(error).strip().splitlines()[-1]
+        raise RirnError(sentence.removeprefix(f"{RirnError.__module__}.{RirnError.__qualname__}: ")) from None

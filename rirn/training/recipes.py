@@ -1,0 +1,46 @@
+"""The training settings that come with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from rirn.errors import RirnError
+from rirn.models.registry import near_match
+from rirn.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+def recipes() -> dict[str, Path]:
+    """Names and paths of the YAML files: ``gopro``, ``reds`` and ``dvd`` as in the paper, and ``mini-`` ones for a CPU."""
+    folder = resources.files("rirn.training") / "configs"
+    files = (Path(str(p)) for p in folder.iterdir())
+    return {p.stem: p for p in sorted(files) if p.suffix == ".yaml"}
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe that comes with the package, or a file of one's own.
+
+    Raises:
+        RirnError: neither; the message has the nearest name.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = recipes()
+    if name not in known:
+        raise RirnError(f"there is no file or recipe {name!r}; {near_match(name, known)}")
+    return known[name]
+
+
+def load_recipe(name: str, *, model: str, train: list[Path], val: list[Path], out: Path) -> TrainConfig:
+    """The settings of a recipe that comes with the package, for a model and folders of data."""
+    settings = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
+    parts = {group: settings.pop(group, {}) for group in ("model", "data", "optim")}
+    return TrainConfig(
+        out=out,
+        model=ModelConfig(name=model, **parts["model"]),
+        data=DataConfig(train=train, val=val, **parts["data"]),
+        optim=OptimConfig(**parts["optim"]),
+        **settings,
+    )

@@ -1,0 +1,88 @@
+"""Which encoder a video gets, and with which options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import av
+
+from rirn.errors import RirnError
+from rirn.video.frames import VideoInfo
+
+# Constant rate factors that are visually lossless, by codec; x265 needs about two more for the same quality.
+_CRF = {"libx264": 18, "libx265": 20}
+# Where the packets of an encoder wait until the whole is put together. MOV keeps any time stamp exactly, but
+# cannot hold every codec; NUT moves times below zero, which only codecs without B-frames do without.
+_PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encoder options; None takes what plays everywhere.
+
+    Args:
+        codec: FFmpeg's name of an encoder: libx264 (the default for 8 bits), libx265 (the default for more),
+            prores_ks, libsvtav1, libvpx-vp9, ffv1 or another that PyAV has.
+        crf: constant rate factor of the encoder, smaller is better and larger; 18 for libx264, 20 for libx265.
+        preset: the encoder's trade of speed for size, `ultrafast` to `veryslow` for x264 and x265.
+        pix_fmt: FFmpeg's name of the sample format. By default 4:2:0 with 8 bits, with 10 where the input
+            has more than 8, and 4:4:4 for an odd width or height.
+        options: any further private options of the encoder, by name.
+    """
+
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def resolve(self, info: VideoInfo) -> Encoding:
+        """The same with every None decided for frames as in `info`.
+
+        Raises:
+            RirnError: there is no such encoder, or it does not take the sample format.
+        """
+        codec = self.codec or self._default_codec(info.bits)
+        try:
+            formats = [f.name for f in av.Codec(codec, "w").video_formats or ()]
+        except ValueError as error:  # PyAV's UnknownCodecError is one
+            raise RirnError(
+                f"This PyAV has no encoder '{codec}'; libx264 and libx265 come with its wheels, or write a "
+                "folder of images."
+            ) from error
+        pix_fmt = self.pix_fmt or self._default_pix_fmt(info, formats)
+        if formats and pix_fmt not in formats:
+            raise RirnError(
+                f"The encoder {codec} does not take the sample format {pix_fmt}; it takes {', '.join(formats)}."
+            )
+        options = dict(self.options)
+        crf = self.crf if self.crf is not None else _CRF.get(codec)
+        if crf is not None:
+            options["crf"] = str(crf)
+        if self.preset is not None:
+            options["preset"] = self.preset
+        if codec == "libx265":
+            # x265 writes its own settings to stderr, past FFmpeg's log.
+            options["x265-params"] = ":".join(filter(None, ["log-level=error", options.get("x265-params")]))
+        return Encoding(codec, crf, self.preset, pix_fmt, options)
+
+    @staticmethod
+    def _default_codec(bits: int) -> str:
+        if bits > 8 and "libx265" in av.codecs_available:
+            return "libx265"  # H.264 of 10 bits is what browsers and phones refuse
+        return "libx264"
+
+    @staticmethod
+    def _default_pix_fmt(info: VideoInfo, formats: list[str]) -> str:
+        """4:2:0, or 4:4:4 where a side is odd, with as many bits as the frames have and the encoder takes."""
+        sampling = "yuv444p" if info.width % 2 or info.height % 2 else "yuv420p"
+        wanted = [sampling, "yuv422p", "yuv444p"]
+        deep = [f"{name}10le" for name in wanted]
+        order = [*deep, *wanted] if info.bits > 8 else [*wanted, *deep]
+        return next((name for name in order if name in formats), sampling)
+
+    @property
+    def part_suffix(self) -> str:
+        """Suffix of the files in which the packets of this codec wait."""
+        return _PART_SUFFIX.get(self.codec, ".mp4")

@@ -1,0 +1,75 @@
+"""Names of files and folders: what can be written where, and what is half-written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from rirn.errors import RirnError
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+PIPE = "-"
+
+
+def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Raise RirnError if `target` cannot be written or is the input; costs nothing and touches nothing.
+
+    A name that ends in .mp4, .m4v, .mov or .mkv is a video: an existing regular file is replaced once its
+    successor is whole. An existing folder, or a name without a suffix or with a slash at its end, is a folder
+    of images, which must be empty if it exists, unless an interrupted run left its first images there. "-" is
+    the standard output.
+    """
+    if os.fspath(target) == PIPE:
+        return
+    path = Path(os.path.realpath(target))
+    if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
+        raise RirnError(f"The output {target} is the input itself; give another name.")
+    if not path.parent.is_dir():
+        raise RirnError(
+            f"The folder {path.parent} does not exist; create it or choose another place for {path.name}."
+        )
+    if is_image_folder(target):
+        if path.exists() and not path.is_dir():
+            raise RirnError(f"{target} exists and is no folder; choose another name for the images.")
+        if path.is_dir() and any(path.iterdir()) and not parts_folder(path).exists():
+            raise RirnError(f"The folder {target} is not empty; empty it or choose another for the images.")
+    elif path.suffix.lower() not in FORMATS:
+        raise RirnError(
+            f"{target} ends in '{path.suffix}', which is no format that can be written; "
+            f"use {', '.join(FORMATS)}, or a name without a suffix for a folder of PNG images."
+        )
+    elif path.exists() and not path.is_file():
+        raise RirnError(f"{target} exists and is no regular file; choose another name.")
+    # The parts of the result grow beside it.
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise RirnError(f"The folder {path.parent} is not writable; choose another place for {path.name}.")
+
+
+def is_image_folder(target: str | os.PathLike) -> bool:
+    """Whether `target` names a folder of images rather than a video file."""
+    text = os.fspath(target)
+    return text.endswith((os.sep, "/")) or os.path.isdir(text) or not Path(text).suffix
+
+
+def parts_folder(target: Path) -> Path:
+    """Where the parts of `target` grow and wait to be resumed."""
+    return target.with_name(f"{target.name}.resume")
+
+
+def part_name(path: Path) -> Path:
+    """A hidden name in the folder of `path` that nobody else uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+@contextmanager
+def write_failures(path: Path | str) -> Iterator[None]:
+    """Turn errors of FFmpeg and the system into one sentence about `path`."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        raise RirnError(f"Cannot write {path}: {error.strerror or error}.") from error

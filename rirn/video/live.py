@@ -1,0 +1,152 @@
+"""Sources and targets that cannot be read twice: pipes and cameras."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from rirn.errors import RirnError
+from rirn.video.colour import ToPicture
+from rirn.video.files import write_failures
+from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo
+
+CAMERA_PREFIX = "camera:"
+_CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+# y4m has tags for these samplings; the reader of a pipe takes the range from XCOLORRANGE.
+_Y4M_SAMPLING = {"yuv420p": "420mpeg2", "yuv444p": "444", "yuv420p10le": "420p10", "yuv444p10le": "444p10"}
+
+
+def camera_name(source: str) -> str | None:
+    """The device of a source that is a camera, "camera:NAME" or "/dev/videoN", else None."""
+    if source.startswith(CAMERA_PREFIX):
+        return source.removeprefix(CAMERA_PREFIX)
+    return source if source.startswith("/dev/video") else None
+
+
+def open_camera(source: str) -> av.container.InputContainer:
+    """Open a camera with the device layer of this platform.
+
+    Raises:
+        RirnError: this FFmpeg has no cameras, or there is no such device.
+    """
+    device = camera_name(source)
+    format = _CAMERA_FORMATS.get(sys.platform, "v4l2")
+    if format not in av.formats_available:
+        raise RirnError(
+            f"This PyAV was built without {format}, so it opens no cameras; pipe the camera in: "
+            f"ffmpeg -f {format} -i {device} -f yuv4mpegpipe - | rirn deblur - ..."
+        )
+    try:
+        return av.open(f"video={device}" if format == "dshow" else device, format=format)
+    except (av.FFmpegError, OSError) as error:
+        raise RirnError(f"The camera {device} cannot be opened: {error.strerror or error}.") from error
+
+
+def open_pipe() -> av.container.InputContainer:
+    """Open the video on the standard input.
+
+    Raises:
+        RirnError: nothing came, or nothing that FFmpeg can read from a pipe.
+    """
+    try:
+        return av.open(sys.stdin.buffer, mode="r", metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise RirnError(
+            f"The standard input is not a video that can be read ({error.strerror or error}); give y4m "
+            "(ffmpeg ... -f yuv4mpegpipe -), or --raw-size for frames without a header."
+        ) from error
+
+
+class RawSource:
+    """RGB frames of 8 bits on the standard input, one after another without any header."""
+
+    def __init__(self, size: tuple[int, int], rate: Fraction):
+        width, height = size
+        if width < 1 or height < 1 or rate <= 0:
+            raise RirnError(f"Raw frames need a size and a rate above 0, not {width}x{height} at {rate}.")
+        self._pipe = sys.stdin.buffer
+        self.info = VideoInfo(width, height, 1 / rate, rate)
+
+    def close(self) -> None:
+        """The standard input is not ours to close."""
+
+    def frames(self, skip: int) -> Iterator[Frame]:
+        shape = (self.info.height, self.info.width, 3)
+        index = 0
+        while data := self._pipe.read(shape[0] * shape[1] * 3):
+            if len(data) < shape[0] * shape[1] * 3:
+                raise BrokenStream(
+                    f"The standard input ended {len(data)} bytes into frame {index}; check --raw-size "
+                    f"({shape[1]}x{shape[0]}, RGB of 8 bits).",
+                    index,
+                )
+            if index >= skip:
+                yield Frame(
+                    np.frombuffer(data, np.uint8).reshape(shape).copy(), index, self.info.time_base, 1
+                )
+            index += 1
+
+
+class PipeOutput:
+    """Frames on a pipe: y4m, or raw RGB; each frame leaves as soon as it is restored.
+
+    y4m has one rate and no time stamps: the frames of a video with a variable rate keep their order and
+    number alone. Raw frames are RGB like the arrays, 8 bits, or 16 (little-endian) from deeper sources.
+
+    Args:
+        info: what the frames are.
+        raw: without any header, instead of y4m.
+        pipe: binary file to write to, the standard output by default.
+    """
+
+    def __init__(self, info: VideoInfo, *, raw: bool = False, pipe: BinaryIO | None = None):
+        self.frames = 0
+        self._pipe = pipe if pipe is not None else sys.stdout.buffer
+        self._raw = raw
+        sampling = "yuv444p" if info.width % 2 or info.height % 2 else "yuv420p"
+        self._pix_fmt = sampling if info.bits <= 8 else f"{sampling}10le"
+        colour = info.colour if info.colour.matrix != MATRIX_RGB else Colour()
+        self._picture = ToPicture(colour, info.width, info.height, self._pix_fmt)
+        self._header = None if raw else _y4m_header(info, self._pix_fmt)
+
+    def write(self, frame: Frame) -> None:
+        """Write one frame and flush."""
+        with write_failures("the standard output"):
+            if self._header:
+                self._pipe.write(self._header)
+                self._header = None
+            if self._raw:
+                self._pipe.write(frame.rgb.tobytes())
+            else:
+                self._pipe.write(b"FRAME\n" + self._picture(frame.rgb).to_ndarray().tobytes())
+            self._pipe.flush()
+        self.frames += 1
+
+    def border(self, checkpoint: dict) -> None:
+        """What went down a pipe cannot be resumed; nothing is kept."""
+
+    def complete(self) -> None:
+        """Nothing waits: every frame was flushed."""
+
+    def stop(self) -> None:
+        """The frames so far are with the reader already."""
+
+    def fail(self) -> None:
+        """The frames so far are with the reader already."""
+
+
+def _y4m_header(info: VideoInfo, pix_fmt: str) -> bytes:
+    rate = info.rate.limit_denominator(1_000_000)
+    aspect = info.sample_aspect_ratio
+    fields = [
+        f"W{info.width} H{info.height} F{rate.numerator}:{rate.denominator} Ip",
+        f"A{aspect.numerator}:{aspect.denominator}" if aspect else "A0:0",
+        f"C{_Y4M_SAMPLING[pix_fmt]}",
+        f"XCOLORRANGE={'FULL' if info.colour.resolved_range() == 2 else 'LIMITED'}",
+    ]
+    return f"YUV4MPEG2 {' '.join(fields)}\n".encode()

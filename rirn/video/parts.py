@@ -1,0 +1,313 @@
+"""The finished parts of a result while it grows, kept on disk so that a run can be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rirn.errors import RirnError
+from rirn.models.state import State
+from rirn.video.encoding import Encoding
+from rirn.video.files import is_image_folder, parts_folder, write_failures
+from rirn.video.frames import Frame, VideoInfo
+from rirn.video.images import ImageFolderWriter, place_images
+from rirn.video.mux import assemble
+from rirn.video.tiles import TileStates
+from rirn.video.writer import VideoWriter
+
+log = logging.getLogger("rirn.video")
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: two runs with one target are not told apart
+    fcntl = None
+
+
+class Parts:
+    """The folder `<target>.resume` with finished segments, and what is needed to go on after the last one.
+
+    Segments are encoded one by one with the same settings, whether a run is interrupted or not; that is why
+    a continued run gives the same file as one in one go.
+
+    Args:
+        target: the file or folder that the parts become.
+        settings: all that decides the result, as plain numbers and strings by name.
+        resume: continue with the parts of an earlier run, if there are some.
+
+    Raises:
+        RirnError: parts are there but `resume` is not set, or they were made with other settings; another
+            run writes the same target; the folder cannot be written.
+    """
+
+    def __init__(self, target: Path, settings: Mapping[str, Any], *, resume: bool):
+        self.path = parts_folder(target)
+        self.target = target
+        self._manifest = self.path / "settings.json"
+        existed = self.path.exists()
+        with write_failures(self.path):
+            self.path.mkdir(exist_ok=True)
+            self._lock = (self.path / "lock").open("w")
+        self._take_lock()
+        try:
+            if self._manifest.exists() and not resume:
+                raise RirnError(
+                    f"An interrupted run left its parts in {self.path}; continue with --resume, or delete that "
+                    "folder to start again."
+                )
+            if self._manifest.exists():
+                self._compare(dict(settings))
+            elif existed and [p.name for p in self.path.iterdir()] != ["lock"]:
+                raise RirnError(f"{self.path} is in the way and was not made by rirn; move it.")
+            else:
+                with write_failures(self.path):
+                    self._manifest.write_text(json.dumps(dict(settings), indent=1) + "\n")
+            self._clean()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def segments(self) -> list[Path]:
+        """Finished segments in order."""
+        return sorted(p for p in self.path.iterdir() if p.name.startswith("segment-"))
+
+    def segment(self, number: int, suffix: str) -> Path:
+        """Name for the segment of that number."""
+        return self.path / f"segment-{number:06d}{suffix}"
+
+    def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """What `save` was given after the last finished segment, None at the start."""
+        count = len(self.segments())
+        if not count:
+            return None
+        # Plain values and the states of our own models; a folder from elsewhere cannot run code.
+        with torch.serialization.safe_globals([State, TileStates]):
+            try:
+                return torch.load(self._checkpoint_name(count), map_location=device, weights_only=True)
+            except Exception as error:
+                raise RirnError(
+                    f"The state in {self.path} cannot be read ({type(error).__name__}); delete the folder to start again."
+                ) from error
+
+    def save(self, checkpoint: Mapping[str, Any], count: int) -> None:
+        """Keep what is needed to go on after `count` segments; call before the last of them gets its name."""
+        name = self._checkpoint_name(count)
+        with write_failures(self.path):
+            torch.save(dict(checkpoint), name.with_suffix(".part"))
+            os.replace(name.with_suffix(".part"), name)
+
+    def forget(self, count: int) -> None:
+        """Delete a checkpoint that is no longer the last."""
+        self._checkpoint_name(count).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the folder and keep it."""
+        self._lock.close()
+
+    def remove(self) -> None:
+        """Delete the folder with everything in it."""
+        self._lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _checkpoint_name(self, count: int) -> Path:
+        return self.path / f"state-{count:06d}.pt"
+
+    def _take_lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise RirnError(f"{self.target} is being written by another run; wait for it.") from error
+
+    def _compare(self, settings: dict[str, Any]) -> None:
+        try:
+            before = json.loads(self._manifest.read_text())
+        except (OSError, ValueError) as error:
+            raise RirnError(f"{self._manifest} cannot be read; delete {self.path} to start again.") from error
+        settings = json.loads(json.dumps(settings))
+        for name in settings | before:
+            if settings.get(name) != before.get(name):
+                raise RirnError(
+                    f"Cannot continue {self.target}: {name} was {before.get(name)} and is {settings.get(name)} "
+                    f"now; use the same again, or delete {self.path} to start afresh."
+                )
+
+    def _clean(self) -> None:
+        """Remove what a killed run left half-done: parts of files, and segments without a state."""
+        for path in self.path.iterdir():
+            if path.name.startswith(".") or path.suffix == ".part":
+                remove(path)
+        numbered = self.segments()
+        while numbered and not self._checkpoint_name(len(numbered)).exists():
+            remove(numbered.pop())
+
+
+class PartsOutput:
+    """Writes frames segment by segment, and puts the whole together at the end.
+
+    Args:
+        parts: where the segments wait.
+        info: what the frames are.
+        encoding: for a video.
+        source: the file whose other streams come along; None for none.
+        replaced: index of its stream of pictures.
+        frames: how many frames the segments that `parts` already has hold.
+        can_resume: whether the source can be read again; if not, no parts are kept for later.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        info: VideoInfo,
+        encoding: Encoding,
+        *,
+        source: Path | None = None,
+        replaced: int | None = None,
+        frames: int = 0,
+        can_resume: bool = True,
+    ):
+        self.frames = frames
+        self._parts, self._info, self._can_resume = parts, info, can_resume
+        self._target = parts.target
+        self._is_video = not is_image_folder(self._target)
+        self._encoding = encoding.resolve(info) if self._is_video else encoding
+        if self._is_video and self._encoding.pix_fmt.startswith("yuv444p") and not encoding.pix_fmt:
+            log.warning(
+                "%dx%d has an odd side: %s gets full colour resolution (4:4:4), which some players refuse.",
+                info.width,
+                info.height,
+                self._target.name,
+            )
+        self._source, self._replaced = source, replaced
+        self._writer: VideoWriter | ImageFolderWriter | None = None
+        self._safe = frames  # those before the last border
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame."""
+        if self._writer is None:
+            self._writer = self._open(len(self._parts.segments()))
+        if not self._is_video and frame.name is None:
+            frame.name = f"{self.frames:08d}"
+        with self._explained():
+            self._writer.write(frame)
+        self.frames += 1
+
+    def border(self, checkpoint: Mapping[str, Any]) -> None:
+        """End a segment here; `checkpoint` is what is needed to go on behind it."""
+        count = len(self._parts.segments()) + 1
+        with self._explained():
+            self._parts.save({**checkpoint, "frames": self.frames}, count)
+            self._finish_segment()
+        self._parts.forget(count - 1)
+        self._safe = self.frames
+
+    def complete(self) -> None:
+        """Put everything together as the target and remove the parts. Without a frame nothing appears."""
+        with self._explained():
+            self._finish_segment()
+            self._place(whole=True)
+        self._parts.remove()
+
+    def stop(self) -> None:
+        """Make what there is a playable target, and keep the parts to continue from."""
+        before = self._parts.segments()
+        with self._explained():
+            self._finish_segment()
+            self._place(whole=False)
+        if not self.frames or not self._can_resume:
+            self._parts.remove()
+            return
+        log.warning("%s holds the first %d frames; --resume continues.", self._target, self.frames)
+        # A continued run ends its segments where any other does.
+        for path in self._parts.segments()[len(before) :]:
+            remove(path)
+        self._parts.close()
+
+    def fail(self) -> None:
+        """Drop the segment in work, keep the finished ones."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+        if self._safe and self._can_resume:
+            self._parts.close()
+            return
+        try:
+            if self._safe:
+                self._place(whole=False)
+        finally:
+            self._parts.remove()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in an error what is kept."""
+        try:
+            yield
+        except RirnError as error:
+            if not self._safe or not self._can_resume:
+                raise
+            raise RirnError(
+                f"{str(error).rstrip('.')}; the first {self._safe} frames wait in {self._parts.path}, continue "
+                "with --resume."
+            ) from error
+
+    def _open(self, number: int) -> VideoWriter | ImageFolderWriter:
+        if self._is_video:
+            name = self._parts.segment(number, self._encoding.part_suffix)
+            return VideoWriter(name, self._info, self._encoding)
+        return ImageFolderWriter(self._parts.segment(number, ""))
+
+    def _finish_segment(self) -> None:
+        if self._writer is not None:
+            self._writer.finish()
+            self._writer = None
+
+    def _place(self, *, whole: bool) -> None:
+        segments = self._parts.segments()
+        if not segments:
+            return
+        if not self._is_video:
+            place_images(segments, self._target, keep=not whole)
+            return
+        assemble(
+            self._target,
+            segments,
+            self._info,
+            source=self._source,
+            replaced=self._replaced,
+            whole=whole,
+        )
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with everything in it."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A digest of the weights: two models with the same one give the same frames."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def source_settings(path: Path) -> dict[str, Any]:
+    """What tells a source from another: its size and time of change, or those of its images."""
+    files: Sequence[Path] = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return {
+        "source": os.path.realpath(path),
+        "bytes": sum(s.st_size for s in stats),
+        "changed": max((s.st_mtime_ns for s in stats), default=0),
+    }

@@ -1,0 +1,99 @@
+"""Find cuts, after which what a network remembers is of another scene."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+
+import numpy as np
+
+# Block means of a picture, rows x columns: coarse enough that a moving camera changes them little.
+GRID = (18, 32)
+# A cut changes the block means by at least this many of 255 levels ...
+LEAST_CHANGE = 12.0
+# ... by this many times the mean change of the frames before ...
+RATIO = 2.5
+# ... which are this many ...
+HISTORY = 12
+# ... and moves at least this share of the blocks to other bins of the colour histogram.
+LEAST_MOVED = 0.15
+_BINS = 16
+
+
+class CutDetector:
+    """Tells from frame to frame whether a new scene begins.
+
+    A cut is a change of coarse block means that stands out of the changes just before it (a fast pan does
+    not) and goes along with another distribution of colours (motion alone does not). Fades and dissolves
+    are no cuts: there the old scene is still in the picture.
+
+    Example:
+        >>> import numpy as np
+        >>> detector = CutDetector()
+        >>> dark, bright = np.zeros((36, 64, 3), np.uint8), np.full((36, 64, 3), 200, np.uint8)
+        >>> [detector(frame) for frame in (dark, dark, bright, bright)]
+        [False, False, True, False]
+    """
+
+    def __init__(self):
+        self._last: np.ndarray | None = None
+        self._changes: deque[float] = deque(maxlen=HISTORY)
+
+    def __call__(self, rgb: np.ndarray) -> bool:  # uint8 or uint16 [H, W, 3]
+        """Whether `rgb` is the first frame of a new scene; the very first frame is none."""
+        means = _block_means(rgb)
+        last, self._last = self._last, means
+        if last is None or last.shape != means.shape:
+            return False
+        change = float(np.abs(means - last).mean())
+        # At the begin of a scene nobody knows how fast it moves.
+        usual = sum(self._changes) / len(self._changes) if self._changes else LEAST_CHANGE
+        is_cut = change > max(LEAST_CHANGE, RATIO * usual) and _moved(last, means) > LEAST_MOVED
+        if is_cut:
+            self._changes.clear()  # the new scene may move more or less
+        else:
+            self._changes.append(change)
+        return is_cut
+
+    def state(self) -> tuple:
+        """What the detector remembers, as plain numbers, for `load`."""
+        return (None if self._last is None else self._last.tolist(), list(self._changes))
+
+    def load(self, state: tuple) -> None:
+        """Go on from what `state` returned."""
+        last, changes = state
+        self._last = None if last is None else np.array(last)
+        self._changes = deque(changes, maxlen=HISTORY)
+
+
+def split_scenes(frames: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
+    """Consecutive frames, uint8 or uint16 [H, W, 3], in groups without a cut inside; take a group in full before the
+    next one."""
+    detector = CutDetector()
+    cuts, frames = itertools.tee(frames)
+    scenes = itertools.accumulate(map(detector, cuts))
+    return (
+        map(itemgetter(1), group)
+        for _, group in itertools.groupby(zip(scenes, frames, strict=True), itemgetter(0))
+    )
+
+
+def _block_means(rgb: np.ndarray) -> np.ndarray:
+    """float64 [rows, columns, 3] in 0..255."""
+    height, width = rgb.shape[:2]
+    rows, columns = min(GRID[0], height), min(GRID[1], width)
+    tall, wide = height // rows, width // columns
+    blocks = rgb[: rows * tall, : columns * wide].reshape(rows, tall, columns, wide, 3)
+    means = blocks.mean(axis=(1, 3))
+    return means if rgb.dtype == np.uint8 else means / 257
+
+
+def _moved(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of blocks, mean of the channels, that are in other bins of the histogram, 0 to 1."""
+    total = 0
+    for channel in range(3):
+        counts = [np.histogram(m[..., channel], _BINS, (0, 256))[0] for m in (a, b)]
+        total += int(np.abs(counts[0] - counts[1]).sum())
+    return total / (2 * a.size)

@@ -1,0 +1,140 @@
+"""``rirn data synth``: data sets from video, frames and photos, all or nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+import rirn
+from rirn import RirnError
+from rirn.cli import main
+from rirn.data import find_sequences, list_images, read_image, write_png
+from rirn.data.check import check
+from rirn.synth import SynthConfig, synthesize
+from tests.data.test_interpolation import scene, view
+from tests.video.clips import write_clip
+
+
+def folder_of_frames(folder, frames):
+    folder.mkdir()
+    for i, frame in enumerate(frames):
+        write_png(folder / f"{i:04d}.png", frame)
+    return folder
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """Seven frames of one shot and four of another."""
+    frames = [*(view(2 * x) for x in range(7)), *(scene(1)[:, x : x + 80] for x in range(4))]
+    return folder_of_frames(tmp_path / "ride", frames)
+
+
+def test_average_of_frames_and_manifest(footage, tmp_path, capsys):
+    out = tmp_path / "made" / "set"
+    argv = ["data", "synth", footage, "--out", out, "--window", "3", "--stride", "2", "--gamma", "1"]
+    assert main([str(a) for a in argv]) == 0
+    assert "4 pairs in 2 sequences" in capsys.readouterr().out
+    first, second = find_sequences(out)
+    assert (first.name, len(first), second.name, len(second)) == ("ride", 3, "ride-2", 1)
+    frames = [read_image(p) for p in list_images(footage)]
+    for i, (blurry, sharp) in enumerate(zip(first.blurry, first.sharp, strict=True)):
+        mean = np.mean(frames[2 * i : 2 * i + 3], axis=0)
+        assert np.abs(read_image(blurry) - mean).max() <= 0.5 + 1e-3
+        assert np.array_equal(read_image(sharp), frames[2 * i + 1])
+    assert check(out).problems == []
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["rirn"] == rirn.__version__
+    assert {"method": "average", "window": 3, "stride": 2, "gamma": 1.0, "seed": 0}.items() <= manifest[
+        "parameters"
+    ].items()
+    assert manifest["sequences"] == [
+        {"sequence": "ride", "pairs": 3, "source": str(footage), "shot": 0},
+        {"sequence": "ride-2", "pairs": 1, "source": str(footage), "shot": 1},
+    ]
+    assert [p.name for p in out.parent.iterdir()] == ["set"]
+
+
+def test_interpolated_exposures_are_centred_on_filmed_frames(tmp_path):
+    pytest.importorskip("skimage")
+    frames = [view(2 * x)[:24, :32] for x in range(5)]
+    source = folder_of_frames(tmp_path / "walk", frames)
+    synthesize([source], tmp_path / "set", SynthConfig("interpolate", window=5, subframes=4), workers=2)
+    (sequence,) = find_sequences(tmp_path / "set")
+    # Half an exposure is half an interval: the first and the last frame have none.
+    assert len(sequence) == 3
+    assert all(np.array_equal(read_image(p), f) for p, f in zip(sequence.sharp, frames[1:4], strict=True))
+
+
+def test_videos_are_read(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", frames=9)
+    made = synthesize([clip], tmp_path / "set", SynthConfig(window=3))["sequences"]
+    assert sum(row["pairs"] for row in made) == 3 and made[0]["sequence"] == "clip"
+
+
+def test_shaken_photos(tmp_path, capsys):
+    photos = folder_of_frames(tmp_path / "photos", [scene(i, (96, 160)) for i in range(2)])
+    argv = [
+        "data",
+        "synth",
+        photos,
+        "--method",
+        "shake",
+        "--size",
+        "[24,32]",
+        "--frames",
+        "3",
+        "--clips",
+        "2",
+    ]
+    argv += ["--shrink", "2", "--seed", "3", "--shake.tremor", "2"]
+    for name in ("a", "b"):
+        assert main([str(a) for a in (*argv, "--out", tmp_path / name)]) == 0
+    sequences = find_sequences(tmp_path / "a")
+    assert [s.name for s in sequences] == ["0000", "0000-2", "0001", "0001-2"]
+    images = [[read_image(p) for p in (*s.blurry, *s.sharp)] for s in sequences]
+    again = [[read_image(p) for p in (*s.blurry, *s.sharp)] for s in find_sequences(tmp_path / "b")]
+    assert np.array_equal(images, again) and np.shape(images) == (4, 6, 24, 32, 3)
+    assert not np.array_equal(images[0], images[1])  # another clip of the photo, another path
+    parameters = json.loads((tmp_path / "a/manifest.json").read_text())["parameters"]
+    assert parameters["seed"] == 3 and parameters["shake"]["tremor"] == 2 and parameters["size"] == [24, 32]
+
+
+def test_nothing_is_written_over_or_left_behind(footage, tmp_path):
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / "mine.txt").touch()
+    with pytest.raises(RirnError, match="not an empty folder"):
+        synthesize([footage], out, SynthConfig(window=3))
+    assert [p.name for p in out.iterdir()] == ["mine.txt"]
+    (out / "mine.txt").unlink()
+    (footage / "0009.png").write_bytes(b"damaged")
+    with pytest.raises(RirnError, match=r"0009\.png"):
+        synthesize([footage], out, SynthConfig(window=3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ride", "set"] and not any(out.iterdir())
+    (footage / "0009.png").unlink()
+    assert len(synthesize([footage], out, SynthConfig(window=3))["sequences"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--window", "4"], "window must be odd"),
+        (["--window", "9"], "ride gives no pair"),
+        (["--gamma", "0"], "gamma must be positive; got 0"),
+        (
+            ["--method", "shake", "--size", "[100,100]"],
+            "0000.png is 80x72 shrunk by 1, smaller than clips of 100x100",
+        ),
+        (["--method", "blend"], "average"),
+        (["--windo", "3"], "did you mean --window?"),
+    ],
+)
+def test_mistakes_are_one_sentence(footage, tmp_path, capsys, argv, message):
+    try:
+        status = main(["data", "synth", str(footage), "--out", str(tmp_path / "set"), *argv])
+    except SystemExit as stopped:
+        status = stopped.code
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("rirn")]
+    assert status and len(lines) == 1 and message in lines[0] and "Traceback" not in err
+    assert not (tmp_path / "set").exists()

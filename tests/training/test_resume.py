@@ -1,0 +1,148 @@
+"""A run that was cut off goes on exactly, and never loses its last good checkpoint."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rirn import RirnError
+from rirn.data.clips import ClipDataset
+from rirn.training import ModelConfig, OptimConfig, train
+from rirn.training.checkpoint import Checkpoints, read_checkpoint
+from tests.training.runs import config, losses, rows
+
+# A process that is killed as soon as its first checkpoint, after the second step, is on the disk.
+DIE_AFTER_SAVING = """
+import os, signal, sys
+from pathlib import Path
+from rirn.training import train
+from rirn.training.checkpoint import Checkpoints
+from tests.training.test_resume import settings
+save = Checkpoints.save
+def save_and_die(self, step, content):
+    save(self, step, content)
+    os.kill(os.getpid(), signal.SIGKILL)
+Checkpoints.save = save_and_die
+train(settings(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+"""
+
+
+def settings(kind, data, out):
+    """Four steps, a checkpoint after two."""
+    if kind == "plain":
+        return config(data, out)
+    # Everything that has a moment or is random, and the checkpoint in the middle of a clip.
+    optim = OptimConfig(lr=1e-3, steps=4, warmup=2, ema=0.9)
+    return config(data, out, optim=optim, precision="fp16", frames=6, chunk=2, workers=1)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ema-fp16-chunks-workers"])
+def test_two_steps_then_kill_then_two_equal_four(data, tmp_path, kind):
+    whole = train(settings(kind, data, tmp_path / "whole"))
+    out = tmp_path / "cut"
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(
+        [sys.executable, "-c", DIE_AFTER_SAVING, kind, str(data), str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [p.name for p in Checkpoints(out).paths()] == ["checkpoint-00000002.pt"]
+    assert not (out / "weights.safetensors").exists()
+    train(settings(kind, data, out))
+    for file in tmp_path.glob("whole/*.safetensors"):
+        assert_equal(load_file(file), load_file(out / file.name))
+    assert whole.exists() and losses(tmp_path / "whole") == losses(out)
+    # Not the weights alone: the optimiser, the average, the scale of the loss and the generators too.
+    ends = [read_checkpoint(Checkpoints(folder).paths()[-1]) for folder in (tmp_path / "whole", out)]
+    assert ends[0]["step"] == 4
+    assert_equal(*ends)
+    assert [row.get("resumed_at") for row in rows(out) if "settings" in row] == [None, 2]
+
+
+def assert_equal(a, b):
+    """The same values in the same places, tensors to the last bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for pair in zip(a, b, strict=True):
+            assert_equal(*pair)
+    else:
+        assert a == b
+
+
+def test_interrupted_between_checkpoints(data, tmp_path, monkeypatch):
+    whole = load_file(train(settings("plain", data, tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipDataset, "__getitem__", fail_at_call(ClipDataset.__getitem__, 7))
+        with pytest.raises(KeyboardInterrupt):  # in the fourth step: the third is lost
+            train(settings("plain", data, tmp_path / "cut"))
+    assert len(losses(tmp_path / "cut")) == 3
+    assert_equal(whole, load_file(train(settings("plain", data, tmp_path / "cut"))))
+    assert len(losses(tmp_path / "cut")) == 4
+
+
+def fail_at_call(function, number):
+    """``function``, interrupted when it is called for the given time."""
+    calls = itertools.count(1)
+
+    def wrapped(*args):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return function(*args)
+
+    return wrapped
+
+
+def test_resume_from_a_path_or_never(data, tmp_path):
+    train(config(data, tmp_path / "run", save_every=1, keep=3))
+    paths = Checkpoints(tmp_path / "run").paths()
+    assert [p.name[-5:] for p in paths] == ["02.pt", "03.pt", "04.pt"]
+    whole = load_file(tmp_path / "run" / "weights.safetensors")
+    other = config(data, tmp_path / "other", resume=str(paths[0]))
+    assert_equal(whole, load_file(train(other)))
+    assert [row["step"] for row in rows(tmp_path / "other") if "loss" in row] == [2, 3]
+    train(config(data, tmp_path / "run", seed=1, resume="never", optim=OptimConfig(steps=2)))
+    assert [p.name[-5:] for p in Checkpoints(tmp_path / "run").paths()] == ["02.pt"]  # none of the old run
+    with pytest.raises(RirnError, match=r"there is no checkpoint nothing\.pt"):
+        train(config(data, tmp_path / "run", resume="nothing.pt"))
+
+
+def test_resuming_other_settings_is_refused(data, tmp_path):
+    train(config(data, tmp_path))
+    others = [
+        {"seed": 1},
+        {"batch": 3},
+        {"precision": "bf16"},
+        {"optim": OptimConfig(lr=2e-3, steps=4, warmup=2)},
+        {"model": ModelConfig("ifi-rnn", width=0.2, residual=True)},
+    ]
+    for other in others:
+        with pytest.raises(RirnError, match="belongs to other settings"):
+            train(config(data, tmp_path, **other))
+
+
+def test_damaged_checkpoint_gives_way_to_the_one_before(data, tmp_path, capsys):
+    whole = load_file(train(config(data, tmp_path)))
+    first, newest = Checkpoints(tmp_path).paths()
+    content = newest.read_bytes()
+    for damaged in (b"", b"text", content[: len(content) // 2]):
+        newest.write_bytes(damaged)
+        assert_equal(whole, load_file(train(config(data, tmp_path))))
+        assert "not a whole checkpoint" in capsys.readouterr().err
+    for path in (first, newest):
+        path.write_bytes(b"text")
+    with pytest.raises(RirnError, match="not a whole checkpoint"):
+        train(config(data, tmp_path))
