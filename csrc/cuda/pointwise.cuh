@@ -160,7 +160,7 @@ constexpr int bits_below(unsigned mask, int end) {
 // `slices` threads share a pixel, or N neighbouring ones: packs run along the pixels or, where channels are the neighbours in
 // memory, along the channels. What they have summed they add up in shared memory.
 template <class T, int N, bool kAlongChannels, class Op>
-__global__ void __launch_bounds__(kThreads, kAlongChannels || sizeof(T) > 4 ? 3 : 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 2 : kAlongChannels ? 3 : 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
   constexpr int kPixels = kAlongChannels ? 1 : N, kChannels = kAlongChannels ? N : 1;
   constexpr int kSums = bits_below(Op::kSummable, Op::kOutputs);
   __shared__ Wide<T> parts[kSums][kThreads * kPixels];
