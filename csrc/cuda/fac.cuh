@@ -1,6 +1,7 @@
 // Filter adaptive convolution and its gradients: out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * features[n, c, y + i - 2,
-// x + j - 2], edges replicated. The filters are nearly all of the memory: each value is read once, in packs of 16 bytes along the
-// rows, and no sum needs atomics. Free of torch.
+// x + j - 2], edges replicated. The filters are nearly all of the memory; no sum needs atomics. Where rows lie in packs of 16 bytes
+// (NCHW, a width that fills packs) each value of the filters is read once, in packs, and the features under a block of threads come
+// from shared memory; everywhere else, channels_last included, a thread makes one element of the result. Free of torch.
 #pragma once
 #include "common.cuh"
 

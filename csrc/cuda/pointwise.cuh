@@ -58,6 +58,7 @@ struct PointwiseJob {
   T* sums[Op::kOutputs];
   int slices;  // threads that share a pixel
   int64_t channels, in_channel[Op::kInputs], out_channel[Op::kOutputs];
+  int64_t in_step[Op::kInputs], out_step[Op::kOutputs];  // from one pack of channels of a thread to its next
 };
 
 template <class Op>
@@ -159,7 +160,7 @@ constexpr int bits_below(unsigned mask, int end) {
 // `slices` threads share a pixel, or N neighbouring ones: packs run along the pixels or, where channels are the neighbours in
 // memory, along the channels. What they have summed they add up in shared memory.
 template <class T, int N, bool kAlongChannels, class Op>
-__global__ void __launch_bounds__(kThreads, 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 2 : kAlongChannels ? 3 : 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
   constexpr int kPixels = kAlongChannels ? 1 : N, kChannels = kAlongChannels ? N : 1;
   constexpr int kSums = bits_below(Op::kSummable, Op::kOutputs);
   __shared__ Wide<T> parts[kSums][kThreads * kPixels];
@@ -171,21 +172,23 @@ __global__ void __launch_bounds__(kThreads, 4) pointwise_channel_sums(Op op, Poi
   double total = 0;
   if (pixel < job.elements) {
     Offsets<Op> at = offsets_of(job, pixel);
-    const auto move = [&](int64_t channels) {
 #pragma unroll
-      for (int t = 0; t < Op::kInputs; ++t) at.in[t] += channels * job.in_channel[t];
+    for (int t = 0; t < Op::kInputs; ++t) at.in[t] += slice * kChannels * job.in_channel[t];
 #pragma unroll
-      for (int t = 0; t < Op::kOutputs; ++t) at.out[t] += channels * job.out_channel[t];
-    };
-    const int step = job.slices * kChannels;
-    move(slice * kChannels);
-    for (int64_t c = slice * kChannels; c < job.channels; c += step, move(step)) {
+    for (int t = 0; t < Op::kOutputs; ++t) at.out[t] += slice * kChannels * job.out_channel[t];
+    // Not unrolled, and the steps not multiplied here: both would take registers that are not there.
+#pragma unroll 1
+    for (int64_t c = slice * kChannels; c < job.channels; c += job.slices * kChannels) {
       pointwise_pack<N>(op, job, at, [&](int k, const Wide<T>* made) {
 #pragma unroll
         for (int t = 0; t < Op::kOutputs; ++t)
           if (Op::kSummable >> t & 1) sums[t][kAlongChannels ? 0 : k] += made[t];
         if constexpr (Op::kTotal >= 0) total += made[Op::kTotal];
       });
+#pragma unroll
+      for (int t = 0; t < Op::kInputs; ++t) at.in[t] += job.in_step[t];
+#pragma unroll
+      for (int t = 0; t < Op::kOutputs; ++t) at.out[t] += job.out_step[t];
     }
   }
   const int count = threads * kPixels;  // pixels of this block
@@ -360,6 +363,9 @@ void launch_pointwise(const Op& op, const PointwiseArgs<T, Op>& args, const Stre
   } else if constexpr (Op::kSummable != 0) {
     const int64_t wide = packed ? pack : 1;
     job.slices = along_channels ? slices_along_channels(channels / wide) : slices_along_pixels(channels);
+    const int64_t step = job.slices * (along_channels ? wide : 1);
+    for (int t = 0; t < Op::kInputs; ++t) job.in_step[t] = step * job.in_channel[t];
+    for (int t = 0; t < Op::kOutputs; ++t) job.out_step[t] = step * job.out_channel[t];
     const int64_t in_block = kThreads / job.slices * (along_channels ? 1 : wide);
     blocks = (pixels + in_block - 1) / in_block;
     const unsigned grid = static_cast<unsigned>(blocks);

@@ -46,6 +46,15 @@ def test_small(case: Case) -> None:
     check_single_gradients(KERNEL, case)
 
 
+def test_small_row_that_ends_within_a_pack() -> None:
+    """Part of a wider tensor, so that everything but the width fits packs."""
+
+    def narrowed(case: Case) -> list[Tensor]:
+        return [t.detach()[..., :13] for t in FAC.make(dataclasses.replace(case, w=16))]
+
+    check(dataclasses.replace(KERNEL, make=narrowed), Case(1, 1, 1, 13))
+
+
 @pytest.mark.parametrize("case", [*CASES, *ROWS], ids=str)
 def test_against_reference(case: Case) -> None:
     check(KERNEL, case)
