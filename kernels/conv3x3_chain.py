@@ -9,7 +9,15 @@ from torch import Tensor
 
 from rirn.kernels import conv3x3
 from rirn.kernels.aot import Variant
-from rirn.kernels.conv3x3 import Image, chain_backward, chain_forward, image_of, inputs_of
+from rirn.kernels.conv3x3 import (
+    Image,
+    between,
+    convolve,
+    convolve_back,
+    image_of,
+    inputs_of,
+    weight_gradient,
+)
 from rirn.kernels.launch import format_of, written
 
 
@@ -23,6 +31,65 @@ def _readable(inputs: Sequence[Tensor], skips: Sequence[int], unshuffle: bool) -
     if len(inputs) > 1 and len(skips) > 1 and skips[1]:
         inputs = [torch.cat(list(inputs), 1)]
     return inputs_of(inputs, unshuffle)
+
+
+def _chain_forward(
+    out: Image | None,
+    inputs: Sequence[Image],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+    size: tuple[int, int],
+) -> list[Sequence[Image]]:
+    """Run a chain of layers and return what each layer read. Without ``out``, the last layer is left out: a
+    backward pass needs no more."""
+    reads: list[Sequence[Image]] = [inputs]
+    for i, (weight, bias, slope, skip) in enumerate(zip(weights, biases, slopes, skips, strict=True)):
+        is_last = i == len(weights) - 1
+        if is_last and out is None:
+            break
+        target = out if is_last else between(inputs[0], weight.shape[0], *size)
+        convolve(reads[i], weight, bias, target, size, slope, reads[i - 1][0] if skip else None)
+        reads.append([target])
+    return reads[: len(weights)]
+
+
+def _chain_backward(
+    grads_inputs: Sequence[Image | None],
+    grads_weights: Sequence[Tensor | None],
+    grads_biases: Sequence[Tensor | None],
+    grad: Image,  # of the last layer's result in front of its activation, in [N, H, W, C] order
+    inputs: Sequence[Image],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+    size: tuple[int, int],
+) -> None:
+    """Fill the gradients that are not None; what lies between the layers is computed once more."""
+    reads = _chain_forward(None, inputs, weights, biases, slopes, skips, size)
+    above: Image | None = None  # gradient of the layer above, which this layer's input may reach by a skip
+    for i in reversed(range(len(weights))):
+        if grads_weights[i] is not None or grads_biases[i] is not None:
+            weight_gradient(reads[i], grad, size, grads_weights[i], grads_biases[i])
+        skipped = above if i + 1 < len(weights) and skips[i + 1] else None
+        if i > 0:
+            below = between(grad, reads[i][0].channels, *size)
+            convolve_back(
+                grad, weights[i], 0, below, size, slopes[i - 1], skipped, _gate(reads[i], slopes[i - 1])
+            )
+            above, grad = grad, below
+            continue
+        first = 0
+        for image, found in zip(inputs, grads_inputs, strict=True):
+            if found is not None:
+                convolve_back(grad, weights[0], first, found, size, 1.0, skipped)
+            first += image.channels
+
+
+def _gate(read: Sequence[Image], slope: float) -> Image | None:
+    return None if slope == 1 else read[0]
 
 
 def forward(
@@ -39,7 +106,7 @@ def forward(
     size = _layer_size(inputs, unshuffle)
     images = _readable(inputs, skips, unshuffle)
     with written([out], format_of(out)) as (target,):
-        chain_forward(image_of(target, shuffle), images, weights, biases, slopes, skips, size)
+        _chain_forward(image_of(target, shuffle), images, weights, biases, slopes, skips, size)
 
 
 def backward(
@@ -71,7 +138,7 @@ def backward(
     else:
         targets = [] if is_joined else grads_inputs
     with written(targets, torch.channels_last) as dense:
-        chain_backward(
+        _chain_backward(
             [None if t is None else image_of(t, unshuffle) for t in dense] or [None],
             grads[n : n + len(weights)],
             grads[n + len(weights) :],

@@ -99,6 +99,7 @@ MUTANTS = [
 SIGNS = {
     "out of bounds": "out of bounds",
     "a race": "race",
+    "of p_out twice": "race",
     "cast to float32": "arithmetic on bfloat16",
     "max error": "wrong values",
     "rms error": "wrong values",

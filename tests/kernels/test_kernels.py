@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import rirn.kernels
 from rirn.ops import why_not
+from rirn.ops._register import define_triton
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_triton = pytest.mark.skipif(rirn.kernels.why_not() is not None, reason=str(rirn.kernels.why_not()))
@@ -68,3 +70,26 @@ def test_the_package_imports_without_triton():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pip install triton" in done.stdout
+
+
+@needs_triton
+def test_fake_tensors_of_a_gpu_flow_through():
+    """Tracing, and with it torch.compile, needs neither a GPU nor a launch."""
+    for op in rirn.kernels.OPS:
+        define_triton(op)
+    ops = torch.ops.rirn
+    with FakeTensorMode():
+        state = torch.empty(1, 4, 6, 8, device="cuda")
+        wide, narrow = torch.empty(8, 8, 3, 3, device="cuda"), torch.empty(4, 8, 3, 3, device="cuda")
+        weights = [*[wide] * 5, narrow]
+        biases = [torch.empty(len(weight), device="cuda") for weight in weights]
+        out = ops.triton_irm_update(state, state, weights, biases)
+        assert (out.shape, out.device.type) == (state.shape, "cuda")
+        grads = ops.triton_irm_update_backward(out, state, state, weights, biases, 0b101)
+        assert [grad.numel() > 0 for grad in grads] == [i in (0, 2) for i in range(14)]
+        found = ops.triton_lstm_update(torch.empty(1, 16, 6, 8, device="cuda"), state)
+        assert [t.shape for t in found] == [state.shape] * 2
+        shuffled = ops.triton_conv3x3_chain(
+            [state], [torch.empty(4, 4, 3, 3, device="cuda")], biases[5:], [0.1], [0], False, True
+        )
+        assert shuffled.shape == (1, 1, 12, 16)
