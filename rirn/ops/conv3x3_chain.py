@@ -32,9 +32,13 @@ TFLOP/s, 3.35 TB/s). Up to 65 channels memory is what takes the time, and the ke
 and the sum in their epilogues, move 5 images where the library's separate steps move 9, for a residual block; beyond it the
 products take the time, and the library's kernels are tuned for these."""
 
+MOST_INPUTS_ON_CUDA = 8
+"""Images that the CUDA kernel reads as if concatenated."""
+
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
-    "cuda": f"float32, float64, layers of more than {WIDEST_ON_GPU} channels and convolutions taken apart into phases",
+    "cuda": f"float32, float64, layers of more than {WIDEST_ON_GPU} channels, more than "
+    f"{MOST_INPUTS_ON_CUDA} inputs and convolutions taken apart into phases",
 }
 """What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
 
@@ -133,6 +137,9 @@ def runs_kernel(
 def _suits_library(name: str, image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
     """Whether the library's convolutions are faster than the kernel of a backend."""
     if name != "cpu":
+        images = [t for t in tensors if t.dim() == 4 and t.shape[2:] == image.shape[2:]]
+        if name == "cuda" and len(images) > MOST_INPUTS_ON_CUDA:
+            return True
         weights = [t for t in tensors if t.dim() == 4 and t.shape[2:] != image.shape[2:]]
         in_phases = columns != image.shape[3] or any(w.shape[2:] != (3, 3) for w in weights)
         widest = max((max(w.shape[:2]) for w in weights), default=0)
