@@ -57,7 +57,7 @@ class _Run:
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
         self.clips = ClipDataset(
-            _all_sequences(config.data.train),
+            _all_sequences(config.data.train, config.data.split),
             frames=config.data.frames,
             crop=config.data.crop,
             seed=config.seed,
@@ -204,8 +204,8 @@ def _make_model(config: TrainConfig) -> VideoDeblurrer:
     return model
 
 
-def _all_sequences(folders: list[Path]) -> list[Sequence]:
-    return [sequence for folder in folders for sequence in find_sequences(folder)]
+def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequence]:
+    return [sequence for folder in folders for sequence in find_sequences(folder, split=split)]
 
 
 def _start_from(model: VideoDeblurrer, path: Path) -> None:
