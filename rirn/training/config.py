@@ -45,6 +45,8 @@ class DataConfig:
 
     train: list[Path]
     """Folders of sequences to learn from."""
+    split: str | None = None
+    """Only sequences of this split of ``train``, for folders that hold a whole data set; see :func:`rirn.data.find_sequences`."""
     val: list[Path] = dataclasses.field(default_factory=list)
     """Folders of sequences to watch; none of their frames is learnt from."""
     frames: int = 12

@@ -42,7 +42,13 @@ class Job:
     """Data set of the paper's figures."""
     recipe: str
     config: TrainConfig
-    test: Path
+    folder: Path
+    """The data set, in any layout that :func:`rirn.data.find_sequences` knows."""
+
+    @property
+    def test_split(self) -> str:
+        """Split that is scored: REDS has no public truth for its test set."""
+        return "val" if self.dataset == "REDS" else "test"
 
     @property
     def weights(self) -> Path:
@@ -53,6 +59,7 @@ class Job:
         """What trains this row alone, for example under torchrun."""
         words = ["rirn", "train", "--config", self.recipe, "--model.name", self.row.model]
         words += [f"--data.train+={folder}" for folder in self.config.data.train]
+        words += ["--data.split", str(self.config.data.split)]
         return shlex.join([*words, "--out", str(self.config.out)])
 
 
@@ -81,8 +88,8 @@ def plan(
     Args:
         number: 1, 2 or 3, of the table in the paper.
         mini: take the small recipes, which a CPU can finish.
-        data: folder with the data sets, each with ``train`` and ``test`` (or ``val``) in it. A ``mini`` run without one makes
-            a small data set under ``out``.
+        data: folder with the data sets, each with its training and its test (REDS: validation) sequences in it. A ``mini``
+            run without one makes a small data set under ``out``.
         out: folder of all runs.
         device: as for a training.
         backend: as for a training.
@@ -113,13 +120,11 @@ def plan(
     for dataset, (paper, folder) in found.items():
         size = "mini-" if mini else ""
         recipe, runs = f"{size}{paper.lower()}", out / f"{size}{dataset.lower()}"
-        test = folder / ("val" if (folder / "val").is_dir() else "test")
         for row in table.rows:
-            config = load_recipe(
-                recipe, model=row.model, train=[folder / "train"], val=[], out=runs / row.model
-            )
+            config = load_recipe(recipe, model=row.model, train=[folder], val=[], out=runs / row.model)
+            config.data.split = "train"
             config = dataclasses.replace(config, device=device, backend=backend)
-            jobs.append(Job(row, dataset, paper, recipe, config, test))
+            jobs.append(Job(row, dataset, paper, recipe, config, folder))
     return jobs
 
 
@@ -142,7 +147,7 @@ def run(jobs: list[Job], *, training: bool = True, say: Callable[[str], None] = 
     results = []
     for job in jobs:
         if job.dataset == TOY:
-            write_toy_data(job.test.parent)
+            write_toy_data(job.folder)
         if training and not job.weights.exists():
             say(f"{job.dataset}: training {job.row.model}")
             train(job.config)
@@ -156,7 +161,7 @@ def _scores(job: Job) -> Scores:
         return Scores(**json.loads(file.read_text(encoding="utf-8")))
     with join_world(job.config.device) as world, ops.use_backend(job.config.backend):
         model = load(job.weights, device=world.device)
-        parts = list(evaluate(model, find_sequences(job.test), with_ssim=True))
+        parts = list(evaluate(model, find_sequences(job.folder, split=job.test_split), with_ssim=True))
     fields = [field.name for field in dataclasses.fields(Scores)]
     scores = Scores(*(frame_mean(parts, field) for field in fields))
     file.write_text(json.dumps(dataclasses.asdict(scores), indent=1) + "\n", encoding="utf-8")

@@ -19,7 +19,8 @@ from rirn import ops
 from rirn.data.clips import ClipDataset
 from rirn.data.sequences import Sequence, find_sequences
 from rirn.errors import RirnError
-from rirn.evaluation.evaluate import evaluate, frame_mean
+from rirn.evaluation.evaluate import Score, evaluate, frame_mean
+from rirn.evaluation.sharding import gather, share
 from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.training.checkpoint import Checkpoints
@@ -57,7 +58,7 @@ class _Run:
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
         self.clips = ClipDataset(
-            _all_sequences(config.data.train),
+            _all_sequences(config.data.train, config.data.split),
             frames=config.data.frames,
             crop=config.data.crop,
             seed=config.seed,
@@ -163,19 +164,22 @@ class _Run:
         training = model.training
         if self.world.main:
             log.probe(step, probe(model, *self._opening(piece)))
-        if self.validation:
-            mine = self.validation[self.world.rank :: self.world.size]
-            parts = self.world.gather(list(evaluate(model.eval(), mine)))
-            scores = [score for part in parts for score in part]
+        scores = self._scores(model.eval())
+        if scores:
             figures = {f: round(frame_mean(scores, f), 3) for f in ("psnr_in", "psnr_out")}
             gains = {s.sequence: round(s.psnr_out - s.psnr_in, 3) for s in scores}
             log.write(step, "validation", **figures, sequences=gains)
-            if self.world.main:
-                bar.write(
-                    f"step {step + 1}: validation {figures['psnr_in']:.2f} -> {figures['psnr_out']:.2f} dB",
-                    sys.stderr,
-                )
+            bar.write(
+                f"step {step + 1}: validation {figures['psnr_in']:.2f} -> {figures['psnr_out']:.2f} dB",
+                sys.stderr,
+            )
         model.train(training)
+
+    def _scores(self, model: VideoDeblurrer) -> list[Score] | None:
+        """Scores of all validation sequences, each made by one of the processes; None but in the main one."""
+        mine = share(self.validation, self.world.rank, self.world.size)
+        made = evaluate(model, [self.validation[i] for i in mine])
+        return gather(dict(zip(mine, made, strict=True)), self.world.rank, self.world.size)
 
     def _opening(self, piece: Piece) -> tuple[Tensor, Tensor]:
         """First frames of the first clip of a piece, blurry and sharp, whatever part of the clip the piece is."""
@@ -204,8 +208,8 @@ def _make_model(config: TrainConfig) -> VideoDeblurrer:
     return model
 
 
-def _all_sequences(folders: list[Path]) -> list[Sequence]:
-    return [sequence for folder in folders for sequence in find_sequences(folder)]
+def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequence]:
+    return [sequence for folder in folders for sequence in find_sequences(folder, split=split)]
 
 
 def _start_from(model: VideoDeblurrer, path: Path) -> None:

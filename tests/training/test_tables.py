@@ -7,7 +7,7 @@ import pytest
 
 from rirn import RirnError, create_model, save_weights
 from rirn.cli import main
-from rirn.data import read_image, write_sequence
+from rirn.data import find_sequences, read_image, write_sequence
 from rirn.models import model_names
 from rirn.training import tables
 from rirn.training.paper import TABLES
@@ -107,15 +107,38 @@ def test_data_sets_that_are_there(tmp_path):
     assert len(said) == 1 and said[0].startswith("DVD is left out")
     assert len(jobs) == 24 and {job.dataset for job in jobs} == {"GOPRO", "REDS"}
     reds = next(job for job in jobs if job.dataset == "REDS" and job.row.model == "rdbn+rirn")
-    assert reds.test == tmp_path / "data/REDS/val" and reds.config.data.train == [
-        tmp_path / "data/REDS/train"
-    ]
+    assert reds.config.data.train == [reds.folder] == [tmp_path / "data/REDS"]
+    assert (reds.config.data.split, reds.test_split) == ("train", "val")
+    assert "--data.split train" in reds.command
     assert reds.config.optim.epochs == 200 and reds.config.model.width == 1
     assert "--config reds --model.name rdbn+rirn" in reds.command and tables.status(reds) == "new"
     with pytest.raises(RirnError, match="none of the data sets of table 1: GOPRO, REDS"):
         tables.plan(1, mini=False, data=tmp_path / "out", out=tmp_path, say=said.append)
     with pytest.raises(RirnError, match="--data DIR"):
         tables.plan(1, mini=False, data=None, out=tmp_path)
+
+
+def test_splits_that_lie_side_by_side(monkeypatch, tmp_path):
+    # DVD as published: the official list alone says which videos are the test's.
+    pytest.importorskip("skimage")
+    rng = np.random.default_rng(0)
+    for name, frames in (("IMG_0001", 4), ("IMG_0003", 2)):
+        video = tmp_path / "data" / "DVD" / "quantitative_datasets" / name
+        pairs = (tuple(rng.integers(0, 256, (2, 16, 20, 3), dtype=np.uint8)) for _ in range(frames))
+        write_sequence(video, pairs)
+        (video / "blur").rename(video / "input")
+        (video / "sharp").rename(video / "GT")
+    trained, scored = [], []
+    fake(monkeypatch, trained)
+    score = tables.evaluate
+    monkeypatch.setattr(tables, "evaluate", lambda m, s, **o: scored.append(s) or score(m, s, **o))
+    jobs = tables.plan(3, mini=True, data=tmp_path / "data", out=tmp_path / "out", say=lambda line: None)
+    tables.run(jobs[:1], say=lambda line: None)
+    data = trained[0].data
+    assert [s.name for s in find_sequences(data.train[0], split=data.split)] == [
+        "quantitative_datasets/IMG_0001"
+    ]
+    assert [s.name for s in scored[0]] == ["quantitative_datasets/IMG_0003"]
 
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):
