@@ -21,7 +21,10 @@ MODELS = {
     ("steps", "loss_limit", "weight_limit"),
     [(10, 1e-4, 0.03), pytest.param(200, 2e-3, 0.2, marks=pytest.mark.slow)],
 )
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "ifi-rnn+rirn" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
+)
 def test_fused_training_equals_the_reference(data, tmp_path, name, steps, loss_limit, weight_limit):
     if reason := why_not("cpu", "conv3x3_chain"):
         pytest.skip(reason)

@@ -119,6 +119,7 @@ def test_clips_are_named_as_they_are_read(data):
     assert max(spread) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns(data, tmp_path, precision):
     optim = OptimConfig(lr=1e-3, steps=8, warmup=2)
@@ -159,7 +160,15 @@ def test_average_of_the_weights(data, tmp_path):
 
 
 # A state that is fed back, running statistics with look-ahead, features of several frames, gates.
-@pytest.mark.parametrize("name", ["ifi-rnn+rirn", "stfan+rirn", "strcnn", "estrnn", "lstm+rirn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ifi-rnn+rirn",
+        "strcnn",
+        "lstm+rirn",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("stfan+rirn", "estrnn")),
+    ],
+)
 def test_recomputing_changes_no_bit(name):
     torch.manual_seed(0)
     model = create_model(name, width=0.2)
