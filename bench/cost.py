@@ -19,9 +19,9 @@ from rirn.bench.cases import DTYPES, Sizes
 from rirn.bench.kernel_costs import CUDA, TRITON
 from rirn.bench.launches import Cost, Formula, LaunchCounter
 from rirn.bench.markdown import table
-from rirn.bench.report import Row, commit
+from rirn.bench.report import Row
 from rirn.bench.subjects import tensors
-from rirn.doctor import report
+from rirn.doctor import commit, report
 from rirn.errors import RirnError
 from rirn.models import create_model
 from rirn.nn import ATB, IRM, ResBlock
