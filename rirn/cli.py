@@ -198,7 +198,8 @@ def _compare(options: Namespace) -> None:
         frames=options.frames,
         quality=options.quality,
     )
-    print(f"{options.out}: {count} frames, {options.out.stat().st_size / 1e6:.1f} MB")
+    megabytes = options.out.stat().st_size / 1e6
+    print(f"{options.out}: {count} {'frame' if count == 1 else 'frames'}, {megabytes:.1f} MB")
 
 
 def _device(name: str) -> str:

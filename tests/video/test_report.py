@@ -127,6 +127,14 @@ def test_nothing_comes_from_elsewhere_and_names_are_only_text(tmp_path):
     assert contents(tmp_path / "page.html")[0]["names"][0] == a.name
 
 
+def test_colours_are_not_subsampled(tmp_path):
+    stripes = flat(255, 0, 0)
+    stripes[:, ::2] = (0, 0, 255)
+    a = folder(tmp_path / "a", [stripes])
+    write_report(a, a, tmp_path / "page.html")
+    assert psnr(contents(tmp_path / "page.html")[1]["a0"], stripes) > 30
+
+
 def test_names_that_are_alike_get_their_folders(tmp_path):
     for side in "ab":
         (tmp_path / side).mkdir()
