@@ -295,7 +295,13 @@ def main() -> None:
         packages=[*find_packages(include=["rirn", "rirn.*"]), "rirn.kernels", "rirn.bench"],
         package_dir={"rirn.kernels": "kernels", "rirn.bench": "bench"},
         package_data={
-            "rirn": ["py.typed", "weights/*.safetensors", "weights/*.md", "training/configs/*.yaml"]
+            "rirn": [
+                "py.typed",
+                "weights/*.safetensors",
+                "weights/*.md",
+                "training/configs/*.yaml",
+                "video/*.html",
+            ]
         },
         include_package_data=False,
         ext_modules=extension_modules(plan),

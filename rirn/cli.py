@@ -164,6 +164,44 @@ def _deblur(options: Namespace) -> int:
     return run(options, _device(options.device))
 
 
+def _compare_parser() -> Parser:
+    parser = Parser(
+        description="Show two videos against each other on one HTML page that works offline.",
+        epilog="examples:\n"
+        "  rirn compare ride.mp4 sharp.mp4 -o report.html\n"
+        "  rirn compare blur/ restored/ truth/ -o report.html\n"
+        "  rirn compare ride.mp4 sharp.mp4 --skip 300 --frames 120",
+    )
+    add = parser.add_argument
+    add("before", metavar="A", help="video file or folder of images, shown on the left")
+    add("after", metavar="B", help="the same, shown on the right")
+    add("truth", metavar="TRUTH", nargs="?", default=None, help="sharp frames, for PSNR and SSIM")
+    add("-o", "--out", type=Path, default=Path("report.html"), help="page to write")
+    add("--skip", type=int, default=0, metavar="N", help="leave out the first N frames")
+    add("--frames", type=int, default=None, metavar="N", help="show at most N frames")
+    add("--quality", type=int, default=92, help="of the JPEG pictures in the page, 1 to 100")
+    add("--rate", default="25", help="frames per second of images: 25 or 30000/1001")
+    return parser
+
+
+def _compare(options: Namespace) -> None:
+    from rirn.video.command import parse_rate
+    from rirn.video.report import write_report
+
+    count = write_report(
+        options.before,
+        options.after,
+        options.out,
+        options.truth,
+        rate=parse_rate(options.rate),
+        skip=options.skip,
+        frames=options.frames,
+        quality=options.quality,
+    )
+    megabytes = options.out.stat().st_size / 1e6
+    print(f"{options.out}: {count} {'frame' if count == 1 else 'frames'}, {megabytes:.1f} MB")
+
+
 def _device(name: str) -> str:
     import torch
 
@@ -530,6 +568,7 @@ DATA_ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]
 }
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], int | None]]] = {
     "deblur": (_deblur_parser, _deblur),
+    "compare": (_compare_parser, _compare),
     "train": (_train_parser, _train),
     "table": (_table_parser, _table),
     "evaluate": (_evaluate_parser, _evaluate),

@@ -45,3 +45,21 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
             data_range=255,
         )
     )
+
+
+def laplacian_variance(image: np.ndarray) -> float:
+    """Variance of the Laplacian of a uint8 [H, W, 3] image, a measure of sharpness without a reference.
+
+    The 4-neighbour Laplacian of the luma (BT.709 weights, levels 0 to 255) where all neighbours are inside, as in
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. Noise raises it as well as
+    detail, and it depends on the scene: compare it between versions of one frame only.
+
+    Raises:
+        RirnError: a side is shorter than three pixels.
+    """
+    height, width, _ = image.shape
+    if min(height, width) < 3:
+        raise RirnError(f"The variance of the Laplacian needs at least 3x3 pixels; got {width}x{height}")
+    luma = image.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    neighbours = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+    return float(np.var(neighbours - 4 * luma[1:-1, 1:-1], dtype=np.float64))

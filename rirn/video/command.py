@@ -26,7 +26,7 @@ _NOT_PASSED_ON = ("paths", "jobs", "device")
 
 def run(options: Namespace, device: str) -> int:
     """Restore what the options of the command line name on `device`; returns the exit status."""
-    rate, raw_size = _rate(options.rate), _size(options.raw_size)
+    rate, raw_size = parse_rate(options.rate), _size(options.raw_size)
     tile, encoding = _tile(options.tile), _encoding(options)
     if options.jobs < 1:
         raise RirnError(f"--jobs must be at least 1, not {options.jobs}.")
@@ -130,7 +130,8 @@ def _device_of_rank(device: str) -> str:
     )
 
 
-def _rate(text: str) -> Fraction:
+def parse_rate(text: str) -> Fraction:
+    """Frames per second as typed: 25, 23.976 or 30000/1001."""
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:

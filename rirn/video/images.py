@@ -17,6 +17,11 @@ from rirn.video.files import part_name, write_failures
 from rirn.video.frames import BrokenStream, Frame, VideoInfo
 
 
+def to_8_bits(rgb: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 [H, W, 3] of full range -> uint8, rounded."""
+    return rgb if rgb.dtype == np.uint8 else ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 class FolderSource:
     """The images of a folder as frames of `rate` frames per second; see `Reader`."""
 
@@ -89,9 +94,7 @@ class ImageFolderWriter:
 
     def write(self, frame: Frame) -> None:
         """Save one frame, which must have a name; 16 bits are rounded to 8."""
-        rgb = frame.rgb
-        if rgb.dtype != np.uint8:
-            rgb = ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        rgb = to_8_bits(frame.rgb)
         with write_failures(self._path):
             # Pillow's default, level 6, took 1.6 to 3 times as long at 720p for at most an eighth of the
             # size.

@@ -8,7 +8,8 @@ import torch
 
 import rirn
 from rirn.data import find_sequences, write_sequence
-from rirn.evaluation import evaluate, frame_mean, psnr, ssim, to_uint8
+from rirn.errors import RirnError
+from rirn.evaluation import evaluate, frame_mean, laplacian_variance, psnr, ssim, to_uint8
 
 
 def images(seed=0, size=(40, 52)):
@@ -31,6 +32,18 @@ def test_ssim_is_one_only_for_equal_images():
     pytest.importorskip("skimage")
     image, truth = images()
     assert ssim(truth, truth) == pytest.approx(1) and 0.5 < ssim(image, truth) < 1
+
+
+def test_variance_of_the_laplacian():
+    dot = np.zeros((5, 5, 3), np.uint8)
+    dot[2, 2] = 255  # its Laplacian is -4, and 1 at four neighbours, of the nine pixels inside
+    assert laplacian_variance(dot) == pytest.approx(255**2 * (16 + 4) / 9)
+    green = dot * np.array([0, 1, 0], np.uint8)
+    assert laplacian_variance(green) == pytest.approx(0.7152**2 * laplacian_variance(dot))
+    ramp = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None], (50, 7, 3))
+    assert laplacian_variance(ramp) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(RirnError, match="at least 3x3 pixels; got 9x2"):
+        laplacian_variance(np.zeros((2, 9, 3), np.uint8))
 
 
 def test_frames_are_clamped_and_rounded():

@@ -127,6 +127,7 @@ def test_pure_wheel_contents(pure):
         "rirn/kernels/__init__.py",
         "rirn/bench/__init__.py",
         "rirn/training/configs/gopro.yaml",
+        "rirn/video/report.html",
     } <= set(names)
     shipped = {f"rirn/weights/{path.name}" for path in (ROOT / "rirn" / "weights").glob("*.safetensors")}
     assert shipped <= set(names)
