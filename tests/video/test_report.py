@@ -102,8 +102,8 @@ def test_a_part(tmp_path):
 
 def test_rotated_video_stands_upright_and_deep_samples_are_rounded(tmp_path):
     turn = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
-    a = write_clip(tmp_path / "a.mp4", 2, matrix=turn)
-    b = write_clip(tmp_path / "b.mp4", 2, matrix=turn, codec="libx265", pix_fmt="yuv420p10le")
+    a = write_clip(tmp_path / "a.mp4", 6, matrix=turn)
+    b = write_clip(tmp_path / "b.mp4", 6, matrix=turn, codec="libx265", pix_fmt="yuv420p10le")
     write_report(a, b, tmp_path / "page.html")
     facts, frames = contents(tmp_path / "page.html")
     assert (facts["width"], facts["height"]) == (48, 64)
