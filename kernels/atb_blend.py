@@ -15,9 +15,19 @@ import torch
 from torch import Tensor
 
 from rirn.kernels import jit, tl, triton
-from rirn.kernels.aot import DTYPES, Variant, variant, wide_of
+from rirn.kernels.aot import Variant
 from rirn.kernels.device import channel_run, load, pixel_tile, store
-from rirn.kernels.launch import dense, format_of, is_planar, needs_of, on, tile_of, wide, written
+from rirn.kernels.launch import (
+    blend_variants,
+    dense,
+    format_of,
+    is_planar,
+    needs_of,
+    on,
+    tile_of,
+    wide,
+    written,
+)
 
 
 @jit
@@ -165,26 +175,6 @@ def backward(
 
 
 def variants() -> Iterator[Variant]:
-    """Yield the specialisations to compile ahead of time: dtypes, layouts and kinds of gates that training
-    meets."""
-    for dtype in DTYPES:
-        for planar, per_pixel in ((True, False), (True, True), (False, True)):
-            if per_pixel and dtype in ("fp16", "fp64"):
-                continue  # as bf16 and fp32 but for the width of loads, which the first form covers
-            constants = {
-                "MAX_WEIGHT": 1.0,
-                "PLANAR": planar,
-                "PER_PIXEL_PREV": per_pixel,
-                "PER_PIXEL_CUR": per_pixel,
-                "WIDE": wide_of(dtype),
-                **tile_of(32, planar),
-            }
-            sizes = {"pixels": "i32", "channels": "i32"}
-            if not per_pixel:  # one long row: channels is 1, which Triton turns into a constant
-                constants["channels"] = 1
-                del sizes["channels"]
-            label = (
-                f"{dtype}-{'planar' if planar else 'interleaved'}-{'pixel' if per_pixel else 'channel'}-gates"
-            )
-            yield variant(f"atb_blend_forward-{label}", _forward, dtype, sizes, constants)
-            yield variant(f"atb_blend_backward-{label}", _backward, dtype, sizes, {**constants, "NEEDS": 15})
+    """Yield the specialisations to compile ahead of time."""
+    gates = ("PER_PIXEL_PREV", "PER_PIXEL_CUR")
+    yield from blend_variants("atb_blend", _forward, _backward, gates, {"MAX_WEIGHT": 1.0})

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from rirn.kernels import jit, tl, triton
-from rirn.kernels.aot import DTYPES, Variant, variant, wide_of
+from rirn.kernels.aot import Variant
 from rirn.kernels.device import channel_run, load, pixel_tile, store, tanh
 from rirn.kernels.launch import (
+    blend_variants,
     dense,
     format_of,
     is_planar,
@@ -160,31 +161,5 @@ def backward(
 
 def variants() -> Iterator[Variant]:
     """Yield the specialisations to compile ahead of time."""
-    for dtype in DTYPES:
-        for planar, per_pixel in ((True, False), (True, True), (False, True)):
-            if per_pixel and dtype in ("fp16", "fp64"):
-                continue  # as bf16 and fp32 but for the width of loads, which the first form covers
-            constants = {
-                "PLANAR": planar,
-                "PER_PIXEL": per_pixel,
-                "WIDE": wide_of(dtype),
-                **tile_of(32, planar),
-            }
-            sizes = {"pixels": "i32", "channels": "i32"}
-            if not per_pixel:  # one long row: channels is 1, which Triton turns into a constant
-                constants["channels"] = 1
-                del sizes["channels"]
-            label = (
-                f"{dtype}-{'planar' if planar else 'interleaved'}-{'pixel' if per_pixel else 'channel'}-gates"
-            )
-            partial = {"p_partial": "fp64" if dtype == "fp64" else "fp32"}
-            yield variant(f"dtb_blend_forward-{label}", _forward, dtype, sizes, constants)
-            yield variant(
-                f"dtb_blend_backward-{label}",
-                _backward,
-                dtype,
-                sizes,
-                {**constants, "NEEDS": 15},
-                pointers=partial,
-            )
+    yield from blend_variants("dtb_blend", _forward, _backward, ("PER_PIXEL",), {}, partial=True)
     yield from sum_variants()

@@ -4,7 +4,7 @@ over rows."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,6 +88,48 @@ def row_variants(op: str, forward: Any, backward: Any, gradients: int) -> Iterat
         yield variant(
             f"{op}_backward-{dtype}", backward, dtype, {"size": "i32"}, {**constants, "NEEDS": needs}
         )
+
+
+def blend_variants(
+    op: str,
+    forward: Any,
+    backward: Any,
+    gates: Sequence[str],
+    more: Mapping[str, Any],
+    partial: bool = False,
+) -> Iterator[Variant]:
+    """Yield the specialisations of two kernels that blend features by gates: dtypes, layouts and kinds of gates that
+    training meets.
+
+    Args:
+        op: name.
+        forward: kernel.
+        backward: kernel, all of whose four gradients are wanted.
+        gates: the constants that say whether a gate is one per pixel.
+        more: further constants.
+        partial: whether the backward kernel writes sums, in float32 or better, to ``p_partial``.
+    """
+    for dtype in DTYPES:
+        for planar, per_pixel in ((True, False), (True, True), (False, True)):
+            if per_pixel and dtype in ("fp16", "fp64"):
+                continue  # as bf16 and fp32 but for the width of loads, which the first form covers
+            constants = {
+                **more,
+                "PLANAR": planar,
+                **dict.fromkeys(gates, per_pixel),
+                "WIDE": wide_of(dtype),
+                **tile_of(32, planar),
+            }
+            sizes = {"pixels": "i32", "channels": "i32"}
+            if not per_pixel:  # one long row: channels is 1, which Triton turns into a constant
+                constants["channels"] = 1
+                del sizes["channels"]
+            layout, gate = "planar" if planar else "interleaved", "pixel" if per_pixel else "channel"
+            label = f"{dtype}-{layout}-{gate}-gates"
+            sums = {"p_partial": "fp64" if dtype == "fp64" else "fp32"} if partial else None
+            yield variant(f"{op}_forward-{label}", forward, dtype, sizes, constants)
+            constants = {**constants, "NEEDS": 15}
+            yield variant(f"{op}_backward-{label}", backward, dtype, sizes, constants, pointers=sums)
 
 
 @jit
