@@ -19,8 +19,8 @@ import torch
 from rirn.bench import cost, limits, markdown, plots, report
 from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Case, Sizes, select
 from rirn.bench.measure import Options, measure
-from rirn.bench.timing import clock_for
 from rirn.errors import RirnError
+from rirn.measure.timing import clock_for
 from rirn.ops import why_not
 
 EXAMPLES = """examples:

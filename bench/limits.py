@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from rirn.bench.cases import DTYPES
-from rirn.bench.timing import Clock, Job
+from rirn.measure.timing import Clock, Job
 
 TRIES = 7  # the best counts: a limit is what the machine reaches undisturbed
 

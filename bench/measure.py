@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rirn.bench import memory
 from rirn.bench.cases import DTYPES, GROUPS, Case
 from rirn.bench.subjects import Subject, make, tensors
-from rirn.bench.timing import Clock, Job, Spread, alternate
+from rirn.measure import memory
+from rirn.measure.timing import Clock, Job, Spread, alternate
 from rirn.ops import use_backend, why_not
 
 FUSED = ("cpu", "cuda", "triton")

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from rirn import doctor
-from rirn.bench import memory
 from rirn.bench.limits import product
 from rirn.bench.measure import COMPILED, EAGER, REFERENCE, VALUE_BAR, WIDE, Result
 from rirn.bench.subjects import work
 from rirn.errors import RirnError
+from rirn.measure import memory
 from rirn.ops._library import library
 
 Row = dict[str, Any]

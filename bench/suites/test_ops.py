@@ -11,7 +11,7 @@ import torch
 from rirn.bench.cases import OPS, Case
 from rirn.bench.measure import Competitor, Entrant, Truth, matches
 from rirn.bench.subjects import make
-from rirn.bench.timing import Job
+from rirn.measure.timing import Job
 from rirn.ops import available_backends
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from rirn.bench.timing import Job, alternate, clock_for
 from rirn.errors import RirnError
+from rirn.measure.timing import Job, alternate, clock_for
 from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rirn.bench.memory import peak_bytes
+from rirn.measure.memory import peak_bytes
 
 # Side of the piece of a frame on which the need is measured.
 PROBE = 256

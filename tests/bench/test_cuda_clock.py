@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rirn.bench.timing import CudaClock, Job
+from rirn.measure.timing import CudaClock, Job
 
 
 class FakeCuda:

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
-from rirn.bench import limits, memory
+from rirn.bench import limits
 from rirn.bench.cases import OPERATIONS, PASSES, Case, Sizes, select
 from rirn.bench.measure import Competitor, Entrant, Options, competitors, gradient_error, measure, value_error
 from rirn.bench.subjects import Apply, Subject, make, tensors, work
-from rirn.bench.timing import CpuClock, Job, alternate, spread
+from rirn.measure import memory
+from rirn.measure.timing import CpuClock, Job, alternate, spread
 from rirn.ops import use_backend
 
 CPU = torch.device("cpu")
@@ -168,7 +169,7 @@ def test_everyone_is_called_in_every_round():
 
 def test_preparations_are_not_timed(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("rirn.bench.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("rirn.measure.timing.time.perf_counter", lambda: now[0])
 
     def spend(seconds):
         now[0] += seconds

@@ -1,0 +1,1 @@
+"""Time and memory of a call, for the benchmarks and for what decides by them at run time."""
