@@ -1,17 +1,17 @@
-"""What `rirn deblur` does with its options."""
+"""`rirn deblur`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 
 from rirn import ops
+from rirn.commands.parser import Parser, parse_rate, pick_device
 from rirn.errors import RirnError
 from rirn.video.batch import Job, in_process, plan, run_all, share
 from rirn.video.benchmark import benchmark
@@ -24,8 +24,72 @@ from rirn.weights import load
 _NOT_PASSED_ON = ("paths", "jobs", "device")
 
 
-def run(options: Namespace, device: str) -> int:
-    """Restore what the options of the command line name on `device`; returns the exit status."""
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="rirn deblur",
+        usage="rirn deblur [options] SOURCE [SOURCE ...] TARGET",
+        description="Restore motion-blurred videos.",
+        epilog="examples:\n"
+        "  rirn deblur ride.mp4 sharp.mp4\n"
+        "  rirn deblur ride.mp4 frames/ --compare\n"
+        "  rirn deblur photos/ sharp.mkv --rate 30 --model runs/mine/weights.safetensors\n"
+        "  rirn deblur 'clips/*.mp4' sharp/ --jobs 2 --resume\n"
+        "  ffmpeg -i ride.mp4 -f yuv4mpegpipe - | rirn deblur - - | ffplay -\n"
+        "  rirn deblur ride.mp4 --benchmark",
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        metavar="SOURCE ... TARGET",
+        help="videos, folders of images or of videos, patterns, camera:NAME, or - for a pipe; then the target: a "
+        "video file (.mp4, .mov, .mkv), a folder for PNG images, a folder for many videos, or -",
+    )
+    add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
+    add("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
+    add("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    add("--tile", default="auto", help="side of tiles in pixels, off, or auto for what the free memory holds")
+    add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
+    add("--compare", action="store_true", help="write input and result side by side")
+    add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
+    add("--jobs", type=int, default=1, help="videos at the same time, each in a process of its own")
+    add(
+        "--benchmark",
+        action="store_true",
+        help="measure decoding and network, write nothing; takes no target",
+    )
+    add("--codec", default=None, help="encoder: libx264, libx265 (default above 8 bits), prores_ks, ...")
+    add("--crf", type=int, default=None, help="quality, smaller is better: 18 for libx264, 20 for libx265")
+    add("--preset", default=None, help="speed of the encoder: ultrafast to veryslow")
+    add("--pix-fmt", default=None, help="sample format, such as yuv422p10le; by default 4:2:0")
+    add(
+        "--encoder-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="further option of the encoder; repeatable",
+    )
+    add(
+        "--hdr",
+        default="refuse",
+        choices=["refuse", "pass"],
+        help="HDR: pass restores the code values as they are",
+    )
+    add(
+        "--rate",
+        "--raw-fps",
+        default="25",
+        help="frames per second of images or raw frames: 25 or 30000/1001",
+    )
+    add("--raw-size", default=None, metavar="WxH", help="- is RGB of 8 bits without a header, of this size")
+    return parser
+
+
+def run(options: Namespace) -> int:
+    """Restore what the options of the command line name; returns the exit status."""
+    if len(options.paths) < 2 and not options.benchmark:
+        make_parser().error("the target is missing")
+    device = pick_device(options.device)
     rate, raw_size = parse_rate(options.rate), _size(options.raw_size)
     tile, encoding = _tile(options.tile), _encoding(options)
     if options.jobs < 1:
@@ -128,16 +192,6 @@ def _device_of_rank(device: str) -> str:
     return (
         f"cuda:{int(rank) % torch.cuda.device_count()}" if device == "cuda" and rank is not None else device
     )
-
-
-def parse_rate(text: str) -> Fraction:
-    """Frames per second as typed: 25, 23.976 or 30000/1001."""
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise RirnError(
-            f"'{text}' is no frame rate; use a number such as 25, 23.976 or 30000/1001."
-        ) from error
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

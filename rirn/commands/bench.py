@@ -1,0 +1,17 @@
+"""`rirn bench`, which has a parser of its own, since it is also `python -m rirn.bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rirn.commands.parser import Parser
+
+
+def make_parser() -> Parser:
+    return Parser(description="Time the fused ops against the eager and the compiled reference.")
+
+
+def run(argv: Sequence[str]) -> int:
+    from rirn.bench.__main__ import main
+
+    return main(argv)

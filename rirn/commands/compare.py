@@ -1,0 +1,45 @@
+"""`rirn compare`: two videos against each other on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from rirn.commands.parser import Parser, parse_rate
+from rirn.video.report import write_report
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        description="Show two videos against each other on one HTML page that works offline.",
+        epilog="examples:\n"
+        "  rirn compare ride.mp4 sharp.mp4 -o report.html\n"
+        "  rirn compare blur/ restored/ truth/ -o report.html\n"
+        "  rirn compare ride.mp4 sharp.mp4 --skip 300 --frames 120",
+    )
+    add = parser.add_argument
+    add("before", metavar="A", help="video file or folder of images, shown on the left")
+    add("after", metavar="B", help="the same, shown on the right")
+    add("truth", metavar="TRUTH", nargs="?", default=None, help="sharp frames, for PSNR and SSIM")
+    add("-o", "--out", type=Path, default=Path("report.html"), help="page to write")
+    add("--skip", type=int, default=0, metavar="N", help="leave out the first N frames")
+    add("--frames", type=int, default=None, metavar="N", help="show at most N frames")
+    add("--quality", type=int, default=92, help="of the JPEG pictures in the page, 1 to 100")
+    add("--rate", default="25", help="frames per second of images: 25 or 30000/1001")
+    return parser
+
+
+def run(options: Namespace) -> None:
+    count = write_report(
+        options.before,
+        options.after,
+        options.out,
+        options.truth,
+        rate=parse_rate(options.rate),
+        skip=options.skip,
+        frames=options.frames,
+        quality=options.quality,
+    )
+    megabytes = options.out.stat().st_size / 1e6
+    print(f"{options.out}: {count} {'frame' if count == 1 else 'frames'}, {megabytes:.1f} MB")

@@ -1,0 +1,84 @@
+"""`rirn data`: check data sets, or make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from rirn.commands.parser import Parser, add_blur, default_threads
+from rirn.errors import RirnError
+
+
+def make_parser() -> Parser:
+    return Parser(description="Check data sets of blurry and sharp frames, or make one.")
+
+
+def run(options: Namespace) -> None:
+    ACTIONS[options.action][1](options[options.action])
+
+
+def _check_parser() -> Parser:
+    parser = Parser(
+        description="Say what is there of a data set, what is missing and what is broken.",
+        epilog="examples:\n  rirn data check GOPRO_Large\n  rirn data check GOPRO_Large/test --blur blur --headers-only",
+    )
+    parser.add_argument("root", type=Path, metavar="DIR", help="a data set, a part of it, or one sequence")
+    add_blur(parser)
+    parser.add_argument(
+        "--headers-only", action="store_true", help="quicker, but files cut short are not seen"
+    )
+    parser.add_argument("--workers", type=int, default=default_threads(), help="threads that decode images")
+    return parser
+
+
+def _check(options: Namespace) -> None:
+    from rirn.data.check import check, format_report
+
+    report = check(
+        options.root, blur=options.blur, headers_only=options.headers_only, workers=options.workers
+    )
+    print(format_report(report))
+    if report.problems:
+        raise RirnError(
+            f"{len(report.problems)} frames of {options.root} are broken; get them again or remove both halves"
+        )
+
+
+def _synth_parser() -> Parser:
+    from rirn.synth import SynthConfig
+
+    parser = Parser(
+        description="Make blurry and sharp pairs from high-speed or ordinary footage, or from photos.",
+        epilog="examples:\n"
+        "  rirn data synth ride240fps.mp4 --out data/ride --window 13\n"
+        "  rirn data synth holiday.mp4 --out data/holiday --method interpolate --subframes 8 --window 9\n"
+        "  rirn data synth photos/ --out data/shaken --method shake --size [360,640] --shrink 2 --clips 3",
+    )
+    parser.add_argument(
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="SOURCE",
+        help="videos, folders of frames, or photos to shake",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the data set")
+    parser.add_argument("--workers", type=int, default=default_threads(), help="threads for optical flow")
+    parser.add_class_arguments(SynthConfig)
+    return parser
+
+
+def _synth(options: Namespace) -> None:
+    from rirn.synth import MANIFEST, SynthConfig, synthesize
+
+    settings = vars(_synth_parser().instantiate(options))
+    sources, out, workers = (settings.pop(name) for name in ("sources", "out", "workers"))
+    made = synthesize(sources, out, SynthConfig(**settings), workers=workers)["sequences"]
+    print(f"{sum(s['pairs'] for s in made)} pairs in {len(made)} sequences; {out / MANIFEST} says how")
+
+
+ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]] = {
+    "check": (_check_parser, _check),
+    "synth": (_synth_parser, _synth),
+}

@@ -1,0 +1,27 @@
+"""`rirn demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from rirn.commands.parser import Parser
+
+
+def make_parser() -> Parser:
+    parser = Parser(description="Make a shaken clip with known truth, restore it, then restore a real video.")
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for videos and pictures")
+    parser.add_argument(
+        "--clip", type=Path, default=None, help="the real video; without it only the first part runs"
+    )
+    parser.add_argument(
+        "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    )
+    return parser
+
+
+def run(options: Namespace) -> None:
+    from rirn.demo import run
+
+    run(options.out, options.clip, options.model)

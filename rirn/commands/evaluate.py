@@ -1,0 +1,107 @@
+"""`rirn evaluate`: scores on data sets, and the ratio of speeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from rirn.commands.parser import Parser, add_blur, default_threads, pick_device
+from rirn.errors import RirnError
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output.",
+        epilog="examples:\n"
+        "  rirn evaluate --data GOPRO_Large --split test --json scores.json\n"
+        "  rirn evaluate --data GOPRO_Large --split test --protocol estrnn --model runs/mine/weights.safetensors\n"
+        "  rirn evaluate --speed ifi-rnn rdbn",
+    )
+    parser.add_argument(
+        "--data", type=Path, nargs="+", default=[], metavar="DIR", help="data sets or parts of them"
+    )
+    parser.add_argument("--split", default=None, help="only sequences of this split: train, val or test")
+    add_blur(parser)
+    parser.add_argument(
+        "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="rirn",
+        choices=["rirn", "estrnn"],
+        help="which frames count, and how they are rounded",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
+    parser.add_argument(
+        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=default_threads(), help="threads that compute metrics beside the model"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=None, help="write the scores, of each frame too, to this file"
+    )
+    parser.add_argument(
+        "--save-frames", type=Path, default=None, metavar="DIR", help="write restored frames to this folder"
+    )
+    parser.add_argument(
+        "--speed",
+        nargs="*",
+        default=None,
+        metavar="BASE",
+        help="time a step of these base networks (all of the paper) without and with RIRN; needs no data",
+    )
+    parser.add_argument("--height", type=int, default=720, help="of the frames for --speed, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="of the frames for --speed, pixels")
+    return parser
+
+
+def run(options: Namespace) -> None:
+    from rirn import load, ops
+    from rirn.data import find_sequences
+    from rirn.evaluation import PROTOCOLS, evaluate_in_ranks
+    from rirn.evaluation.report import format_table, to_json
+
+    if options.speed is not None:
+        return _speed(options)
+    if not options.data:
+        raise RirnError("nothing to score; give --data DIR, or --speed")
+    # What would fail only after hours. No process of several begins to write before all have looked: they meet first.
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise RirnError(f"there is no folder {options.json.parent} for --json; make it first")
+    frames = options.save_frames
+    if frames is not None and frames.exists() and not (frames.is_dir() and not any(frames.iterdir())):
+        raise RirnError(f"{frames} is there already and not an empty folder; give a new one to --save-frames")
+    model = load(options.model, device=pick_device(options.device))
+    sequences = [
+        dataclasses.replace(s, name=f"{folder.resolve().name}/{s.name}" if len(options.data) > 1 else s.name)
+        for folder in options.data
+        for s in find_sequences(folder, split=options.split, blur=options.blur)
+    ]
+    with ops.use_backend(options.backend):
+        scores = evaluate_in_ranks(
+            model, sequences, protocol=options.protocol, workers=options.workers, save_to=frames
+        )
+    if scores is None:
+        return
+    protocol = PROTOCOLS[options.protocol]
+    print(format_table(scores, options.model, protocol))
+    if options.json is not None:
+        content = to_json(scores, options.model, protocol, [str(folder) for folder in options.data])
+        options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _speed(options: Namespace) -> None:
+    from rirn import ops
+    from rirn.evaluation.speed import PAPER_FPS, added_time, format_ratios
+
+    size = (options.height, options.width)
+    with ops.use_backend(options.backend):
+        ratios = [
+            added_time(base, size=size, device=pick_device(options.device))
+            for base in options.speed or PAPER_FPS
+        ]
+    print(format_ratios(ratios, size))

@@ -1,0 +1,36 @@
+"""`rirn export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from rirn.commands.parser import Parser
+from rirn.errors import RirnError
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        description="Write one step of a model for programs without PyTorch.",
+        epilog="examples:\n"
+        "  rirn export --onnx rirn-small small.onnx --height 720 --width 1280\n"
+        "  rirn export --onnx runs/mine/weights.safetensors mine.onnx",
+    )
+    parser.add_argument("--onnx", action="store_true", help="format of the file: ONNX, the only one there is")
+    parser.add_argument(
+        "model", help="weights: a name that comes with rirn, or a path; or an untrained model: its name"
+    )
+    parser.add_argument("out", type=Path, help="file to write, ends in .onnx")
+    parser.add_argument("--height", type=int, default=720, help="height of the frames, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="width of the frames, pixels")
+    return parser
+
+
+def run(options: Namespace) -> None:
+    from rirn.export import export_onnx
+
+    if not options.onnx:
+        raise RirnError("say in which format to write; there is --onnx")
+    for path in export_onnx(options.model, options.out, height=options.height, width=options.width):
+        print(path)

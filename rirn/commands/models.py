@@ -1,0 +1,26 @@
+"""`rirn models`."""
+
+from __future__ import annotations
+
+from jsonargparse import Namespace
+
+from rirn.commands.parser import Parser
+
+
+def make_parser() -> Parser:
+    parser = Parser(description="List the models: parameters, arithmetic, size of the state, delay.")
+    parser.add_argument("--height", type=int, default=720, help="height of the frames, pixels")
+    parser.add_argument("--width", type=int, default=1280, help="width of the frames, pixels")
+    return parser
+
+
+def run(options: Namespace) -> None:
+    from rirn.models import model_names, summary
+
+    print(f"{'model':18s} {'parameters':>11s} {'GMACs':>9s} {'state MiB':>10s} {'delay':>6s}")
+    for name in model_names():
+        (row,) = summary([name], frame_size=(options.height, options.width))
+        print(f"{row.name:18s} {row.parameters:11,d} {row.gmacs:9.2f} {row.state_mib:10.2f} {row.delay:6d}")
+    print(
+        f"GMACs and state for one {options.width}x{options.height} frame amid a video, float32; delay in frames"
+    )

@@ -1,0 +1,77 @@
+"""What the parsers of all commands share."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from fractions import Fraction
+
+import torch
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from rirn.errors import RirnError
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Keeps the lines of the examples below the options."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class Parser(ArgumentParser):
+    """An argument parser that answers a mistake in one line, with the near match if an option or key is unknown."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
+
+    def _named(self, command: str) -> ArgumentParser:
+        """The parser of a command of this one."""
+        commands = (a for a in self._actions if isinstance(a.choices, dict))
+        return next((a.choices[command] for a in commands if command in a.choices), self)
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        # On the command line, or in a configuration file, about which the parser of all commands complains.
+        unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
+        if unknown:
+            command = re.match(r"Subcommand '(\w+)'", message)
+            parser = self._named(command[1]) if command else self
+            dashes, word = ("--", unknown[1]) if unknown[1] else ("", unknown[2])
+            options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
+            close = difflib.get_close_matches(word, options, n=1)
+            message += f"; did you mean {dashes}{close[0]}?" if close else ""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def pick_device(name: str) -> str:
+    """The device that `--device` means."""
+    if name != "auto":
+        return name
+    # A launcher that starts several processes on a machine numbers them.
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def default_threads() -> int:
+    """Processors for each process that a launcher started on this machine."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames per second as typed: 25, 23.976 or 30000/1001."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise RirnError(
+            f"'{text}' is no frame rate; use a number such as 25, 23.976 or 30000/1001."
+        ) from error
+
+
+def add_blur(parser: Parser) -> None:
+    """Add `--blur`, which says where the blurry frames of a data set are."""
+    parser.add_argument(
+        "--blur",
+        default=None,
+        metavar="NAME",
+        help="folder of blurry frames: blur_gamma, if there is one, or blur",
+    )

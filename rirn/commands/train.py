@@ -1,0 +1,49 @@
+"""`rirn train`."""
+
+from __future__ import annotations
+
+import os
+
+from jsonargparse import ActionConfigFile, Namespace, set_parsing_settings
+
+from rirn.commands.parser import Parser
+from rirn.training.config import TrainConfig
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help texts of the fields of TrainConfig
+
+
+class RecipeFile(ActionConfigFile):
+    """A configuration file, or the name of one that comes with the package."""
+
+    def __call__(self, parser, cfg, values, option_string=None):
+        from rirn.training.recipes import find_recipe
+
+        super().__call__(parser, cfg, str(find_recipe(values)), option_string)
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        description="Train a model on folders of blurry and sharp frames.",
+        epilog="examples:\n"
+        "  rirn train --out runs/mine --data.train+=GOPRO_Large/train --data.val+=GOPRO_Large/test\n"
+        "  rirn train --config gopro --out runs/gopro --data.train+=GOPRO_Large/train --model.name rdbn+rirn\n"
+        "  rirn train --config mine.yaml --optim.lr 2e-4\n"
+        "  torchrun --nproc-per-node 8 -m rirn train --config gopro --out ...",
+    )
+    parser.add_argument(
+        "--config",
+        action=RecipeFile,
+        help="YAML file with any of the options below, or a recipe that comes with rirn: gopro, reds, dvd, "
+        "mini-gopro, mini-reds, mini-dvd",
+    )
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def run(options: Namespace) -> None:
+    from rirn.training import train
+
+    options.pop("config", None)
+    weights = train(TrainConfig(**vars(make_parser().instantiate(options))))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        print(weights)
