@@ -68,12 +68,16 @@ def _clips(sources: Iterable[str]) -> tuple[list[str], bool]:
                 raise RirnError(f"No file matches {source}.")
             clips += found
             is_many = True
-        elif os.path.isdir(source) and not list_images(source) and _videos(source):
+        elif os.path.isdir(source) and os.access(source, os.R_OK) and _holds_videos(source):
             clips += _videos(source)
             is_many = True
         else:
             clips.append(source)
     return clips, is_many or len(clips) > 1
+
+
+def _holds_videos(folder: str) -> bool:
+    return not list_images(folder) and bool(_videos(folder))
 
 
 def _videos(folder: str) -> list[str]:

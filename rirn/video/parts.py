@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -100,8 +101,10 @@ class Parts:
     def save(self, checkpoint: Mapping[str, Any], count: int) -> None:
         """Keep what is needed to go on after `count` segments; call before the last of them gets its name."""
         name = self._checkpoint_name(count)
+        content = io.BytesIO()  # to a file, torch reports a full disk in its own words
+        torch.save(dict(checkpoint), content)
         with write_failures(self.path):
-            torch.save(dict(checkpoint), name.with_suffix(".part"))
+            name.with_suffix(".part").write_bytes(content.getbuffer())
             os.replace(name.with_suffix(".part"), name)
 
     def forget(self, count: int) -> None:

@@ -70,8 +70,10 @@ class Reader:
                 if raw_size
                 else _VideoSource("standard input", open_pipe())
             )
-        elif not self.path.exists():
+        elif not os.path.exists(name):
             raise RirnError(f"{self.path} does not exist; give a video file or a folder of images.")
+        elif not os.access(name, os.R_OK):
+            raise RirnError(f"{self.path} cannot be read; check its permissions.")
         elif self.path.is_dir():
             self._source = FolderSource(self.path, Fraction(rate))
         else:
@@ -244,8 +246,6 @@ def _open(path: Path) -> av.container.InputContainer:
         # The prefix keeps FFmpeg from reading a colon in the name as a protocol.
         container = av.open(f"file:{path}", metadata_errors="replace")
     except av.FFmpegError as error:
-        if not os.access(path, os.R_OK):
-            raise RirnError(f"{path} cannot be read; check its permissions.") from error
         cause = error.strerror
         if missing_bytes(str(path)):
             cause = "it is cut short"

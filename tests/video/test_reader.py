@@ -1,5 +1,6 @@
 """Reading: every frame with its own time stamp and colours, and one sentence for what cannot be read."""
 
+import os
 from fractions import Fraction
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from rirn.errors import RirnError
 from rirn.video import BrokenStream, Reader
+from rirn.video.batch import plan
 from rirn.video.containers import missing_bytes
 from tests.video.clips import digest, picture, psnr, write_clip
 
@@ -252,6 +254,19 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, words):
     assert not isinstance(caught.value, BrokenStream)
     message = str(caught.value).replace(str(tmp_path), "")
     assert "\n" not in message and message.endswith(".")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_may_not_be_read_is_said_in_one_sentence(tmp_path, monkeypatch, kind):
+    path = tmp_path / "in"
+    path.touch() if kind == "file" else path.mkdir()
+    path.chmod(0)
+    if not os.geteuid():  # root may read everything
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    (job,) = plan([str(path)], "out.mp4")
+    with pytest.raises(RirnError, match=r"in cannot be read; check its permissions\.$"):
+        Reader(job.source)
+    path.chmod(0o700)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])

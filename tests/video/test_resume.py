@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -135,6 +136,36 @@ def test_a_crash_of_the_encoder_keeps_what_is_finished(tmp_path, clip, monkeypat
     assert run(Identity(), clip, tmp_path / "out.mp4", resume=True).resumed == 10
     run(Identity(), clip, tmp_path / "whole.mp4")
     assert digest(tmp_path / "out.mp4") == digest(tmp_path / "whole.mp4")
+
+
+@contextmanager
+def files_at_most(size):
+    """What a full disk is to a program: files of this process cannot grow beyond `size` bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_keeps_the_input_and_what_is_finished(tmp_path, clip):
+    run(Identity(), clip, tmp_path / "whole.mp4")
+    size, before = (tmp_path / "whole.mp4").stat().st_size, digest(clip)
+    # There is room for the segments, but not for the whole.
+    full = (
+        r"^Cannot write .*out\.mp4: File too large; the first 20 frames wait in .*, continue with --resume\.$"
+    )
+    with files_at_most(size - 100), pytest.raises(RirnError, match=full):
+        run(Identity(), clip, tmp_path / "out.mp4")
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4.resume", "whole.mp4"]
+    assert run(Identity(), clip, tmp_path / "out.mp4", resume=True).resumed == 20
+    assert digest(tmp_path / "out.mp4") == digest(tmp_path / "whole.mp4") and digest(clip) == before
+    # There is no room even for the first segment.
+    with files_at_most(700), pytest.raises(RirnError, match="File too large"):
+        run(Identity(), clip, tmp_path / "other.mp4")
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4", "whole.mp4"] and digest(clip) == before
 
 
 def test_a_killed_run_is_continued(tmp_path, clip):
