@@ -20,7 +20,7 @@ from rirn.video.files import PIPE, check_target
 from rirn.video.frames import HDR_TRANSFERS, VideoInfo
 from rirn.video.live import PipeOutput
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
-from rirn.video.pipeline import Busy, Output, Pipeline
+from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
 from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, pick_device, pick_dtype
 from rirn.video.scenes import CutDetector
@@ -121,6 +121,7 @@ def deblur(
         checkpoint: dict[str, Any] | None = None
         if os.fspath(target) == PIPE:
             output: Output = PipeOutput(info, raw=raw_size is not None)
+            ahead = QUEUED  # a frame leaves at once, and whoever waits for it wants it soon
         else:
             encoding = encoding or Encoding()
             settings = {
@@ -146,6 +147,7 @@ def deblur(
                 frames=checkpoint["frames"] if checkpoint else 0,
                 can_resume=reader.can_rewind,
             )
+            ahead = frames_ahead(info)
         resumed = output.frames
         bar = tqdm(
             total=reader.info.frames,
@@ -155,7 +157,7 @@ def deblur(
             disable=None if progress else True,
             dynamic_ncols=True,
         )
-        pipeline = Pipeline(reader, restorer, output, joined=joined, on_result=bar.update)
+        pipeline = Pipeline(reader, restorer, output, joined=joined, ahead=ahead, on_result=bar.update)
         with bar:
             pipeline.run(checkpoint)
         seconds = time.perf_counter() - begin

@@ -12,12 +12,17 @@ import torch
 
 from rirn.video.channel import Cancelled, Channel
 from rirn.video.compare import SideBySide
-from rirn.video.frames import BrokenStream, Frame
+from rirn.video.frames import BrokenStream, Frame, VideoInfo
 from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, to_tensor
 
 # Frames that wait on either side of the network: enough to even out a slow keyframe, few enough for 8K.
 QUEUED = 4
+
+# At the end of a segment an encoder codes at once what it looked ahead, some dozens of frames. Where so many restored
+# ones fit into these bytes, the network need not stop for it.
+QUEUED_BYTES = 128 << 20
+MOST_QUEUED = 64
 
 # Frames of a segment, which begins with a key frame; a killed run loses one segment of work at most. x264's
 # own longest distance of key frames is 250.
@@ -49,6 +54,12 @@ class Busy:
     encode: float = 0.0
 
 
+def frames_ahead(info: VideoInfo) -> int:
+    """How many restored frames may wait for an encoder that works in bursts."""
+    frame = info.width * info.height * (3 if info.bits <= 8 else 6)
+    return max(QUEUED, min(MOST_QUEUED, QUEUED_BYTES // frame))
+
+
 class _Border(dict):
     """A checkpoint on its way to the encoder."""
 
@@ -61,6 +72,7 @@ class Pipeline:
         restorer: the network.
         output: takes the results.
         joined: puts input and result side by side; None takes the result alone.
+        ahead: restored frames that may wait for the output.
         on_result: called for each result, in the calling thread.
     """
 
@@ -71,6 +83,7 @@ class Pipeline:
         output: Output,
         *,
         joined: SideBySide | None = None,
+        ahead: int = QUEUED,
         on_result: Callable[[], Any],
     ):
         self.busy = Busy()
@@ -79,7 +92,7 @@ class Pipeline:
         self._joined, self._on_result = joined, on_result
         # A camera goes on while the network works: what waits is old already.
         self._decoded = Channel(1 if reader.is_camera else QUEUED)
-        self._restored = Channel(1 if reader.is_camera else QUEUED)
+        self._restored = Channel(1 if reader.is_camera else ahead)
 
     def run(self, checkpoint: dict[str, Any] | None = None) -> None:
         """Work through all frames; the caller's thread, where Ctrl-C arrives, runs the network.

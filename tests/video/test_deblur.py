@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import weakref
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from rirn.errors import RirnError
 from rirn.video import BrokenStream, Encoding, Frame, Reader, VideoInfo, VideoWriter, deblur
 from rirn.video.compare import BAR, SideBySide
-from rirn.video.pipeline import QUEUED
+from rirn.video.pipeline import MOST_QUEUED, QUEUED, frames_ahead
 from tests.video.clips import Delayed, Identity, Invert, digest, picture, probe, psnr, write_clip
 
 
@@ -179,6 +180,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch, slow, model
             return super().restore(frame)
 
     monkeypatch.setattr(Frame, "__init__", register)
+    monkeypatch.setattr("rirn.video.pipeline.QUEUED_BYTES", 0)
     if slow == "encoder":
         write = VideoWriter.write
         monkeypatch.setattr(VideoWriter, "write", lambda *args: (time.sleep(0.02), write(*args)))
@@ -186,6 +188,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch, slow, model
     # Two full queues, a frame in the hands of each stage, the encoder's copy, what the network holds back.
     assert len(alive) == 60
     assert QUEUED <= max(alive) <= 2 * QUEUED + 4 + model.delay
+
+
+def test_as_many_frames_wait_for_the_encoder_as_fit_in_some_memory():
+    sizes = {(640, 272): MOST_QUEUED, (1280, 720): 48, (3840, 2160): 5, (7680, 4320): QUEUED}
+    for (width, height), frames in sizes.items():
+        info = VideoInfo(width, height, Fraction(1, 25), Fraction(25))
+        assert frames_ahead(info) == frames
+        assert QUEUED <= frames_ahead(replace(info, bits=10)) <= frames
 
 
 def test_a_broken_stream_keeps_what_was_restored(tmp_path):

@@ -1,0 +1,93 @@
+"""How well decoding, network and encoding overlap: `python -m tests.video.overlap CLIP`.
+
+Each stage alone, and all together. Beside `rirn-small` there are networks that only wait, as a CPU does for a GPU: as long as the
+slower of decoding and encoding takes, where overlap is hardest to reach, and half as long. Rounds go by turns; the figures are
+medians.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import rirn
+from rirn.video import Reader, VideoWriter, deblur
+
+ROUNDS = 3
+
+
+class Waiting(torch.nn.Module):
+    """Returns each frame as it is, after some seconds."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self._seconds = seconds
+
+    def step(self, frame, state):
+        time.sleep(self._seconds)
+        return frame, None
+
+
+def timed(call):
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def decode(clip):
+    with Reader(clip) as reader:
+        return reader.info, list(reader)
+
+
+def encode(info, frames, target):
+    writer = VideoWriter(target, info)
+    for frame in frames:
+        writer.write(frame)
+    writer.finish()
+
+
+def restore(model, frames):
+    state = None
+    with torch.inference_mode():
+        for frame in frames:
+            image = torch.from_numpy(frame.rgb).permute(2, 0, 1)[None] / 255
+            _, state = model.step(image, state)
+
+
+def main(clip):
+    info, frames = decode(clip)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.mp4"
+        alone = {"decode": lambda: decode(clip), "encode": lambda: encode(info, frames, target)}
+        slowest = max(timed(call) for call in alone.values())
+        per_frame = slowest / len(frames)
+        networks = {
+            "waits as long": Waiting(per_frame),
+            "waits half as long": Waiting(per_frame / 2),
+            "rirn-small": rirn.load("rirn-small").eval(),
+        }
+        print(f"{clip}: {len(frames)} frames of {info.width}x{info.height}, {ROUNDS} rounds, seconds")
+        print("| network | decode | network | encode | all together | over the slowest | over the sum |")
+        print("|---|---|---|---|---|---|---|")
+        for name, network in networks.items():
+            calls = {
+                **alone,
+                "network": lambda network=network: restore(network, frames),
+                "together": lambda network=network: deblur(network, clip, target, progress=False),
+            }
+            times = {kind: [] for kind in calls}
+            for _ in range(ROUNDS):
+                for kind, call in calls.items():
+                    times[kind].append(timed(call))
+            d, e, n, all = (statistics.median(v) for v in times.values())
+            print(
+                f"| {name} | {d:.2f} | {n:.2f} | {e:.2f} | {all:.2f} | {all / max(d, e, n):.2f} | {all / (d + e + n):.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
