@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import weakref
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ import torch
 import rirn
 from rirn.cli import main
 from rirn.errors import RirnError
-from rirn.video import Reader
+from rirn.video import Frame, Reader
 from rirn.video.benchmark import benchmark
 from rirn.video.channel import Channel
+from rirn.video.pipeline import Pipeline
+from rirn.video.restore import Restorer
 from tests.video.clips import Delayed, Identity, Invert, picture, probe, psnr, write_clip
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg on the PATH")
@@ -71,6 +75,107 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path, weights):
 def test_a_camera_that_is_not_there_is_one_sentence(name):
     with pytest.raises(RirnError, match="camera"):
         Reader(name)
+
+
+def test_a_device_that_does_not_open_is_one_sentence(monkeypatch):
+    def refuse(name, format):
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr("rirn.video.live._CAMERA_FORMATS", {sys.platform: "devices"})
+    with pytest.raises(RirnError, match=r"without devices.* ffmpeg -f devices -i /dev/video7 "):
+        Reader("/dev/video7")
+    monkeypatch.setattr("av.formats_available", {"devices"})
+    monkeypatch.setattr("av.open", refuse)
+    with pytest.raises(RirnError, match=r"^The camera front cannot be opened: Permission denied\.$"):
+        Reader("camera:front")
+
+
+class Camera:
+    """A source that cannot be held back; it goes on by as many frames as it is told to."""
+
+    is_camera = True
+
+    def __init__(self, frames):
+        self._frames, self._permits, self._turn = frames, 0, threading.Condition()
+        self._waits = False
+
+    def frames(self, skip):
+        for i in range(self._frames):
+            with self._turn:
+                # Whoever asks for the next frame has queued the last one.
+                self._waits = not self._permits
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self._permits)
+                self._permits -= 1
+            self.given = i
+            yield Frame(picture(20, 14, i), i, Fraction(1, 25))
+        with self._turn:
+            self._waits = True
+            self._turn.notify_all()
+
+    def go_on(self, frames):
+        """Give so many frames, and return when the last of them is queued."""
+        with self._turn:
+            self._permits += frames
+            self._waits = False
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._waits)
+
+
+class Screen:
+    """Keeps the numbers of the frames that it was given; `on_write` is called for each."""
+
+    def __init__(self, on_write=lambda number: None):
+        self.frames, self.seen, self._on_write = 0, [], on_write
+
+    def write(self, frame):
+        self._on_write(self.frames)
+        self.seen.append(frame.pts)
+        self.frames += 1
+
+    def border(self, checkpoint):
+        raise AssertionError("a camera cannot be resumed")
+
+    complete = stop = fail = lambda self: None
+
+
+def live(camera, network, screen):
+    """Restore what the camera gives from its first frame on; returns how many frames were dropped."""
+    restorer = Restorer(network.eval(), torch.device("cpu"), torch.float32)
+    pipeline = Pipeline(camera, restorer, screen, on_result=lambda: None)
+    threading.Thread(target=camera.go_on, args=(1,), daemon=True).start()
+    pipeline.run()
+    return pipeline.dropped
+
+
+def test_a_slow_network_sees_the_newest_frame_of_a_camera():
+    camera = Camera(41)
+
+    class Slow(Identity):
+        def restore(self, frame):
+            if camera.given < 40:
+                camera.go_on(10)
+            return frame
+
+    screen = Screen()
+    assert live(camera, Slow(), screen) == 36
+    assert screen.seen == [0, 10, 20, 30, 40]
+
+
+def test_a_slow_encoder_is_at_most_three_frames_behind_a_camera():
+    camera, queued_during = Camera(61), {0: 0}
+
+    def slow(number):
+        if camera.given < 60:
+            queued_during.update(dict.fromkeys(range(camera.given + 1, camera.given + 7), number))
+            camera.go_on(6)
+
+    screen = Screen(slow)
+    dropped = live(camera, Identity(), screen)
+    assert len(screen.seen) + dropped == 61 and dropped > 40
+    assert screen.seen == sorted(screen.seen) and screen.seen[-1] == 60
+    # One frame waits on either side of the network, one is in it, and one in the encoder.
+    assert max(i - queued_during[frame] for i, frame in enumerate(screen.seen)) <= 3
 
 
 def test_the_newest_frame_pushes_out_the_oldest():
