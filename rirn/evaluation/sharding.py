@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import os
 import sys
-from collections.abc import Iterator, Sized
 from collections.abc import Sequence as ListLike
+from collections.abc import Sized
 from pathlib import Path
-from typing import TypeVar
 
-import torch.distributed as dist
 from tqdm import tqdm
 
 from rirn.data.sequences import Sequence
+from rirn.distributed import WORK_APART, join_world
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import Score, evaluate
 from rirn.evaluation.protocols import PROTOCOLS
 from rirn.models.deblurrer import VideoDeblurrer
-
-Result = TypeVar("Result")
-
-# A rank waits for the slowest one; where one of them fails, the launcher ends the others.
-_TIMEOUT = datetime.timedelta(days=7)
 
 
 def evaluate_in_ranks(
@@ -53,8 +44,9 @@ def evaluate_in_ranks(
             PROTOCOLS[protocol].windows(len(sequence))
         except RirnError as error:
             raise RirnError(f"{sequence.name}: {error}") from error
-    with ranks() as (rank, world):
-        mine = share(sequences, rank, world)
+    # Only scores travel, a few kilobytes: gloo, which is what the CPU has, does for GPUs, too.
+    with join_world("cpu", WORK_APART) as world:
+        mine = share(sequences, world.rank, world.size)
         scores = {}
         todo = evaluate(
             model,
@@ -69,25 +61,7 @@ def evaluate_in_ranks(
                 scores[i] = score
                 bar.write(f"{score.sequence}: {score.psnr_in:.2f} -> {score.psnr_out:.2f} dB", sys.stderr)
                 bar.update()
-        return gather(scores, rank, world)
-
-
-@contextlib.contextmanager
-def ranks() -> Iterator[tuple[int, int]]:
-    """Rank of this process and how many there are, by the launcher's ``RANK`` and ``WORLD_SIZE``; (0, 1) without a launcher.
-
-    Inside the block :func:`gather` works.
-    """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world == 1:
-        yield 0, 1
-        return
-    # Only scores travel, a few kilobytes: gloo does for GPUs, too.
-    dist.init_process_group("gloo", rank=rank, world_size=world, timeout=_TIMEOUT)
-    try:
-        yield rank, world
-    finally:
-        dist.destroy_process_group()
+        return world.collect(scores)
 
 
 def share(items: ListLike[Sized], rank: int, world: int) -> list[int]:
@@ -99,15 +73,3 @@ def share(items: ListLike[Sized], rank: int, world: int) -> list[int]:
         loads[least] += len(items[i])
         shares[least].append(i)
     return sorted(shares[rank])
-
-
-def gather(results: dict[int, Result], rank: int, world: int) -> list[Result] | None:
-    """The results of all ranks in the order of their positions at rank 0; None at the others."""
-    if world == 1:
-        return [results[i] for i in sorted(results)]
-    collected: list[dict[int, Result] | None] | None = [None] * world if rank == 0 else None
-    dist.gather_object(results, collected)
-    if collected is None:
-        return None
-    together = {i: result for part in collected for i, result in part.items()}
-    return [together[i] for i in sorted(together)]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rirn.distributed import World
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
 from rirn.training.config import OptimConfig, TrainConfig
-from rirn.training.distributed import World
 from rirn.training.loader import Piece
 from rirn.training.losses import LOSSES
 from rirn.training.schedule import learning_rate

@@ -9,9 +9,9 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from rirn.data.clips import ClipDataset
+from rirn.distributed import World
 from rirn.errors import RirnError
 from rirn.training.config import DataConfig
-from rirn.training.distributed import World
 
 
 @dataclasses.dataclass(frozen=True)

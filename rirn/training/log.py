@@ -15,8 +15,8 @@ import torch
 
 from rirn import doctor
 from rirn.data.images import write_png
+from rirn.distributed import World
 from rirn.training.config import TrainConfig
-from rirn.training.distributed import World
 from rirn.training.probe import Probe
 
 

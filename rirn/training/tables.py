@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rirn import ops
 from rirn.data.sequences import find_sequences
+from rirn.distributed import join_world
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import evaluate, frame_mean
 from rirn.training.config import TrainConfig
-from rirn.training.distributed import join_world
 from rirn.training.paper import TABLES, Row
 from rirn.training.recipes import load_recipe
 from rirn.training.toy import write_toy_data

@@ -18,14 +18,14 @@ from tqdm import tqdm
 from rirn import ops
 from rirn.data.clips import ClipDataset
 from rirn.data.sequences import Sequence, find_sequences
+from rirn.distributed import World, join_world
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import Score, evaluate, frame_mean
-from rirn.evaluation.sharding import gather, share
+from rirn.evaluation.sharding import share
 from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.training.checkpoint import Checkpoints
 from rirn.training.config import TrainConfig
-from rirn.training.distributed import World, join_world
 from rirn.training.learner import Learner, Outcome
 from rirn.training.loader import Piece, pieces
 from rirn.training.log import RunLog, peak_memory_mib
@@ -179,7 +179,7 @@ class _Run:
         """Scores of all validation sequences, each made by one of the processes; None but in the main one."""
         mine = share(self.validation, self.world.rank, self.world.size)
         made = evaluate(model, [self.validation[i] for i in mine])
-        return gather(dict(zip(mine, made, strict=True)), self.world.rank, self.world.size)
+        return self.world.collect(dict(zip(mine, made, strict=True)))
 
     def _opening(self, piece: Piece) -> tuple[Tensor, Tensor]:
         """First frames of the first clip of a piece, blurry and sharp, whatever part of the clip the piece is."""

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rirn import RirnError
+from rirn.distributed import World, join_world
 from rirn.models.state import State
 from rirn.training import OptimConfig, train
-from rirn.training.distributed import World, join_world
 from tests.training.runs import config, losses, rows
 
 # argv: data, out, and the step before which rank 1 dies once.
@@ -120,6 +120,7 @@ def test_one_process_is_a_world_too():
     with join_world("cpu") as world:
         assert world.main and world.size == 1
         assert world.mean([1.0, 2.0]) == [1, 2] and world.gather("x") == ["x"]
+        assert world.collect({3: "d", 1: "b"}) == ["b", "d"]
         state = State(base=(torch.ones(2, 1, 1, 1),))
         assert torch.equal(world.gather_state(state).base[0], state.base[0])
         module = torch.nn.Linear(1, 1)

@@ -6,11 +6,11 @@ import torch
 from rirn import RirnError
 from rirn.data.clips import ClipDataset
 from rirn.data.sequences import find_sequences
+from rirn.distributed import World
 from rirn.models import create_model
 from rirn.ops import use_backend
 from rirn.ops.backends import backend_in_use
 from rirn.training import ModelConfig, OptimConfig, train
-from rirn.training.distributed import World
 from rirn.training.learner import Learner
 from rirn.training.loader import pieces
 from rirn.weights import load

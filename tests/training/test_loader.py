@@ -6,7 +6,7 @@ import torch
 from rirn import RirnError
 from rirn.data.clips import ClipDataset
 from rirn.data.sequences import find_sequences
-from rirn.training.distributed import World
+from rirn.distributed import World
 from rirn.training.loader import ClipNumbers, pieces
 from tests.training.runs import config
 

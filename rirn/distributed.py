@@ -1,4 +1,4 @@
-"""Several processes that train one model, as ``torchrun`` starts them; one process alone is a world of size 1."""
+"""Several processes at one task, as ``torchrun`` starts them; one process alone is a world of size 1."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,8 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from rirn.errors import RirnError
 from rirn.models.state import State
 
+Result = TypeVar("Result")
+
 # Longer than the default: processes wait for each other while they validate whole videos of unequal length.
 _TIMEOUT = datetime.timedelta(hours=2)
+
+WORK_APART = datetime.timedelta(days=7)
+"""Timeout of processes that work on their own and meet at the end; where one dies, the launcher ends the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +71,11 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def collect(self, results: Mapping[int, Result]) -> list[Result] | None:
+        """The results of all processes in the order of their positions, in the main one; None in the others."""
+        together = {i: result for part in self.gather(dict(results)) for i, result in part.items()}
+        return [together[i] for i in sorted(together)] if self.main else None
+
     def from_main(self, make: Callable[[], Any]) -> Any:
         """What ``make`` returns in the main process, in all of them: the others need not see its files."""
         values = [make() if self.main else None]
@@ -97,11 +107,12 @@ class World:
 
 
 @contextlib.contextmanager
-def join_world(device: str) -> Iterator[World]:
+def join_world(device: str, timeout: datetime.timedelta = _TIMEOUT) -> Iterator[World]:
     """The world that torchrun's environment variables describe; without them, this process alone.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ...; with several processes, plain ``cuda`` is the GPU of the local rank.
+        timeout: how long a process waits for the others.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,7 +123,7 @@ def join_world(device: str) -> Iterator[World]:
     chosen = _device(f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
     try:
         yield World(chosen, dist.get_rank(), dist.get_world_size())
     finally:
