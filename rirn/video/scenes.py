@@ -17,17 +17,24 @@ LEAST_CHANGE = 12.0
 RATIO = 2.5
 # ... which are this many ...
 HISTORY = 12
-# ... and moves at least this share of the blocks to other bins of the colour histogram.
+# ... moves at least this share of the blocks to other bins of the colour histogram ...
 LEAST_MOVED = 0.15
 _BINS = 16
+# ... and leaves another pattern behind: a flash, a fade or a change of exposure has the correlation of the old one.
+MOST_ALIKE = 0.8
+# Pictures darker than this are compared as if they were so bright, but lifted by no more than this, and not at all where one
+# of them is blank: the last step of a fade to black is no cut.
+DARK, MOST_LIFT = 64.0, 6.0
+BLANK = 1.0  # levels by which its blocks differ
 
 
 class CutDetector:
     """Tells from frame to frame whether a new scene begins.
 
     A cut is a change of coarse block means that stands out of the changes just before it (a fast pan does
-    not) and goes along with another distribution of colours (motion alone does not). Fades and dissolves
-    are no cuts: there the old scene is still in the picture.
+    not), goes along with another distribution of colours (motion alone does not) and leaves another pattern
+    of light and dark (a flash does not). Fades and dissolves are no cuts: there the old scene is still in the
+    picture.
 
     Example:
         >>> import numpy as np
@@ -47,10 +54,16 @@ class CutDetector:
         last, self._last = self._last, means
         if last is None or last.shape != means.shape:
             return False
-        change = float(np.abs(means - last).mean())
+        lift = _lift(last, means)
+        before, now = lift * last, lift * means
+        change = float(np.abs(now - before).mean())
         # At the begin of a scene nobody knows how fast it moves.
         usual = sum(self._changes) / len(self._changes) if self._changes else LEAST_CHANGE
-        is_cut = change > max(LEAST_CHANGE, RATIO * usual) and _moved(last, means) > LEAST_MOVED
+        is_cut = (
+            change > max(LEAST_CHANGE, RATIO * usual)
+            and _moved(before, now) > LEAST_MOVED
+            and _alike(before, now) < MOST_ALIKE
+        )
         if is_cut:
             self._changes.clear()  # the new scene may move more or less
         else:
@@ -85,8 +98,10 @@ def _block_means(rgb: np.ndarray) -> np.ndarray:
     height, width = rgb.shape[:2]
     rows, columns = min(GRID[0], height), min(GRID[1], width)
     tall, wide = height // rows, width // columns
-    blocks = rgb[: rows * tall, : columns * wide].reshape(rows, tall, columns, wide, 3)
-    means = blocks.mean(axis=(1, 3))
+    part = rgb[: rows * tall, : columns * wide]
+    # Whole lines first: numpy takes twelve times as long for the mean over both axes at once.
+    lines = np.add.reduce(part.reshape(rows, tall, columns * wide * 3), axis=1, dtype=np.uint32)
+    means = lines.reshape(rows, columns, wide, 3).sum(axis=2) / (tall * wide)
     return means if rgb.dtype == np.uint8 else means / 257
 
 
@@ -97,3 +112,17 @@ def _moved(a: np.ndarray, b: np.ndarray) -> float:
         counts = [np.histogram(m[..., channel], _BINS, (0, 256))[0] for m in (a, b)]
         total += int(np.abs(counts[0] - counts[1]).sum())
     return total / (2 * a.size)
+
+
+def _lift(a: np.ndarray, b: np.ndarray) -> float:
+    """By how much two pictures are to be brightened, 1 if they are bright enough."""
+    if min(a.std(), b.std()) < BLANK:
+        return 1.0
+    return min(MOST_LIFT, max(1.0, DARK / max(1.0, a.mean(), b.mean())))
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of the patterns of two pictures, -1 to 1, whatever their brightness and contrast; 0 for a blank one."""
+    a, b = a - a.mean(axis=(0, 1)), b - b.mean(axis=(0, 1))
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size else 0.0

@@ -6,6 +6,7 @@ import pytest
 from rirn.video import CutDetector, deblur
 from rirn.video.scenes import split_scenes
 from tests.video.clips import Delayed, Identity, picture, probe, write_clip
+from tests.video.scene_clips import clips, scores
 
 
 def scene(seed, frames, speed=3):
@@ -36,6 +37,25 @@ def test_scenes_are_split_at_cuts():
 def test_a_fade_is_no_cut():
     a, b = scene(1, 1)[0].astype(float), scene(2, 1)[0].astype(float)
     assert cuts([((1 - t) * a + t * b).astype(np.uint8) for t in np.linspace(0, 1, 25)]) == []
+
+
+def test_a_flash_a_change_of_exposure_and_a_fade_through_black_are_no_cuts():
+    frames = [f.astype(float) for f in scene(1, 40) + scene(2, 20)]
+    frames[10] += 80
+    gain = np.concatenate([np.ones(20), np.full(10, 0.4), np.linspace(0.4, 0, 10), np.linspace(0, 1, 20)])
+    assert cuts([np.clip(g * f, 0, 255).astype(np.uint8) for g, f in zip(gain, frames, strict=True)]) == []
+
+
+def test_cuts_in_the_dark_are_found():
+    assert cuts([f // 8 for f in scene(1, 20) + scene(2, 15) + scene(4, 15)]) == [20, 35]
+
+
+def test_cuts_of_photographs():
+    pytest.importorskip("skimage")
+    table = scores(clips([0]))
+    found, false = ({kind: row[i] for kind, row in table.items()} for i in (1, 2))
+    assert sum(row[0] for row in table.values()) == 28 and sum(found.values()) >= 24, found
+    assert sum(false.values()) <= 10, false
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 13), (5, 400)], ids=str)
