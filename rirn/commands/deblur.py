@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from jsonargparse import Namespace
 
 from rirn import ops
 from rirn.commands.parser import Parser, parse_rate, pick_device
+from rirn.distributed import WORK_APART, join_world
 from rirn.errors import RirnError
-from rirn.video.batch import Job, in_process, plan, run_all, share
+from rirn.video.batch import Job, in_process, plan, run_all
 from rirn.video.benchmark import benchmark
 from rirn.video.deblur import deblur
 from rirn.video.encoding import Encoding
@@ -86,7 +88,7 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> int:
-    """Restore what the options of the command line name; returns the exit status."""
+    """Restore what the options of the command line name, under torchrun a share of it; returns the exit status."""
     if len(options.paths) < 2 and not options.benchmark:
         make_parser().error("the target is missing")
     device = pick_device(options.device)
@@ -109,12 +111,6 @@ def run(options: Namespace) -> int:
     else:
         # Loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
-    jobs = share(jobs)
-    if options.resume:
-        done = [job for job in jobs if _is_done(job)]
-        jobs = [job for job in jobs if job not in done]
-        for job in done:
-            print(f"{job.target}: done before")
 
     @cache
     def model() -> torch.nn.Module:
@@ -145,21 +141,38 @@ def run(options: Namespace) -> int:
             file=sys.stderr if job.target == PIPE else sys.stdout,
         )
 
-    if not is_many:
-        for job in jobs:
-            restore(job)
-        return 0
-    if options.jobs == 1:
-        failures = run_all(jobs, restore)
-    else:
-        flags = [*_flags(options), f"--device={device}"]
-        threads = max(1, torch.get_num_threads() // options.jobs)
-        failures = run_all(jobs, lambda job: in_process(job, flags, threads), options.jobs)
-    if failures:
-        for job, reason in failures:
-            print(f"{job.source}: {reason}", file=sys.stderr)
-        raise RirnError(f"{len(failures)} of {len(jobs)} videos failed, the others are done.")
+    with join_world("cpu", WORK_APART) as world:
+        mine = jobs[world.rank :: world.size]
+        if options.resume:
+            for job in filter(_is_done, mine):
+                print(f"{job.target}: done before")
+            mine = [job for job in mine if not _is_done(job)]
+        if not is_many:
+            for job in mine:
+                restore(job)
+            return 0
+        if options.jobs == 1:
+            failures = run_all(mine, restore)
+        else:
+            flags = [*_flags(options), f"--device={device}"]
+            threads = max(1, torch.get_num_threads() // options.jobs)
+            failures = run_all(mine, lambda job: in_process(job, flags, threads), options.jobs)
+        # The launcher ends all processes as soon as one fails; so none does before all are done.
+        parts = world.gather((len(mine), failures))
+    if world.main:
+        _report(parts)
     return 0
+
+
+def _report(parts: Sequence[tuple[int, Sequence[tuple[Job, str]]]]) -> None:
+    """Raise if anything failed in any of the processes, each of which gives its number of videos and its failures."""
+    failures = [failure for _, failed in parts for failure in failed]
+    if not failures:
+        return
+    for job, reason in failures:
+        print(f"{job.source}: {reason}", file=sys.stderr)
+    count = sum(count for count, _ in parts)
+    raise RirnError(f"{len(failures)} of {count} videos failed, the others are done.")
 
 
 def _is_done(job: Job) -> bool:

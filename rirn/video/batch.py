@@ -6,7 +6,7 @@ import glob
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,14 +86,6 @@ def _videos(folder: str) -> list[str]:
         for p in Path(folder).iterdir()
         if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".")
     )
-
-
-def share(jobs: Sequence[Job], environment: Mapping[str, str] = os.environ) -> list[Job]:
-    """The jobs of this process: all, or under torchrun (RANK, WORLD_SIZE) every WORLD_SIZE-th."""
-    rank, world = (
-        int(environment.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))
-    )
-    return list(jobs[rank::world])
 
 
 def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 1) -> list[tuple[Job, str]]:

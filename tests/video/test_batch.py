@@ -1,5 +1,6 @@
 """Many videos: what is meant, who does which, and one failure that does not stop the others."""
 
+import subprocess
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 import rirn
 from rirn.cli import main
 from rirn.errors import RirnError
-from rirn.video.batch import Job, plan, run_all, share
+from rirn.video.batch import Job, plan, run_all
 from tests.video.clips import probe, write_clip
 
 
@@ -49,13 +50,6 @@ def test_what_cannot_be_meant_is_refused(clips, sources, target, words):
         return
     with pytest.raises(RirnError, match=words):
         plan(sources, target)
-
-
-def test_ranks_share_all_jobs_and_none_twice():
-    jobs = [Job(str(i), "") for i in range(7)]
-    shares = [share(jobs, {"RANK": str(r), "WORLD_SIZE": "3"}) for r in range(3)]
-    assert sorted(j.source for part in shares for j in part) == [str(i) for i in range(7)]
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1 and share(jobs, {}) == jobs
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -105,3 +99,23 @@ def test_one_failure_does_not_stop_the_others(tmp_path, capfd, monkeypatch, jobs
     assert main(command) == 1  # what is done is not done again
     captured = capfd.readouterr()
     assert "1 of 1 videos failed" in captured.err and "frames" not in captured.out
+
+
+@pytest.mark.slow
+def test_a_failure_in_one_process_does_not_stop_the_other(tmp_path):
+    weights = tmp_path / "identity.safetensors"
+    rirn.save_weights(rirn.create_model("ifi-rnn", width=0.2, residual=True), weights)
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    # The second process has failed long before the first one is through.
+    for name, frames in (("a.mp4", 150), ("c.mp4", 3), ("e.mp4", 3)):
+        write_clip(folder / name, frames)
+    for name in ("b.mp4", "d.mp4", "f.mp4"):
+        (folder / name).write_text("no video\n" * 100)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "rirn", "deblur", folder, out, "--model", weights]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    assert done.returncode == 1 and "3 of 6 videos failed, the others are done." in done.stderr
+    assert done.stdout.count(" frames in ") == 3
+    for name, frames in (("a.mp4", 150), ("c.mp4", 3), ("e.mp4", 3)):
+        assert len(probe(out / name)[0]) == frames

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +25,12 @@ def test_examples(name, tmp_path, monkeypatch):
 def test_the_main_entries_have_an_example():
     for entry in (rirn.video.deblur, rirn.video.Reader, rirn.video.VideoWriter):
         assert ">>>" in entry.__doc__
+
+
+def test_the_page_names_tests_that_exist():
+    folder = Path(__file__).parent
+    page = (folder.parents[1] / "docs" / "deblur.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", page)
+    assert len(named) > 20
+    for file, name in named:
+        assert f"def {name}(" in (folder / f"{file}.py").read_text(encoding="utf-8"), f"{file}::{name}"
