@@ -121,11 +121,12 @@ def report() -> dict[str, Any]:
     """Return the facts as a dictionary of JSON types; works without the compiled library, without Triton,
     without a GPU.
 
-    Keys: ``install`` (folder and, of a checkout, commit), ``platform`` (system, machine, C library, interpreter),
-    ``versions`` and ``optional`` (of what is required and what is not; None: not installed), ``library`` (path, loaded, why_not, isa, build), ``devices``,
-    ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``left_to_library``
-    (op -> type of device -> what ``auto`` runs on torch's own convolutions all the same), ``threads``,
-    ``environment`` (every ``RIRN_`` variable that is set), ``unknown_variables`` (those of them that nothing reads).
+    Keys: ``install`` (folder and, of a checkout, commit), ``platform`` (system, machine, C library,
+    interpreter), ``versions`` and ``optional`` (of what is required and what is not; None: not installed),
+    ``library`` (path, loaded, why_not, isa, build), ``devices``, ``why_no_gpu``, ``backends`` (op -> device ->
+    {"auto": name, name: None or why not}), ``left_to_library`` (op -> type of device -> what ``auto`` runs on
+    torch's own convolutions all the same), ``threads``, ``environment`` (every ``RIRN_`` variable that is set),
+    ``unknown_variables`` (those of them that nothing reads).
 
     ``kernels`` has what :func:`kernels` says of each op.
     """
