@@ -20,11 +20,14 @@ from tests.cuda_on_cpu.translate import translate_tree
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = Path(__file__).resolve().parent / "emulator"
 MODULE = "_cuda_on_cpu"
-# Mutants of the kernels are built from a copy of csrc into a folder of their own, and run under a sanitizer or not.
+# Mutants of the kernels are built from a copy of csrc into a folder of their own, and run under a sanitizer or not. What is
+# compiled for the tests named test_small alone has as few ops and dtypes as they use.
 SOURCES = Path(os.environ.get("RIRN_EMULATE_SOURCES", ROOT / "csrc"))
 FOLDER = Path(os.environ.get("RIRN_EMULATE_FOLDER", ROOT / "build" / "cuda_on_cpu"))
 MODE = os.environ.get("RIRN_EMULATE_MODE", "plain")
 OPS = tuple(os.environ.get("RIRN_EMULATE_OPS", "").split())  # their files *.cu alone; none named: all
+DTYPES = tuple(os.environ.get("RIRN_EMULATE_DTYPES", "fp64 fp32 fp16 bf16").split())
+SMALL_DTYPES = ("fp32", "fp16")  # of the tests named test_small
 
 FLAGS = {
     "plain": ("-O1 -g0", ""),
@@ -103,7 +106,11 @@ build module.o: cxx {EMULATOR / "module.cpp"}
 
 
 def build(
-    sources: Path = SOURCES, folder: Path = FOLDER, mode: str = MODE, ops: tuple[str, ...] = OPS
+    sources: Path = SOURCES,
+    folder: Path = FOLDER,
+    mode: str = MODE,
+    ops: tuple[str, ...] = OPS,
+    dtypes: tuple[str, ...] = DTYPES,
 ) -> Path:
     """Compile ``sources`` (a copy of csrc) and return the module's path.
 
@@ -114,7 +121,7 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        translate_tree(sources, folder / "csrc", EMULATOR.parent / "kernels", EMULATOR / "twins")
+        translate_tree(sources, folder / "csrc", EMULATOR.parent / "kernels", EMULATOR / "twins", dtypes)
         rules = _ninja_file(folder, mode, ops)
         (folder / "build.ninja").write_text(rules)
         command = ["ninja", "-C", str(folder)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cuda_on_cpu.build import ROOT
+from tests.cuda_on_cpu.build import ROOT, why_not
 from tests.cuda_on_cpu.mutants import Mutant, caught_by, mutants, row, verdict
 
 FOUND = list(mutants())
+needs_compiler = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 @pytest.mark.parametrize(("op", "mutant"), FOUND, ids=[str(mutant) for _, mutant in FOUND])
@@ -38,14 +39,14 @@ def test_verdicts(text, seen):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("emulator")
+@needs_compiler
 def test_the_unchanged_sources_pass():
     for op in sorted({op for op, _ in FOUND}):
         assert caught_by(op, None) is None, op
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("emulator")
+@needs_compiler
 @pytest.mark.parametrize(("op", "mutant"), FOUND, ids=[str(mutant) for _, mutant in FOUND])
 def test_caught(op, mutant, record_property):
     found = caught_by(op, mutant)

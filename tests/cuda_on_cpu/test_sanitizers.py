@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cuda_on_cpu.build import FOLDER, SOURCES, build
+from tests.cuda_on_cpu.build import FOLDER, SMALL_DTYPES, SOURCES, build, why_not
 from tests.cuda_on_cpu.sanitizers import OPTIONS, run_python, run_small_tests
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulator")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 SELF_TEST = """
 import sys, torch
@@ -20,7 +20,7 @@ for which in map(int, sys.argv[1:]):
 
 @pytest.fixture(scope="module", params=OPTIONS)
 def mode(request: pytest.FixtureRequest) -> str:
-    build(SOURCES, FOLDER, request.param)
+    build(SOURCES, FOLDER, request.param, dtypes=SMALL_DTYPES)
     return request.param
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cuda_on_cpu.build import FOLDER, SOURCES, build
+from tests.cuda_on_cpu.build import FOLDER, SMALL_DTYPES, SOURCES, build
 from tests.cuda_on_cpu.sanitizers import run_small_tests
 
 MODES = ("plain", "asan", "tsan")
@@ -90,6 +90,7 @@ def verdict(text: str) -> str:
         "cuda_on_cpu: ": "diagnosis of the emulator",
         "depends on the order of the threads": "orders of threads",
         "Fatal Python error": "crash",
+        "no end after": "never ends",
         "AssertionError": "values",
     }
     return next((meaning for sign, meaning in signs.items() if sign in text), "crash")
@@ -108,9 +109,10 @@ def caught_by(op: str, mutant: Mutant | None, modes: tuple[str, ...] = MODES) ->
         "RIRN_EMULATE_SOURCES": str(sources),
         "RIRN_EMULATE_FOLDER": str(MUTATED),
         "RIRN_EMULATE_OPS": " ".join(ops),
+        "RIRN_EMULATE_DTYPES": " ".join(SMALL_DTYPES),
     }
     for mode in modes:
-        build(sources, MUTATED, mode, ops)
+        build(sources, MUTATED, mode, ops, SMALL_DTYPES)
         passed, text = run_small_tests(mode, f"tests/cuda_on_cpu/test_{op}.py", env=env)
         if not passed:
             return f"{mode}: {verdict(text)}"
