@@ -47,9 +47,9 @@ test-kernels: env
 	$(BIN)/python -m pytest -n 2 --durations 20 tests/cuda_on_cpu tests/kernels \
 	  --deselect $(MUTANTS)::test_caught --deselect $(MUTANTS)::test_the_unchanged_sources_pass
 
-# Seeded bugs in the CUDA kernels, each compiled by itself: who catches which is printed at the end.
+# Seeded bugs in the CUDA kernels: who catches which is printed at the end.
 test-kernel-mutants: env
-	$(BIN)/python -m pytest -n 2 -m slow $(MUTANTS)
+	$(BIN)/python -m pytest -m slow $(MUTANTS)
 
 lint: env
 	$(BIN)/ruff check .

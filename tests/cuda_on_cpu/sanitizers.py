@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 
-from tests.cuda_on_cpu.build import ROOT, SMALL_DTYPES
+from tests.cuda_on_cpu.build import ROOT
 
 OPTIONS = {
     # Python, which nothing was instrumented of, keeps memory to the end.
@@ -32,7 +32,6 @@ def run_python(
     if mode in OPTIONS:
         # The runtime of a sanitizer must be loaded before anything else; libstdc++ with it, whose `throw` it wraps.
         settings |= OPTIONS[mode] | {"LD_PRELOAD": f"{_library(f'lib{mode}.so')} {_library('libstdc++.so')}"}
-        settings["RIRN_EMULATE_DTYPES"] = " ".join(SMALL_DTYPES)
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -43,8 +42,9 @@ def run_python(
     )
 
 
-# pytest in children of one process that has imported torch and rirn, which takes longer than the small tests of an op. A line of input
-# is the name of a file for the output, a limit of CPU time in seconds (a mutant may loop forever), and arguments.
+# pytest in children of one process that has imported torch and rirn, which takes longer than the small tests of an op. A line
+# of input is the name of a file for the output, a limit of CPU time in seconds (a mutant may loop forever), settings of the
+# environment, "--", and arguments.
 _FORKS = """
 import os, resource, sys
 import pytest, tests.ops.contract, tests.ops.rounded
