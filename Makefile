@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow test-kernels lint bench bench-ops clean
+.PHONY: env demo test test-slow test-kernels test-kernel-mutants lint bench bench-ops clean
 
 env: $(VENV)/.installed
 
@@ -42,8 +42,14 @@ test-slow: env
 	$(BIN)/python -m pytest -m slow
 
 # The CUDA and Triton kernels on a machine without a GPU, see docs/kernels.md.
+MUTANTS := tests/cuda_on_cpu/test_mutants.py
 test-kernels: env
-	$(BIN)/python -m pytest -n 2 tests/cuda_on_cpu tests/kernels
+	$(BIN)/python -m pytest -n 2 --durations 20 tests/cuda_on_cpu tests/kernels \
+	  --deselect $(MUTANTS)::test_caught --deselect $(MUTANTS)::test_the_unchanged_sources_pass
+
+# Seeded bugs in the CUDA kernels: who catches which is printed at the end.
+test-kernel-mutants: env
+	$(BIN)/python -m pytest -m slow $(MUTANTS)
 
 lint: env
 	$(BIN)/ruff check .

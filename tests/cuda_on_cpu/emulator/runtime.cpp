@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <random>
@@ -384,6 +385,12 @@ void stop(const char* why, Site site) {
   block->error = std::string(why) + " at " + place(site);
   back_to_scheduler();
   std::abort();  // the scheduler has given up on this block
+}
+
+bool seeded(int bug) {
+  static const char* const set = std::getenv("RIRN_SEEDED_BUG");
+  static const int on = set ? std::atoi(set) : 0;
+  return bug == on;
 }
 
 void* dynamic_shared(size_t alignment) {
