@@ -476,7 +476,7 @@ def _models(options: Namespace) -> None:
 
 
 def _convert_parser() -> Parser:
-    from rirn.models.convert import CHANNEL_ORDERS, KINDS
+    from rirn.weights.convert import CHANNEL_ORDERS, KINDS
 
     parser = Parser(description="Turn a published checkpoint of the base networks into weights for rirn.")
     parser.add_argument("kind", choices=list(KINDS), help="what the checkpoint is of")
@@ -489,7 +489,7 @@ def _convert_parser() -> Parser:
 
 
 def _convert(options: Namespace) -> None:
-    from rirn.models.convert import convert
+    from rirn.weights.convert import convert
 
     convert(options.kind, options.checkpoint, options.out, channel_order=options.channel_order)
     print(options.out)
