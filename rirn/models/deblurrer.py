@@ -48,7 +48,6 @@ class VideoDeblurrer(nn.Module):
             paper; a short training of the plain form stays below its own input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
-
         atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
 
     Example:
