@@ -41,9 +41,8 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Everything that is written for readers, but the changelog."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("rirn/weights/*.md")]
-    return sorted(page for page in found if page.name != "CHANGELOG.md")
+    """Everything that is written for readers."""
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("rirn/weights/*.md")])
 
 
 def blocks(page: Path) -> list[Block]:
