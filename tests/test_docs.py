@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -74,23 +75,21 @@ def test_sessions_print_what_they_say(block):
 
 
 @functools.cache
-def parser_of(command, action):
-    if command == "bench":
-        return bench_parser()
-    return (cli.DATA_ACTIONS[action] if action else cli.COMMANDS[command])[0]()
+def parser_of(command):
+    return bench_parser() if command == "bench" else cli.COMMANDS[command][0]()
 
 
 def parse(words):
     """Parse the words after ``rirn``; a wrong option ends the program, as it does on the command line."""
-    if words == ["--version"]:
-        return
-    command = words.pop(0)
-    parser = parser_of(command, words.pop(0) if command == "data" else None)
-    for word in words:
-        if word.endswith(".yaml"):  # read while options are parsed
-            Path(word).parent.mkdir(parents=True, exist_ok=True)
-            Path(word).write_text("seed: 1\n")
-    parser.parse_args(words)
+    if words[0] == "data":  # its actions are known to the parser of all commands alone
+        with patch.dict(cli.COMMANDS, data=(cli.COMMANDS["data"][0], lambda options: None)):
+            assert cli.main(words) == 0
+    elif words != ["--version"]:
+        for word in words:
+            if word.endswith(".yaml"):  # read while options are parsed
+                Path(word).parent.mkdir(parents=True, exist_ok=True)
+                Path(word).write_text("seed: 1\n")
+        parser_of(words[0]).parse_args(words[1:])
 
 
 def after(words, *program):
