@@ -24,7 +24,10 @@ from tests.video.clips import write_clip
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 LINES = [(block, line) for block in BLOCKS if block.language in SHELL for line in lines(block)]
-TOOLS = {"cd", "cp", "ffmpeg", "ffplay", "git", "mkdir", "nvidia-smi", "pre-commit", "tensorboard", "unzip"}
+TOOLS = {
+    *("cd", "cp", "export", "git", "mkdir", "source", "unzip"),
+    *("auditwheel", "ffmpeg", "ffplay", "ffprobe", "mypy", "nvidia-smi", "pre-commit", "ruff", "tensorboard"),
+}
 """Programs that are not ours, of which nothing is checked."""
 
 QUICK = ("docs/data.md", "docs/evaluation.md")
@@ -92,10 +95,10 @@ def parse(words):
         parser_of(words[0]).parse_args(words[1:])
 
 
-def after(words, *program):
+def after(words, module):
     """The words behind ``-m module``, or None."""
     for i in range(len(words) - 1):
-        if words[i : i + 2] == ["-m", *program]:
+        if words[i : i + 2] == ["-m", module]:
             return words[i + 2 :]
     return None
 
