@@ -62,8 +62,7 @@ class BaseNetwork(nn.Module, abc.ABC):
         """
 
     def initial_state(self, stem: Stem) -> BaseState:
-        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by
-        default."""
+        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
         n, _, h, w = stem[0].shape
         return tuple(stem[0].new_zeros(n, c, h, w) for c in self.state_channels)
 
@@ -79,8 +78,7 @@ class BaseNetwork(nn.Module, abc.ABC):
         """
 
     def feedback(self, state: BaseState, image: Tensor) -> BaseState:
-        """The state with the restored image [N, 3, H, W], shifted like the frames; only with
-        ``feeds_back``."""
+        """The state with the restored image [N, 3, H, W], shifted like the frames; only with ``feeds_back``."""
         raise TypeError(f"{type(self).__name__} reads no restored image")
 
     def remove_blending(self) -> None:

@@ -48,7 +48,6 @@ class VideoDeblurrer(nn.Module):
             paper; a short training of the plain form stays below its own input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
-
         atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
 
     Example:
@@ -127,8 +126,7 @@ class VideoDeblurrer(nn.Module):
         return (sharp[0] if sharp else None), state
 
     def flush(self, state: State | None) -> list[Tensor]:  # [N, 3, H, W] each
-        """Restore the frames that are still waiting when a video ends, oldest first; none without a
-        :attr:`delay`."""
+        """Restore the frames that are still waiting when a video ends, oldest first; none without a :attr:`delay`."""
         return self._run([], state, end=True)[0]
 
     def forward(
@@ -202,22 +200,19 @@ class VideoDeblurrer(nn.Module):
 
     @property
     def _frame_window(self) -> Window:
-        """Frames to keep: those that the stem reads together, or those that wait for the features of later
-        ones."""
+        """Frames to keep: those that the stem reads together, or those that wait for the features of later ones."""
         stem, features = self.base.stem_window, self.base.feature_window
         return stem if stem.size > 1 else Window(future=features.future, repeat_ends=features.repeat_ends)
 
     def _stems(self, inputs: Sequence[Tensor]) -> list[Stem]:
-        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by
-        side."""
+        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by side."""
         if not inputs:
             return []
         stem = self.base.stem(_pad(_stack(inputs)) - self.base.input_shift)
         return list(zip(*(tensor.split(inputs[0].shape[0]) for tensor in stem), strict=True))
 
     def _recur(self, stem: Stem, state: State) -> tuple[tuple[Tensor, ...], State]:
-        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in
-        order."""
+        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in order."""
         if not state.base:
             state = self._start(stem, state)
         inner = blended = None

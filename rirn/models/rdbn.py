@@ -44,8 +44,7 @@ class RDB(nn.Module):
 
 
 class Trunk(nn.Module):
-    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the
-    same."""
+    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the same."""
 
     def __init__(self, channels: int, growth: int, blocks: int):
         super().__init__()

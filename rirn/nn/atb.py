@@ -77,8 +77,7 @@ class ATB(nn.Module):
         )
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and
-        6)."""
+        """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and 6)."""
         logit_prev, logit_cur = self.logits(f_cur, f_prev)
         return self.decay * torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
 
