@@ -170,7 +170,8 @@ def _compare_parser() -> Parser:
         epilog="examples:\n"
         "  rirn compare ride.mp4 sharp.mp4 -o report.html\n"
         "  rirn compare blur/ restored/ truth/ -o report.html\n"
-        "  rirn compare ride.mp4 sharp.mp4 --skip 300 --frames 120",
+        "  rirn compare ride.mp4 sharp.mp4 --skip 300 --frames 120\n"
+        "  rirn compare ride.mp4 sharp.mp4 --frames 60 --maps",
     )
     add = parser.add_argument
     add("before", metavar="A", help="video file or folder of images, shown on the left")
@@ -181,6 +182,9 @@ def _compare_parser() -> Parser:
     add("--frames", type=int, default=None, metavar="N", help="show at most N frames")
     add("--quality", type=int, default=92, help="of the JPEG pictures in the page, 1 to 100")
     add("--rate", default="25", help="frames per second of images: 25 or 30000/1001")
+    add("--maps", action="store_true", help="also show how --model, run on A, weighs old and new features")
+    add("--model", default="rirn-small", help="weights for --maps: a name that comes with rirn, or a path")
+    add("--device", default="auto", help="where --maps runs the model: cpu, cuda, ...")
     return parser
 
 
@@ -188,6 +192,12 @@ def _compare(options: Namespace) -> None:
     from rirn.video.command import parse_rate
     from rirn.video.report import write_report
 
+    maps = None
+    if options.maps:
+        from rirn import load
+        from rirn.video.maps import GateMaps
+
+        maps = GateMaps(load(options.model), _device(options.device))
     count = write_report(
         options.before,
         options.after,
@@ -197,6 +207,7 @@ def _compare(options: Namespace) -> None:
         skip=options.skip,
         frames=options.frames,
         quality=options.quality,
+        maps=maps,
     )
     megabytes = options.out.stat().st_size / 1e6
     print(f"{options.out}: {count} {'frame' if count == 1 else 'frames'}, {megabytes:.1f} MB")
