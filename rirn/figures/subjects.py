@@ -18,7 +18,7 @@ from rirn.data.sequences import find_sequences
 from rirn.errors import RirnError
 from rirn.models.deblurrer import MULTIPLE, VideoDeblurrer
 from rirn.models.state import State
-from rirn.nn import DTB, Blending, watch_blending
+from rirn.nn import Blending, blending_modules, watch_blending
 from rirn.video.images import to_8_bits
 from rirn.video.reader import Reader
 from rirn.weights import load
@@ -50,8 +50,7 @@ class Subject:
 
     @property
     def has_blending(self) -> bool:
-        """Whether it blends features over time, by ATB or DTB; STRCNN has a DTB of its own."""
-        return self.model.atb is not None or any(isinstance(m, DTB) for m in self.model.modules())
+        return bool(blending_modules(self.model))
 
 
 def load_subjects(weights: list[str], device: str) -> list[Subject]:

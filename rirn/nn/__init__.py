@@ -9,7 +9,7 @@ from rirn.nn.gated import ConvGRU, ConvLSTM
 from rirn.nn.gsa import GSA
 from rirn.nn.irm import IRM
 from rirn.nn.reconstructor import Fuse
-from rirn.nn.watch import Blending, watch_blending
+from rirn.nn.watch import Blending, blending_modules, watch_blending
 
 __all__ = [
     "ATB",
@@ -23,5 +23,6 @@ __all__ = [
     "ConvSequential",
     "Fuse",
     "ResBlock",
+    "blending_modules",
     "watch_blending",
 ]

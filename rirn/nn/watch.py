@@ -30,11 +30,16 @@ class Blending:
         return self.module.maps(self.features, self.previous)
 
 
+def blending_modules(model: nn.Module) -> list[ATB | DTB]:
+    """What blends features over time in a model; STRCNN has a DTB of its own."""
+    return [module for module in model.modules() if isinstance(module, ATB | DTB)]
+
+
 @contextlib.contextmanager
 def watch_blending(model: nn.Module, see: Callable[[Blending], Any]) -> Iterator[None]:
     """Inside, ``see`` is called whenever the model blends features over time: once a frame, in order.
 
-    Never in a model without ATB or DTB.
+    Never in a model without :func:`blending_modules`.
 
     Example:
         >>> import torch, rirn
@@ -50,7 +55,7 @@ def watch_blending(model: nn.Module, see: Callable[[Blending], Any]) -> Iterator
     def note(module: ATB | DTB, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         see(Blending(module, *inputs, output))
 
-    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, ATB | DTB)]
+    hooks = [module.register_forward_hook(note) for module in blending_modules(model)]
     try:
         yield
     finally:

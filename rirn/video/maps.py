@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from rirn.errors import RirnError
-from rirn.nn import Blending, watch_blending
+from rirn.nn import Blending, blending_modules, watch_blending
 from rirn.video.frames import Frame
 from rirn.video.restore import Restorer, pick_device, to_tensor
 from rirn.video.scenes import CutDetector
@@ -43,10 +43,7 @@ class GateMaps:
         self._model = model.to(self._device).eval()
         self._stride = model.base.stride
         self.model_name: str = model.config["name"]
-        seen: list[Blending] = []
-        with watch_blending(model, seen.append), torch.inference_mode():
-            model(torch.zeros(1, 1, 3, 8, 8, device=self._device))
-        if not seen:
+        if not blending_modules(model):
             raise RirnError(
                 f"--maps needs a model that blends features over time (+atb, +rirn, +dtb, or strcnn), not {self.model_name}."
             )
