@@ -164,7 +164,7 @@ def check_outputs(options: argparse.Namespace) -> None:
     if options.markdown is not None:
         markdown.check(options.markdown)
     if options.plot is not None:
-        plots.pyplot()
+        plots.pyplot("--plot", "bench")
 
 
 def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:

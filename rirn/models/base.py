@@ -26,7 +26,7 @@ class BaseNetwork(nn.Module, abc.ABC):
     channels: dict[str, int]
     """Channels of each named tensor; at least those of ``features`` and ``hidden``."""
     state_channels: tuple[int, ...]
-    """Channels of each tensor of the state."""
+    """Channels of each tensor of the state, h_t first."""
     state_strides: tuple[int, ...] | None = None
     """Frame size over size of each tensor of the state; None where all are ``stride``."""
     head_reads: ClassVar[tuple[str, ...]] = ("features",)
