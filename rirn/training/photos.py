@@ -34,13 +34,16 @@ SHAKES = {
         tremor=0.3, drift=0, pan=(2.5, 3.5), jerk_rate=0.25, jerk=12, exposure=(0.9, 0.9), frame_rate=6
     ),
 }
-"""Movements, each of half of both splits: ``steady`` pans, whose blur is alike in all frames of a clip, and slower ones with kicks
-that are over within a frame or two (``abrupt``). The blur is strong and partly known, along one of the sides of the frame, so that
-a short training gets somewhere; with kicks, a frame before is much sharper than the one that is blurred, so that memory can help."""
+"""Movements, each of half of both splits: ``steady`` pans, whose blur is alike in all frames of a clip, and slower ones
+with kicks that are over within a frame or two (``abrupt``).
+
+The blur is strong and partly known, along one of the sides of the frame, so that a short training gets somewhere. With kicks,
+the frame before is much sharper than the one that is blurred, so that memory can help.
+"""
 
 SIZE = (96, 128)
 FRAMES = 12
-CLIPS = {"train": 2, "test": 4}
+CLIPS = {"train": 2, "test": 2}
 """Clips per photo and movement."""
 
 
