@@ -45,7 +45,7 @@ def test_features_of_a_deep_network_keep_their_size():
         model = rirn.create_model("ifi-rnn", width=0.6, residual=residual)
         with torch.no_grad():
             sizes[residual] = model.base.cells[0].encoder(frame - 0.5).std().item() / frame.std().item()
-    assert 0.5 < sizes[True] < 2 and sizes[False] < 0.5 * sizes[True]
+    assert 0.5 < sizes[True] < 3 and sizes[False] < 0.5 * sizes[True]
 
 
 @pytest.mark.parametrize("base", rirn.models.registry.BASES)
