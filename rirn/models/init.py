@@ -42,7 +42,8 @@ def remove_mean_(layer: nn.Conv2d) -> None:
     """Make each filter of a first layer, freshly drawn, blind to the brightness of what it sees, and enlarge it for what is left.
 
     Nearly all variance of an image is in its slow changes, which blur leaves as they are. Behind filters with a mean they swamp
-    the rest in every layer, and gradient steps small enough for them take thousands to find what undoes a blur.
+    the rest in every layer, and the first steps of a training go astray along what changes brightness; docs/training.md has
+    figures.
     """
     layer.weight -= layer.weight.mean((2, 3), keepdim=True)
     layer.weight *= CONTRAST_GAIN
