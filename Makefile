@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow test-kernels test-kernel-mutants lint bench bench-ops clean
+.PHONY: env demo test test-slow test-kernels test-kernel-mutants lint bench bench-ops results-mini clean
 
 env: $(VENV)/.installed
 
@@ -62,6 +62,14 @@ bench: env
 # One op while working on it: `make bench-ops ARGS="-k irm_update --benchmark-autosave --benchmark-compare"`.
 bench-ops: env
 	$(BIN)/python -m pytest bench/suites $(ARGS)
+
+# The paper's three tables with small networks, some 50 trainings of minutes each, and the page that shows them. Only what
+# bench/results/mini.jsonl does not have is trained: move it away to have all anew. Started twice, two processes share the work.
+TABLE = $(BIN)/rirn table --mini --controls --out runs/mini --results bench/results/mini.jsonl --markdown docs/results.md
+results-mini: env
+	$(TABLE) --seeds 3 2
+	$(TABLE) --seeds 2 1
+	$(TABLE) --seeds 2 3
 
 clean:
 	rm -rf $(VENV) build dist demo_out *.egg-info rirn/*.so rirn/_build_info.json

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from rirn import markers
 from rirn.bench import cost, limits, markdown, plots, report
 from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Case, Sizes, select
 from rirn.bench.measure import Options, measure
@@ -153,7 +154,7 @@ def write(
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
-        markdown.write(options.markdown, tables(found))
+        markers.write(options.markdown, markdown.MARKER, tables(found))
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -162,7 +163,7 @@ def check_outputs(options: argparse.Namespace) -> None:
         if not path.parent.is_dir():
             raise RirnError(f"there is no folder {path.parent} to write {path.name} to; make it first")
     if options.markdown is not None:
-        markdown.check(options.markdown)
+        markers.check(options.markdown, markdown.MARKER)
     if options.plot is not None:
         plots.pyplot("--plot", "bench")
 

@@ -90,6 +90,12 @@ class BaseNetwork(nn.Module, abc.ABC):
 
     @property
     @abc.abstractmethod
+    def input_layers(self) -> list[nn.Conv2d]:
+        """First layers of all that reads frames, whose filters a residual model makes blind to brightness at the start of
+        training."""
+
+    @property
+    @abc.abstractmethod
     def output_layer(self) -> nn.Module:
         """Last layer of the head, the one that a residual model zeroes at the start of training."""
 

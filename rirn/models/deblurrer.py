@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, Stem
-from rirn.models.init import preserve_variance_
+from rirn.models.init import preserve_variance_, remove_mean_
 from rirn.models.recompute import recomputed
 from rirn.models.state import State
 from rirn.models.window import Window
@@ -44,8 +44,9 @@ class VideoDeblurrer(nn.Module):
         fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and
             ``dtb``. Alone it makes the control of an ablation: the added capacity without the added memory.
         residual: the network predicts the difference to its input frame in units of ``RESIDUAL_SCALE`` and starts
-            at zero; its other layers start with weights that preserve the variance of the signal. Not in the
-            paper; a short training of the plain form stays below its own input.
+            at zero; its other layers start with weights that preserve the variance of the signal, its first ones with
+            filters that do not see brightness. Not in the paper; a short training of the plain form stays below its own
+            input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
         atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
@@ -97,6 +98,8 @@ class VideoDeblurrer(nn.Module):
         :mod:`rirn.models.recompute`."""
         if residual:
             preserve_variance_(self)
+            for layer in base.input_layers:
+                remove_mean_(layer)
             nn.init.zeros_(base.output_layer.weight)
             nn.init.zeros_(base.output_layer.bias)
         if identity_init and self.fuse is not None:

@@ -36,6 +36,10 @@ class Toy(BaseNetwork):
         return self.decoder(x)
 
     @property
+    def input_layers(self):
+        return [self.encoder]
+
+    @property
     def output_layer(self):
         return self.decoder
 
