@@ -29,7 +29,7 @@ IRM_TILES: Mapping[int, Tile] = {
 }  # csrc/cuda/irm_update.cuh, by channels
 GRADIENT_TILE: Tile = (8, 16)  # csrc/cuda/conv3x3_weight_gradient.cuh
 GRADIENT_CHANNELS = 32  # inputs, and outputs, of a block that sums a gradient of weights
-GRADIENT_BLOCKS = 512
+GRADIENT_BLOCKS = 256
 PACKED_AT_ONCE = 16  # layers whose weights one launch brings in order
 IRM_SLOPES = (0.0, 0.0, 1.0, 0.0, 1.0, 1.0)
 IRM_SKIPS = (False, False, True, False, True, False)

@@ -5,7 +5,7 @@ from tests.cuda_on_cpu.mutants import Mutant
 FILE = "irm_update.cuh"
 ALSO = ("conv3x3_chain",)
 MUTANTS = [
-    Mutant("no barrier between layers", FILE, "  __syncthreads();\n}\n\ntemplate", "}\n\ntemplate"),
+    Mutant("no barrier between layers", FILE, "  __syncthreads();\n}\n\n// Three", "}\n\n// Three"),
     Mutant("rim outside the image not zero", FILE, "if (there) {", "if (p < pixels) {"),
     Mutant(
         "rim of 1 where the next two layers read 2",
@@ -33,7 +33,7 @@ MUTANTS = [
     Mutant("bias past the last output", FILE, "if (channel < outputs) sum +=", "sum +="),
     Mutant(
         "result beyond the image",
-        FILE,
+        "conv3x3.cuh",
         "if (place.x + x >= w || place.y + y >= h) continue;",
         "if (place.y + y >= h) continue;",
     ),
