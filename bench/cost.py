@@ -248,7 +248,7 @@ def tables(found: Mapping[str, Any]) -> str:
                 "**Counted, not measured.** Nothing here was run on a GPU. "
                 f"Features {found['features']}, frames {found['frame']}, "
                 f"batch 1, torch {found['versions']['torch']}, commit {found['commit'] or '-'}. "
-                "docs/cost-model.md says how to read it.",
+                f"docs/cost-model.md says how to read it. Made by `{found['command']}`.",
                 "Launches, MB and GFLOP: eager reference / CUDA / Triton. Floors: eager -> CUDA by the data sheet, `*` where "
                 "arithmetic and not memory bounds it. GFLOP are those of convolutions and matrix products.",
                 table(headings, lines),
