@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,14 +135,15 @@ COUNTED = ("model_cost", "dtype", "size", "frame", "json", "markdown", "quick")
 """Options that counting knows."""
 
 
-def count(options: argparse.Namespace) -> int:
+def count(argv: Sequence[str], options: argparse.Namespace) -> int:
     """Count the cost of ops and steps on a GPU, print and write it, and return the exit status."""
     default = parser().get_default
     if any(value != default(name) for name, value in vars(options).items() if name not in COUNTED):
         raise RirnError(
             "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone"
         )
-    found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options))
+    command = shlex.join(["python", "-m", "rirn.bench", *argv])
+    found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options)) | {"command": command}
     print(cost.tables(found))
     write(options, found, cost.tables)
     return 0
@@ -228,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     check_outputs(options)
     if options.model_cost:
-        return count(options)
+        return count(argv, options)
     old = None if options.compare is None else report.load(options.compare)
     found = run(argv, options) if options.read is None else read(options)
     results = found["results"]

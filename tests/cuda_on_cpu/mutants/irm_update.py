@@ -5,7 +5,7 @@ from tests.cuda_on_cpu.mutants import Mutant
 FILE = "irm_update.cuh"
 ALSO = ("conv3x3_chain",)
 MUTANTS = [
-    Mutant("no barrier between layers", FILE, "__syncthreads();", "", "  @\n}\n\ntemplate"),
+    Mutant("no barrier between layers", FILE, "__syncthreads();", "", "  @\n}\n\n// Three"),
     Mutant("rim outside the image not zero", FILE, "there", "p < pixels", "if (@) {"),
     Mutant(
         "rim of 1 where the next two layers read 2",
@@ -20,5 +20,5 @@ MUTANTS = [
     Mutant("tail of the last 16 pixels", FILE, "p >= pixels", "p >= pixels - 1", "if (@) continue;"),
     Mutant("second half of the pixels", FILE, "half * 8 + lane / 4", "half / 2 * 16 + lane / 4"),
     Mutant("bias past the last output", FILE, "channel < outputs", "true", "if (@) sum +="),
-    Mutant("result beyond the image", FILE, "place.x + x >= w || place.y + y >= h", "place.y + y >= h"),
+    Mutant("result beyond the image", "conv3x3.cuh", "place.x + x >= w || place.y + y >= h", "place.y + y >= h"),
 ]
