@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from jsonargparse import (
 from rirn import __version__
 from rirn.errors import RirnError
 from rirn.training.config import TrainConfig
+
+LONGEST_MESSAGE = 1000
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help texts of the fields of TrainConfig
 
@@ -49,7 +52,10 @@ class Parser(ArgumentParser):
             options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
             close = difflib.get_close_matches(word, options, n=1)
             message += f"; did you mean {dashes}{close[0]}?" if close else ""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+        message = " ".join(message.split())
+        if len(message) > LONGEST_MESSAGE:  # it may quote a whole file
+            message = f"{message[:LONGEST_MESSAGE]} ..."
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 class RecipeFile(ActionConfigFile):
@@ -58,7 +64,11 @@ class RecipeFile(ActionConfigFile):
     def __call__(self, parser, cfg, values, option_string=None):
         from rirn.training.recipes import find_recipe
 
-        super().__call__(parser, cfg, str(find_recipe(values)), option_string)
+        try:
+            super().__call__(parser, cfg, str(find_recipe(values)), option_string)
+        except (UnicodeDecodeError, RecursionError) as error:
+            reason = "nested too deep" if isinstance(error, RecursionError) else "not text in UTF-8"
+            raise RirnError(f"the configuration file {values} is {reason}; give a YAML file") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subcommands(title="commands", metavar="COMMAND")
     _add_commands(commands, "rirn", {name: make for name, (make, _) in COMMANDS.items()})
     argv = sys.argv[1:] if argv is None else list(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be UTF-8; they leave as they came
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         if argv[:1] == ["bench"]:  # has a parser of its own, since it is also `python -m rirn.bench`
             return _bench(argv[1:])
@@ -239,6 +251,9 @@ def _train(options: Namespace) -> None:
     from rirn.training import train
 
     options.pop("config", None)
+    for name in ("data", "model", "optim"):
+        if options[name] is None:
+            raise RirnError(f"{name} is empty in the configuration; give its settings, or leave the line out")
     weights = train(TrainConfig(**vars(_train_parser().instantiate(options))))
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
         print(weights)
