@@ -70,17 +70,15 @@ def load(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
         raise RirnError(f"the weights file {path} is damaged or no safetensors file ({error})") from error
-    with torch.device("meta"):  # what the file says may be larger than any memory
-        empty = _make(metadata, path)
-    expected = empty.state_dict()
+    model = _make(metadata, path)
+    expected = model.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):
         if key not in tensors or key not in expected or tensors[key].shape != expected[key].shape:
             shapes = [list(group[key].shape) if key in group else "missing" for group in (tensors, expected)]
             raise RirnError(
-                f"the weights file {path} does not fit its model {empty.config['name']!r}: {key} is {shapes[0]} in the file and "
+                f"the weights file {path} does not fit its model {model.config['name']!r}: {key} is {shapes[0]} in the file and "
                 f"{shapes[1]} in the model; it is of another version or was edited"
             )
-    model = _make(metadata, path)
     model.load_state_dict(tensors)
     return model.to(device, dtype).eval().requires_grad_(False)
 
@@ -93,7 +91,8 @@ def _make(metadata: dict[str, str], path: Path) -> VideoDeblurrer:
     try:
         config = dict(json.loads(metadata["model"]))
         return create_model(config.pop("name"), **config)
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    # RuntimeError: a header nested too deep, or a model that no memory holds
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise RirnError(
             f"the weights file {path} does not say which model it belongs to ({error})"
         ) from error
