@@ -144,8 +144,8 @@ class Parts:
 
     def _compare(self, settings: dict[str, Any]) -> None:
         try:
-            before = json.loads(self._manifest.read_text())
-        except (OSError, ValueError) as error:
+            before = dict(json.loads(self._manifest.read_text()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RirnError(f"{self._manifest} cannot be read; delete {self.path} to start again.") from error
         settings = json.loads(json.dumps(settings))
         for name in settings | before:
