@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow test-kernels lint bench bench-ops clean
+.PHONY: env demo test test-slow test-kernels fuzz lint bench bench-ops clean
 
 env: $(VENV)/.installed
 
@@ -44,6 +44,12 @@ test-slow: env
 # The CUDA and Triton kernels on a machine without a GPU, see docs/kernels.md.
 test-kernels: env
 	$(BIN)/python -m pytest -n 2 tests/cuda_on_cpu tests/kernels
+
+# Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md; a quarter of an hour.
+# `make fuzz ARGS="--seed 1"` runs other cases.
+fuzz: env
+	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/ops/test_properties.py --hypothesis-seed=0
+	$(BIN)/python -m tests.fuzz --cases 10000 $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .
