@@ -11,7 +11,7 @@ TRITON ?= triton==3.8.*
 TORCH_NEXT ?= torch==2.14.1
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next lint typecheck coverage \
+.PHONY: env demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next fuzz lint typecheck coverage \
   wheel sdist install-matrix bench bench-ops results-mini clean
 
 env: $(VENV)/.installed
@@ -86,6 +86,12 @@ test-sanitize: env
 	cd $(SANITIZE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not slow" $(or $(ARGS),tests/ops --ignore tests/ops/test_compile.py)
+
+# Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md; a quarter of an hour.
+# `make fuzz ARGS="--seed 1"` runs other cases.
+fuzz: env
+	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/ops/test_properties.py --hypothesis-seed=0
+	$(BIN)/python -m tests.fuzz --cases 10000 $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from rirn import doctor
+from rirn.bench import schema
 from rirn.bench.limits import product
 from rirn.bench.measure import COMPILED, EAGER, REFERENCE, VALUE_BAR, WIDE, Result
 from rirn.bench.subjects import work
@@ -219,10 +220,9 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RirnError(f"cannot read results from {path}: {error}") from error
-    found = report.get("results") if isinstance(report, dict) else None
-    if not isinstance(found, list) or not all(isinstance(r, dict) and set(KEY) <= set(r) for r in found):
+    if not schema.is_report(report):
         raise RirnError(f"{path} holds no results of this command; give a file that --json wrote")
     return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subcommands(title="commands", metavar="COMMAND")
     _add_commands(commands, "rirn", {name: make for name, (make, _) in COMMANDS.items()})
     argv = sys.argv[1:] if argv is None else list(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be UTF-8; they leave as they came
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         if argv[:1] == ["bench"]:
             return bench.run(argv[1:])

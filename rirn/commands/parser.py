@@ -12,6 +12,8 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rirn.errors import RirnError
 
+LONGEST_MESSAGE = 1000
+
 
 class HelpFormatter(DefaultHelpFormatter):
     """Keeps the lines of the examples below the options."""
@@ -41,7 +43,10 @@ class Parser(ArgumentParser):
             options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
             close = difflib.get_close_matches(word, options, n=1)
             message += f"; did you mean {dashes}{close[0]}?" if close else ""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+        message = " ".join(message.split())
+        if len(message) > LONGEST_MESSAGE:  # it may quote a whole file
+            message = f"{message[:LONGEST_MESSAGE]} ..."
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def pick_device(name: str) -> str:

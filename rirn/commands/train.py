@@ -7,6 +7,7 @@ import os
 from jsonargparse import ActionConfigFile, Namespace, set_parsing_settings
 
 from rirn.commands.parser import Parser
+from rirn.errors import RirnError
 from rirn.training.config import TrainConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help texts of the fields of TrainConfig
@@ -18,7 +19,11 @@ class RecipeFile(ActionConfigFile):
     def __call__(self, parser, cfg, values, option_string=None):
         from rirn.training.recipes import find_recipe
 
-        super().__call__(parser, cfg, str(find_recipe(values)), option_string)
+        try:
+            super().__call__(parser, cfg, str(find_recipe(values)), option_string)
+        except (UnicodeDecodeError, RecursionError) as error:
+            reason = "nested too deep" if isinstance(error, RecursionError) else "not text in UTF-8"
+            raise RirnError(f"the configuration file {values} is {reason}; give a YAML file") from error
 
 
 def make_parser() -> Parser:
@@ -44,6 +49,9 @@ def run(options: Namespace) -> None:
     from rirn.training import train
 
     options.pop("config", None)
+    for name in ("data", "model", "optim"):
+        if options[name] is None:
+            raise RirnError(f"{name} is empty in the configuration; give its settings, or leave the line out")
     weights = train(TrainConfig(**vars(make_parser().instantiate(options))))
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
         print(weights)

@@ -127,7 +127,7 @@ def _reds(root: Path, folder: Path, split: str) -> list[Place]:
 
 def _is_moved(name: str) -> bool:
     """Whether a sequence of REDS is one of validation that some code counts on behind those of training, as 240 to 269."""
-    return name.isdigit() and int(name) >= _REDS_TRAIN
+    return name.isdecimal() and int(name) >= _REDS_TRAIN  # a superscript is a digit, but no number
 
 
 def _parts(root: Path, folder: Path) -> tuple[str, ...]:

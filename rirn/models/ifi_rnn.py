@@ -46,16 +46,16 @@ class IFIRNN(BaseNetwork):
             of a cell B "C2H3".
 
     Raises:
-        RirnError: ``variant`` is not of the form CxHy with x, y >= 1.
+        RirnError: ``variant`` is not of the form CxHy with x and y from 1 to 9.
     """
 
     def __init__(self, *, width: float = 1.0, variant: str = "C1H1"):
         super().__init__()
-        match = re.fullmatch(r"C([1-9]\d*)H([1-9]\d*)", variant)
+        match = re.fullmatch(r"C([1-9])H([1-9])", variant)
         if match is None:
             raise RirnError(
                 f"ifi-rnn has no variant {variant!r}; "
-                "write it as CxHy with x, y >= 1, for example C1H1 or C2H3"
+                "write it as CxHy with x and y from 1 to 9, for example C1H1 or C2H3"
             )
         cells, self.passes = int(match[1]), int(match[2])
         self.cells = nn.ModuleList([Cell(width) for _ in range(cells)])

@@ -104,6 +104,12 @@ def create_model(
         if option not in names:
             near = near_match(option, [*names, "residual", "identity_init", "atb_decay"])
             raise RirnError(f"model {name!r} has no option {option!r}; {near}")
+    parameters = inspect.signature(recipe.base).parameters
+    for option, value in options.items():
+        _check_option(option, value, parameters[option].default)
+    for option, value in (("residual", residual), ("identity_init", identity_init)):
+        _check_option(option, value, False)
+    _check_option("atb_decay", atb_decay, 1.0)
     width = options.get("width", 1.0)
     if not 0 < width <= 8:
         raise RirnError(f"width must lie in (0, 8]; got {width}")
@@ -119,6 +125,21 @@ def create_model(
     if atb_decay < 1:
         model.config["atb_decay"] = atb_decay
     return model
+
+
+def _check_option(option: str, value: object, default: object) -> None:
+    """Check that an option is of the type of its default, as those of a damaged file need not be, and no count without bound."""
+    kind = type(default)
+    allowed = (int, float) if kind is float else kind
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, allowed):
+        raise RirnError(f"{option} must be a {TYPES[kind]}; got {value!r:.50}")
+    if kind is int and value > LARGEST_COUNT:
+        raise RirnError(f"{option} must be at most {LARGEST_COUNT}; got {value:.0e}")
+
+
+TYPES = {bool: "truth value", int: "whole number", float: "number", str: "word"}
+LARGEST_COUNT = 100
+"""Of the blocks and frames of a network; those of the paper have 15 at most."""
 
 
 def near_match(word: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
 def check_images(**tensors: Tensor) -> None:
     """Check that the first tensor is a float [N, C, H, W] and the others have its shape, dtype and device."""
     (name, first), *others = tensors.items()
+    check_strided(name, first)
     if first.dim() != 4:
         raise ValueError(f"{name} must be [N, C, H, W]; got {list(first.shape)}")
     if first.dtype not in DTYPES:
@@ -30,7 +31,8 @@ def check_images(**tensors: Tensor) -> None:
 
 
 def check_kind(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
-    """Check that a tensor has the dtype and the device of another one."""
+    """Check that a tensor has the dtype and the device of another one, and no sparse layout."""
+    check_strided(name, tensor)
     if tensor.dtype != like.dtype:
         raise ValueError(
             f"{name} must have the dtype of {like_name} ({like.dtype}); got {tensor.dtype}: "
@@ -41,6 +43,12 @@ def check_kind(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
             f"{name} must be on the device of {like_name} ({like.device}); got {tensor.device}: "
             "move one of them with .to()"
         )
+
+
+def check_strided(name: str, tensor: Tensor) -> None:
+    """Check that a tensor lies in memory element by element."""
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must not be sparse; got {tensor.layout}: use {name}.to_dense()")
 
 
 def check_channels(name: str, tensor: Tensor, rule: str, channels: tuple[int, ...], **like: Tensor) -> None:

@@ -171,6 +171,8 @@ def _check(
     if unshuffle and (first.shape[2] % 2 or first.shape[3] % 2):
         raise ValueError(f"inputs to unshuffle must have even H and W; got {list(first.shape)}")
     channels = [sum(image.shape[1] for image in inputs) * (4 if unshuffle else 1)]
+    if channels[0] == 0:  # the library's convolutions have no such thing, a sum of nothing
+        raise ValueError(f"inputs must have at least 1 channel together; got {list(first.shape)}")
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_kind(f"weights[{i}]", weight, "inputs[0]", first)
         check_kind(f"biases[{i}]", bias, "inputs[0]", first)

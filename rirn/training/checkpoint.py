@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import sys
 from pathlib import Path
@@ -12,19 +11,9 @@ from typing import Any
 import torch
 
 from rirn.errors import RirnError
+from rirn.models.torch_files import read_torch_file
 
 _NAME = re.compile(r"checkpoint-(\d+)\.pt")
-
-# What torch.load raises for a file that is cut off, overwritten, or holds more than tensors and plain values.
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
 
 
 class Checkpoints:
@@ -112,11 +101,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         RirnError: it cannot be read.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+        content = read_torch_file(path)
+    except ValueError as error:
         raise RirnError(
-            f"{path} is not a whole checkpoint of rirn ({_first_line(error)}); move it away to do without it"
+            f"{path} is not a whole checkpoint of rirn ({error}); move it away to do without it"
         ) from error
+    step = content.get("step") if isinstance(content, dict) else None
+    if not isinstance(step, int) or step < 0:
+        raise RirnError(f"{path} is no checkpoint of rirn: it names no step; move it away to do without it")
+    return content
 
 
 def _step(path: Path) -> int:

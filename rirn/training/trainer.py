@@ -75,13 +75,23 @@ class _Run:
             _start_from(model, config.model.start)
         self.learner = Learner(model, config, self.optim, world)
         if content is not None:
-            if content["identity"] != self._identity():
+            if content.get("identity") != self._identity():
                 raise RirnError(
                     f"the checkpoint in {config.out} belongs to other settings of model, optim, data, seed or precision, "
                     "or to other sequences; give another --out, or --resume never"
                 )
-            self.learner.restore(content)
+            self._restore(content)
         self.seconds = self.waited = 0.0
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        try:
+            self.learner.restore(content)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise RirnError(
+                f"the checkpoint in {self.config.out} is damaged or of another version of rirn ({reason}); "
+                "give another --out, or --resume never"
+            ) from error
 
     def finish(self) -> Path:
         """Do the steps that are left."""

@@ -17,6 +17,7 @@ import torch
 
 from rirn.errors import RirnError
 from rirn.models.state import State
+from rirn.models.torch_files import read_torch_file
 from rirn.video.encoding import Encoding
 from rirn.video.files import is_image_folder, parts_folder, write_failures
 from rirn.video.frames import Frame, VideoInfo
@@ -31,6 +32,8 @@ try:
     import fcntl
 except ModuleNotFoundError:  # Windows: two runs with one target are not told apart
     fcntl = None
+
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class Parts:
@@ -90,21 +93,28 @@ class Parts:
         if not count:
             return None
         # Plain values and the states of our own models; a folder from elsewhere cannot run code.
-        with torch.serialization.safe_globals([State, TileStates]):
-            try:
-                return torch.load(self._checkpoint_name(count), map_location=device, weights_only=True)
-            except Exception as error:
-                raise RirnError(
-                    f"The state in {self.path} cannot be read ({type(error).__name__}); delete the folder to start again."
-                ) from error
+        try:
+            content = self._checkpoint_name(count).read_bytes()
+            digest, content = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+            if hashlib.sha256(content).digest() != digest:
+                raise ValueError("it is not what was written")
+            return read_torch_file(io.BytesIO(content), location=device, classes=(State, TileStates))
+        except (OSError, ValueError) as error:
+            raise RirnError(
+                f"The state in {self.path} cannot be read ({error}); delete the folder to start again."
+            ) from error
 
     def save(self, checkpoint: Mapping[str, Any], count: int) -> None:
         """Keep what is needed to go on after `count` segments; call before the last of them gets its name."""
         name = self._checkpoint_name(count)
-        content = io.BytesIO()  # to a file, torch reports a full disk in its own words
+        content = io.BytesIO()
         torch.save(dict(checkpoint), content)
         with write_failures(self.path):
-            name.with_suffix(".part").write_bytes(content.getbuffer())
+            # A state that was damaged would give other frames, or fail somewhere in the network.
+            digest = hashlib.sha256(content.getbuffer()).digest()
+            with name.with_suffix(".part").open("wb") as file:
+                file.write(digest)
+                file.write(content.getbuffer())
             os.replace(name.with_suffix(".part"), name)
 
     def forget(self, count: int) -> None:
@@ -134,8 +144,8 @@ class Parts:
 
     def _compare(self, settings: dict[str, Any]) -> None:
         try:
-            before = json.loads(self._manifest.read_text())
-        except (OSError, ValueError) as error:
+            before = dict(json.loads(self._manifest.read_text()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RirnError(f"{self._manifest} cannot be read; delete {self.path} to start again.") from error
         settings = json.loads(json.dumps(settings))
         for name in settings | before:

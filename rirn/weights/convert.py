@@ -16,7 +16,6 @@ video public STRCNN and ESTRNN return nothing, which is ``ends="drop"`` here.
 from __future__ import annotations
 
 import dataclasses
-import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 from rirn.errors import RirnError
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import create_model, near_match
+from rirn.models.torch_files import read_torch_file
 from rirn.weights.files import save_weights
 
 NESTS = ("state_dict", "deblurnet_state_dict")
@@ -178,26 +178,27 @@ def from_public(kind: str, path: str | Path, *, channel_order: str = "bgr", **op
         found = reader.options(tensors)
     except KeyError as error:
         raise RirnError(f"{path} is no checkpoint of {kind}: it has no tensor {error}") from error
+    except IndexError as error:
+        raise RirnError(f"{path} is no checkpoint of {kind}: a tensor lacks dimensions") from error
     model = create_model(reader.name, **{**found, **options})
     renamed = _rename(tensors, reader, Path(path))
+    _check(renamed, model.state_dict(), Path(path), kind)
     if channel_order == "bgr":
         output = next(name for name, layer in model.base.named_modules() if layer is model.base.output_layer)
         _turn_round(renamed, [f"base.{layer}" for layer in reader.image_layers], f"base.{output}")
-    _check(renamed, model.state_dict(), Path(path), kind)
     model.load_state_dict(renamed)
     return model.eval().requires_grad_(False)
 
 
 def _read(path: Path) -> Tensors:
     """All tensors of a checkpoint, whatever it and its keys are wrapped in."""
+    if not path.is_file():
+        raise RirnError(f"there is no checkpoint {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise RirnError(f"there is no checkpoint {path}") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        content = read_torch_file(path)
+    except ValueError as error:
         raise RirnError(
-            f"the checkpoint {path} cannot be read safely ({reason}); "
+            f"the checkpoint {path} cannot be read safely ({error}); "
             "if it holds more than tensors, save its state_dict alone"
         ) from error
     for nest in NESTS:
@@ -206,7 +207,8 @@ def _read(path: Path) -> Tensors:
     if (
         not isinstance(content, Mapping)
         or not content
-        or not all(isinstance(t, Tensor) for t in content.values())
+        or not all(isinstance(key, str) for key in content)
+        or not all(isinstance(t, Tensor) and t.layout == torch.strided for t in content.values())
     ):
         raise RirnError(
             f"the checkpoint {path} holds no dictionary of tensors, alone or as {' or '.join(NESTS)}"
@@ -232,8 +234,16 @@ def _rename(tensors: Tensors, kind: Kind, path: Path) -> Tensors:
         else:
             strange.append(key)
     if strange:
-        raise RirnError(f"{path} has tensors that {kind.name} has not: {', '.join(sorted(strange))}")
+        raise RirnError(f"{path} has tensors that {kind.name} has not: {_first_of(strange)}")
     return renamed
+
+
+def _first_of(keys: list[str], most: int = 5) -> str:
+    """The first of some keys and how many more there are; they may hold anything."""
+    shown = [
+        key if key.isprintable() and len(key) < 100 else f"{key[:40]!r}..." for key in sorted(keys)[:most]
+    ]
+    return ", ".join(shown) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def _turn_round(tensors: Tensors, image_layers: list[str], output_layer: str) -> None:
@@ -252,7 +262,7 @@ def _check(tensors: Tensors, expected: Tensors, path: Path, kind: str) -> None:
     strange = sorted(tensors.keys() - expected.keys())
     if missing or strange:
         lists = [
-            f"{word} {', '.join(keys)}" for word, keys in (("lacks", missing), ("has also", strange)) if keys
+            f"{word} {_first_of(keys)}" for word, keys in (("lacks", missing), ("has also", strange)) if keys
         ]
         raise RirnError(f"{path} does not fit {kind}: as named here, it {' and '.join(lists)}")
     for key, tensor in tensors.items():

@@ -91,7 +91,8 @@ def _make(metadata: dict[str, str], path: Path) -> VideoDeblurrer:
     try:
         config = dict(json.loads(metadata["model"]))
         return create_model(config.pop("name"), **config)
-    except (KeyError, ValueError, TypeError) as error:
+    # RuntimeError: a header nested too deep, or a model that no memory holds
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise RirnError(
             f"the weights file {path} does not say which model it belongs to ({error})"
         ) from error
