@@ -8,7 +8,7 @@ What gets compiled is decided by what is there to compile with, never by whether
 Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as
 above), ``RIRN_BUILD_TRITON`` (``1`` compiles the Triton kernels as well, to see whether they compile; nothing of
 it is installed, since Triton compiles them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and
-undefined behaviour of the CPU kernels as they run: see docs/robustness.md), ``TORCH_CUDA_ARCH_LIST``,
+undefined behaviour of the CPU kernels as they run: `make test-sanitize`), ``TORCH_CUDA_ARCH_LIST``,
 ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with ``-v``) and recorded in
 ``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
 """
