@@ -22,12 +22,9 @@ EMULATOR = Path(__file__).resolve().parent / "emulator"
 MODULE = "_cuda_on_cpu"
 SOURCES = ROOT / "csrc"
 FOLDER = ROOT / "build" / "cuda_on_cpu"
-MODE = os.environ.get(
-    "RIRN_EMULATE_MODE", "plain"
-)  # a key of FLAGS: that of the module below, or of the one to be built
-BUILT = os.environ.get(
-    "RIRN_EMULATE_MODULE"
-)  # to be loaded as it is: one with seeded bugs, or made for a sanitizer
+MODE = os.environ.get("RIRN_EMULATE_MODE", "plain")  # a key of FLAGS
+# A module to be loaded as it is, compiled in that mode: one with seeded bugs, or for a sanitizer.
+BUILT = os.environ.get("RIRN_EMULATE_MODULE")
 DTYPES = ("fp64", "fp32", "fp16", "bf16")
 SMALL_DTYPES = ("fp32", "fp16")  # of the tests named test_small
 
