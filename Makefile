@@ -7,9 +7,12 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 # The newest torch that the compiled library is built against. On a machine without a GPU, point pip at a CPU build of it.
 TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
+# The release after it, on which the same binary must run.
+TORCH_NEXT ?= torch==2.14.1
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow test-kernels lint bench bench-ops clean
+.PHONY: env demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next lint typecheck coverage \
+  wheel sdist install-matrix bench bench-ops results-mini clean
 
 env: $(VENV)/.installed
 
@@ -42,12 +45,60 @@ test-slow: env
 	$(BIN)/python -m pytest -m slow
 
 # The CUDA and Triton kernels on a machine without a GPU, see docs/kernels.md.
+MUTANTS := tests/cuda_on_cpu/test_mutants.py
 test-kernels: env
-	$(BIN)/python -m pytest -n 2 tests/cuda_on_cpu tests/kernels
+	$(BIN)/python -m pytest -n 2 --durations 20 tests/cuda_on_cpu tests/kernels \
+	  --deselect $(MUTANTS)::test_caught --deselect $(MUTANTS)::test_the_unchanged_sources_pass
+
+# Seeded bugs in the CUDA kernels: who catches which is printed at the end.
+test-kernel-mutants: env
+	$(BIN)/python -m pytest -m slow $(MUTANTS)
+
+# One wheel for x86-64 Linux, any Python from 3.10 and any torch from 2.13: compiled, its links and symbols judged by auditwheel
+# (torch's own libraries come with torch), then installed into an environment outside the checkout and tested there.
+WHEEL = dist/rirn-*-abi3-manylinux*.whl
+wheel: env
+	rm -rf dist/compiled $(WHEEL) build/lib build/lib.* build/bdist.*
+	$(PIP) wheel . --no-deps --no-build-isolation --wheel-dir dist/compiled
+	PATH=$(abspath $(BIN)):$$PATH auditwheel repair --exclude libtorch_cpu.so --exclude libc10.so --wheel-dir dist dist/compiled/*.whl
+	$(BIN)/abi3audit --strict $(WHEEL)
+	$(BIN)/python -m tests.packaging.outside $(WHEEL)
+
+# The wheel of `make wheel`, not compiled again, on the torch it was built against and on the next one. The next one comes with
+# its requirements, several GB where pip picks a CUDA build.
+test-torch-next: env
+	$(BIN)/python -m tests.packaging.outside $(WHEEL) --torch '$(TORCH)' --torch '$(TORCH_NEXT)' --tests tests/ops
+
+# The table of docs/install.md; `make install-matrix ARGS=no-compiler` one row of it.
+install-matrix: env
+	$(BIN)/python -m tests.packaging.matrix $(ARGS)
+
+sdist: env
+	$(BIN)/python -c "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+
+# The op tests on CPU kernels that stop at a read or write outside an allocation and at undefined behaviour. They lie in a folder
+# of their own, so that the tests beside them find them and not the checkout. The runtime of the sanitizer must be loaded before
+# anything else, libstdc++ with it, whose `throw` it wraps. Python, which is not instrumented, keeps memory to the end.
+SANITIZE := build/sanitize
+test-sanitize: env
+	RIRN_BUILD_SANITIZE=1 $(BIN)/python setup.py --quiet build --build-lib $(SANITIZE) --build-temp $(SANITIZE)-objects
+	rm -rf $(SANITIZE)/tests $(SANITIZE)/csrc && cp -r tests csrc pyproject.toml $(SANITIZE)
+	cd $(SANITIZE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not slow" $(or $(ARGS),tests/ops --ignore tests/ops/test_compile.py)
 
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# On the packages as they are installed, with kernels/ and bench/ in their places.
+typecheck: env
+	RIRN_BUILD_CPU=0 $(BIN)/python setup.py --quiet build_py --build-lib build/typecheck
+	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
+
+coverage: env
+	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	$(BIN)/coverage report
 
 # Ops, layers and one network, a quarter of an hour and more; `make bench ARGS=--quick` only looks whether all of it runs.
 bench: env
@@ -56,6 +107,14 @@ bench: env
 # One op while working on it: `make bench-ops ARGS="-k irm_update --benchmark-autosave --benchmark-compare"`.
 bench-ops: env
 	$(BIN)/python -m pytest bench/suites $(ARGS)
+
+# The paper's three tables with small networks, some 50 trainings of minutes each, and the page that shows them. Only what
+# bench/results/mini.jsonl does not have is trained: move it away to have all anew. Started twice, two processes share the work.
+TABLE = $(BIN)/rirn table --mini --controls --out runs/mini --results bench/results/mini.jsonl --markdown docs/results.md
+results-mini: env
+	$(TABLE) --seeds 3 2
+	$(TABLE) --seeds 2 1
+	$(TABLE) --seeds 2 3
 
 clean:
 	rm -rf $(VENV) build dist demo_out *.egg-info rirn/*.so rirn/_build_info.json

@@ -7,8 +7,9 @@ What gets compiled is decided by what is there to compile with, never by whether
 
 Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as
 above), ``RIRN_BUILD_TRITON`` (``1`` compiles the Triton kernels as well, to see whether they compile; nothing of
-it is installed, since Triton compiles them where they run), ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``,
-``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with ``-v``) and recorded in
+it is installed, since Triton compiles them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and
+undefined behaviour of the CPU kernels as they run: see docs/robustness.md), ``TORCH_CUDA_ARCH_LIST``,
+``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with ``-v``) and recorded in
 ``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
 """
 
@@ -37,6 +38,10 @@ DEFAULT_TRITON_ARCHS = ["8.0", "9.0", "10.0"]
 
 # -g0: Python hands on the -g it was built with, which makes the library three times as large and the build slower.
 CXX_FLAGS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wall"]
+# Instead of optimisation: what stops at the first read or write outside an allocation and at undefined behaviour. A
+# small optimisation stays, without which the always inlined loops of the SIMD kernels take many minutes to run.
+SANITIZERS = "-fsanitize=address,undefined"
+SANITIZER_FLAGS = ["-O1", "-g1", "-fno-omit-frame-pointer", SANITIZERS, "-fno-sanitize-recover=all"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
 
 
@@ -54,6 +59,7 @@ class Plan:
     archs: list[str] = field(default_factory=list)
     cuda_home: str | None = None
     cuda_version: str | None = None
+    sanitize: bool = False
 
     def record(self) -> dict[str, object]:
         """The facts worth keeping with the installed package; paths of the build machine are not."""
@@ -150,6 +156,12 @@ def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
             )
         return Plan(False, False, "pure Python, on the reference implementation: no C++ compiler was found")
     torch = load_torch()
+    if switch(env, "RIRN_BUILD_SANITIZE"):
+        if want_cuda:
+            raise BuildError(
+                "RIRN_BUILD_SANITIZE=1 checks the CPU kernels only: leave out RIRN_BUILD_CUDA=1 or set it to 0."
+            )
+        return Plan(True, False, "CPU kernels with address and undefined-behaviour sanitizers", sanitize=True)
     if want_cuda is False:
         return Plan(True, False, "CPU kernels without CUDA: RIRN_BUILD_CUDA=0")
     home = find_cuda_home(env)
@@ -187,7 +199,10 @@ def extension_modules(plan: Plan) -> list:
     ]
     target = f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"
     flags = {"cxx": [*CXX_FLAGS, target], "nvcc": [*NVCC_FLAGS, target]}
-    include_dirs, library_dirs, libraries = [], [], []
+    include_dirs, library_dirs, libraries, link_flags = [], [], [], []
+    if plan.sanitize:
+        flags["cxx"] += SANITIZER_FLAGS
+        link_flags = [SANITIZERS]
     if plan.cuda:
         home = Path(plan.cuda_home)
         # cpp_extension ignores the toolkit when torch itself was built without CUDA. Its version check guards
@@ -212,6 +227,7 @@ def extension_modules(plan: Plan) -> list:
             libraries=libraries,
             depends=[str(header.relative_to(ROOT)) for header in sorted((ROOT / "csrc").rglob("*.*h"))],
             extra_compile_args=flags,
+            extra_link_args=link_flags,
             py_limited_api=True,
         )
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from rirn import markers
 from rirn.bench import cost, limits, markdown, plots, report
 from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Case, Sizes, select
 from rirn.bench.measure import Options, measure
@@ -133,14 +135,15 @@ COUNTED = ("model_cost", "dtype", "size", "frame", "json", "markdown", "quick")
 """Options that counting knows."""
 
 
-def count(options: argparse.Namespace) -> int:
+def count(argv: Sequence[str], options: argparse.Namespace) -> int:
     """Count the cost of ops and steps on a GPU, print and write it, and return the exit status."""
     default = parser().get_default
     if any(value != default(name) for name, value in vars(options).items() if name not in COUNTED):
         raise RirnError(
             "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone"
         )
-    found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options))
+    command = shlex.join(["python", "-m", "rirn.bench", *argv])
+    found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options)) | {"command": command}
     print(cost.tables(found))
     write(options, found, cost.tables)
     return 0
@@ -153,7 +156,7 @@ def write(
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
-        markdown.write(options.markdown, tables(found))
+        markers.write(options.markdown, markdown.MARKER, tables(found))
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -162,9 +165,9 @@ def check_outputs(options: argparse.Namespace) -> None:
         if not path.parent.is_dir():
             raise RirnError(f"there is no folder {path.parent} to write {path.name} to; make it first")
     if options.markdown is not None:
-        markdown.check(options.markdown)
+        markers.check(options.markdown, markdown.MARKER)
     if options.plot is not None:
-        plots.pyplot()
+        plots.pyplot("--plot", "bench")
 
 
 def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -227,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     check_outputs(options)
     if options.model_cost:
-        return count(options)
+        return count(argv, options)
     old = None if options.compare is None else report.load(options.compare)
     found = run(argv, options) if options.read is None else read(options)
     results = found["results"]

@@ -140,8 +140,9 @@ def eager(build: Build, dtype: torch.dtype, passes: str) -> Cost:
 
 def fused(build: Build, dtype: torch.dtype, passes: str, form: str, *, auto: bool = False) -> Cost:
     """The way through rirn's kernels of a form, and with ``auto`` through the library where they hand over to it."""
-    with torch.device("meta"), assume("cuda"), use_backend("auto" if auto else "cuda"):
-        return _count(build(dtype), passes, FORMS[form])
+    formulas, backend = FORMS[form], "auto" if auto else "cuda"
+    with torch.device("meta"), assume("cuda", inference_ops="atb_update" in formulas), use_backend(backend):
+        return _count(build(dtype), passes, formulas)
 
 
 def _count(subject: Subject, passes: str, formulas: Mapping[str, Formula] | None = None) -> Cost:
@@ -248,7 +249,7 @@ def tables(found: Mapping[str, Any]) -> str:
                 "**Counted, not measured.** Nothing here was run on a GPU. "
                 f"Features {found['features']}, frames {found['frame']}, "
                 f"batch 1, torch {found['versions']['torch']}, commit {found['commit'] or '-'}. "
-                "docs/cost-model.md says how to read it.",
+                f"docs/cost-model.md says how to read it. Made by `{found['command']}`.",
                 "Launches, MB and GFLOP: eager reference / CUDA / Triton. Floors: eager -> CUDA by the data sheet, `*` where "
                 "arithmetic and not memory bounds it. GFLOP are those of convolutions and matrix products.",
                 table(headings, lines),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rirn.bench.launches import Access, Formula, Launch, access
 from rirn.ops._call import is_wanted
+from rirn.ops.backends import INFERENCE_OPS
 
 Tile = tuple[int, int]
 
@@ -29,7 +30,7 @@ IRM_TILES: Mapping[int, Tile] = {
 }  # csrc/cuda/irm_update.cuh, by channels
 GRADIENT_TILE: Tile = (8, 16)  # csrc/cuda/conv3x3_weight_gradient.cuh
 GRADIENT_CHANNELS = 32  # inputs, and outputs, of a block that sums a gradient of weights
-GRADIENT_BLOCKS = 512
+GRADIENT_BLOCKS = 256
 PACKED_AT_ONCE = 16  # layers whose weights one launch brings in order
 IRM_SLOPES = (0.0, 0.0, 1.0, 0.0, 1.0, 1.0)
 IRM_SKIPS = (False, False, True, False, True, False)
@@ -351,6 +352,41 @@ def irm_update_backward(
     return conv3x3_chain_backward(grad, *parts, style=style)
 
 
+def atb_update(
+    f_cur: Tensor,
+    f_prev: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slope: float,
+    decay: float,
+    max_weight: float,
+) -> list[Launch]:
+    """Four launches: one brings the weights in order, then the joint convolution, the first of both branches, and their second
+    ones with gates and blend."""
+    joint = _chain(IN_CUDA, (f_cur, f_prev), weights[:1], biases[:1], (1.0,), (False,))
+    branches = [
+        _chain(IN_CUDA, (f_cur,), weights[i : i + 2], biases[i : i + 2], (slope, 1.0), (False, False))
+        for i in (1, 3)
+    ]
+    halves = tuple(branch.image(f"half{k}", 0) for k, branch in enumerate(branches))
+    packed = tuple(access(f"weight{i}", weight) for i, weight in enumerate(weights))
+
+    def read(layer: int) -> list[Access]:
+        """By this layer of both branches; all that lies between two kernels is as large as a half."""
+        images = [branch.image(f"half{k}", 0, CONVOLUTION_TILE) for k, branch in enumerate(branches)]
+        return images + [parameter for branch in branches for parameter in branch.parameters(layer)]
+
+    first, last = (sum(branch.flops(layer) for branch in branches) for layer in (0, 1))
+    features = access("f_prev", f_prev), access("f_cur", f_cur)
+    joint_reads = (joint.image("inputs", -1, CONVOLUTION_TILE), *joint.parameters(0))
+    return [
+        Launch("pack", packed, packed),
+        Launch("conv3x3", joint_reads, halves, joint.flops(0)),
+        Launch("conv3x3_pair", tuple(read(0)), halves, first),
+        Launch("atb_gates", (*read(1), *features), (access("out", f_cur),), last),
+    ]
+
+
 def _packing(chain: Chain, layers: int) -> list[Launch]:
     if not chain.packs:
         return []
@@ -431,6 +467,7 @@ def _by_name(*formulas: Formula) -> dict[str, Formula]:
 CUDA: Mapping[str, Formula] = _by_name(
     atb_blend,
     atb_blend_backward,
+    atb_update,
     conv3x3_chain,
     conv3x3_chain_backward,
     dtb_blend,
@@ -449,7 +486,7 @@ CUDA: Mapping[str, Formula] = _by_name(
 """The compiled CUDA kernels (``csrc/cuda``)."""
 
 TRITON: Mapping[str, Formula] = {
-    **CUDA,
+    **{name: formula for name, formula in CUDA.items() if name not in INFERENCE_OPS},
     "fac_backward": functools.partial(fac_backward, together=False),
     "conv3x3_chain": functools.partial(conv3x3_chain, style=IN_TRITON),
     "conv3x3_chain_backward": functools.partial(conv3x3_chain_backward, style=IN_TRITON),

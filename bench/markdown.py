@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rirn.bench.cases import PAPER_RATIOS
 from rirn.bench.measure import COMPILED, EAGER, REFERENCE
 from rirn.bench.report import Row, groups, limits_text, machine, megabytes, number, rate, who
-from rirn.errors import RirnError
 
 IRM_AND_ATB = (("irm_update", 20), ("ATB", 80))
 """What RIRN adds to IFI-RNN, by name and channels."""
 
-BEGIN, END = "<!-- rirn bench -->", "<!-- /rirn bench -->"
+MARKER = "rirn bench"
+"""Between lines of this name stand the tables of a page, see :mod:`rirn.markers`."""
 
 
 def tables(report: Mapping[str, Any]) -> str:
@@ -154,33 +153,3 @@ def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     if not lines:
         return ""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))
-
-
-def check(path: Path) -> str | None:
-    """Return what a file to write tables into holds already; None if there is none.
-
-    Raises:
-        RirnError: it has no markers, or cannot be read.
-    """
-    if not path.exists():
-        return None
-    try:
-        old = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RirnError(f"cannot read {path} to write tables into it: {error}") from error
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        raise RirnError(f"{path} must have one line {BEGIN} and below it one line {END} to write between")
-    return old
-
-
-def write(path: Path, text: str) -> None:
-    """Put tables between the markers of a file, or make a file of them.
-
-    Raises:
-        RirnError: the file has no markers, or cannot be read or written.
-    """
-    old = check(path) or f"{BEGIN}\n{END}\n"
-    try:
-        path.write_text(f"{old[: old.index(BEGIN)]}{BEGIN}\n{text}{old[old.index(END) :]}", encoding="utf-8")
-    except OSError as error:
-        raise RirnError(f"cannot write the tables to {path}: {error}") from error

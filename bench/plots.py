@@ -23,7 +23,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         RirnError: matplotlib is not installed, the folder cannot be made, or there is nothing to draw.
     """
-    plt = pyplot()
+    plt = pyplot("--plot", "bench")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,8 +44,8 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, drawing to files.
+def pyplot(wanted_by: str, extra: str) -> Any:
+    """Return matplotlib's pyplot, drawing to files; the arguments name what needs it and the extra that brings it.
 
     Raises:
         RirnError: matplotlib is not installed.
@@ -53,7 +53,7 @@ def pyplot() -> Any:
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise RirnError("--plot needs matplotlib: pip install 'rirn[bench]'") from error
+        raise RirnError(f"{wanted_by} needs matplotlib: pip install 'rirn[{extra}]'") from error
     matplotlib.use("Agg")
     return importlib.import_module("matplotlib.pyplot")
 

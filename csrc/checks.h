@@ -145,6 +145,18 @@ inline void check_lstm_update(const Tensor& gates, const Tensor& cell) {
   check_channels(gates, "gates", "4C", channels, channels, cell, "cell");
 }
 
+// A 3x3 convolution from `inputs` to `outputs` channels, whose tensors are called weights[name] and biases[name].
+inline void check_layer(const Tensor& w, const Tensor& b, const char* name, int64_t outputs, int64_t inputs, const Tensor& like,
+                        const char* like_name) {
+  const std::string at = std::string("[") + name + "]", weight = "weights" + at, bias = "biases" + at;
+  check_same_kind(w, weight.c_str(), like, like_name);
+  check_same_kind(b, bias.c_str(), like, like_name);
+  if (w.dim() != 4 || w.size(0) != outputs || w.size(1) != inputs || w.size(2) != 3 || w.size(3) != 3)
+    fail(weight, " must be [", outputs, ", ", inputs, ", 3, 3] for ", like_name, " of ", like.size(1), " channels; got ", shape_of(w));
+  if (b.dim() != 1 || b.size(0) != outputs)
+    fail(bias, " must be [", outputs, "] for ", like_name, " of ", like.size(1), " channels; got ", shape_of(b));
+}
+
 inline void check_irm_update(const Tensor& hidden, const Tensor& inner, const std::vector<Tensor>& weights,
                              const std::vector<Tensor>& biases) {
   check_image(hidden, "hidden");
@@ -153,18 +165,22 @@ inline void check_irm_update(const Tensor& hidden, const Tensor& inner, const st
     fail("weights and biases must be six tensors each (joint, res1a, res1b, res2a, res2b, out); got ",
          weights.size(), " weights and ", biases.size(), " biases");
   const int64_t c = hidden.size(1);
-  for (int l = 0; l < kIrmLayers; ++l) {
-    const std::string weight = std::string("weights[") + kIrmNames[l] + "]";
-    const std::string bias = std::string("biases[") + kIrmNames[l] + "]";
-    const int64_t co = l == kIrmLayers - 1 ? c : 2 * c, ci = 2 * c;
-    const Tensor &w = weights[l], &b = biases[l];
-    check_same_kind(w, weight.c_str(), hidden, "hidden");
-    check_same_kind(b, bias.c_str(), hidden, "hidden");
-    if (w.dim() != 4 || w.size(0) != co || w.size(1) != ci || w.size(2) != 3 || w.size(3) != 3)
-      fail(weight, " must be [", co, ", ", ci, ", 3, 3] for hidden of ", c, " channels; got ", shape_of(w));
-    if (b.dim() != 1 || b.size(0) != co)
-      fail(bias, " must be [", co, "] for hidden of ", c, " channels; got ", shape_of(b));
-  }
+  for (int l = 0; l < kIrmLayers; ++l)
+    check_layer(weights[l], biases[l], kIrmNames[l], l == kIrmLayers - 1 ? c : 2 * c, 2 * c, hidden, "hidden");
+}
+
+inline void check_atb_update(const Tensor& f_cur, const Tensor& f_prev, const std::vector<Tensor>& weights,
+                             const std::vector<Tensor>& biases, double slope) {
+  constexpr std::array<const char*, 5> kNames = {"joint", "prev1", "prev2", "cur1", "cur2"};
+  check_image(f_cur, "f_cur");
+  check_alike(f_prev, "f_prev", f_cur, "f_cur");
+  if (weights.size() != kNames.size() || biases.size() != kNames.size())
+    fail("weights and biases must be five tensors each (joint, prev1, prev2, cur1, cur2); got ", weights.size(), " weights and ",
+         biases.size(), " biases");
+  const int64_t c = f_cur.size(1);
+  for (size_t l = 0; l < kNames.size(); ++l)
+    check_layer(weights[l], biases[l], kNames[l], l ? c : 2 * c, l ? c : 2 * c, f_cur, "f_cur");
+  if (!(slope >= 0 && slope <= 1e30)) fail("slope must be finite and not negative; got ", slope);
 }
 
 inline void check_conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,

@@ -24,6 +24,10 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases, int needs) "
       "-> Tensor[]");
+  // Five weights and biases: joint, then the two layers of f_prev's branch and of f_cur's. Without a derivative.
+  m.def(
+      "atb_update(Tensor f_cur, Tensor f_prev, Tensor[] weights, Tensor[] biases, float slope, float decay, float max_weight) "
+      "-> Tensor");
   m.def("dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) -> Tensor");
   m.def(
       "dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta, int needs) "

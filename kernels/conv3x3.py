@@ -166,8 +166,9 @@ def _conv(
         total += tl.load(p_skip + at, mask=mask, other=0.0).to(WIDE)
     if HAS_GATE:
         at = _at_pixel(image, y, x, height, width, C_OUT, False, False)[:, None] + o[None, :]
-        is_on = tl.load(p_gate + at, mask=mask, other=0.0).to(WIDE) > 0
-        total = tl.where(is_on, total, 0.0 if SLOPE == 0 else SLOPE * total)
+        gate = tl.load(p_gate + at, mask=mask, other=0.0).to(WIDE)
+        # As torch has it: a NaN is no closed ReLU.
+        total = tl.where(gate <= 0, 0.0, total) if SLOPE == 0 else tl.where(gate > 0, total, SLOPE * total)
     elif SLOPE != 1:
         total = tl.where(total < 0, 0.0 if SLOPE == 0 else SLOPE * total, total)
     at = (

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ from rirn.ops.conv3x3_chain import LEFT_TO_LIBRARY
 
 # Distributions, not modules: reading a version must not import the package, which may be what is broken.
 DISTRIBUTIONS = ("rirn", "torch", "triton", "numpy", "av", "safetensors")
+OPTIONAL = ("scikit-image", "tensorboard", "matplotlib", "onnx", "onnxscript", "onnxruntime")
+
+# Every variable of ours that something reads; the table in CONTRIBUTING.md says what they do.
+VARIABLES = (
+    "RIRN_BACKEND",
+    "RIRN_CPU_ISA",
+    "RIRN_BUILD_CPU",
+    "RIRN_BUILD_CUDA",
+    "RIRN_BUILD_TRITON",
+    "RIRN_BUILD_SANITIZE",
+)
 
 
 def _version(distribution: str) -> str | None:
@@ -39,6 +51,15 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def _memory() -> float | None:
+    """Main memory in GiB, where the system says."""
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return round(pages / 2**30, 1)
+
+
 def devices() -> list[dict[str, Any]]:
     """Return one entry per device torch can use: ``name`` as torch spells it, ``model``, and for a GPU its
     memory."""
@@ -47,6 +68,7 @@ def devices() -> list[dict[str, Any]]:
         "model": _cpu_name(),
         "cores": os.cpu_count(),
         "simd": torch.backends.cpu.get_cpu_capability(),
+        "memory_GiB": _memory(),
     }
     found: list[dict[str, Any]] = [cpu]
     for i in range(torch.cuda.device_count() if why_no_gpu() is None else 0):
@@ -99,10 +121,12 @@ def report() -> dict[str, Any]:
     """Return the facts as a dictionary of JSON types; works without the compiled library, without Triton,
     without a GPU.
 
-    Keys: ``versions`` (None: not installed), ``library`` (path, loaded, why_not, isa, build), ``devices``,
-    ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why not}), ``left_to_library``
-    (op -> type of device -> what ``auto`` runs on torch's own convolutions all the same), ``threads``,
-    ``environment`` (every ``RIRN_`` variable that is set).
+    Keys: ``install`` (folder and, of a checkout, commit), ``platform`` (system, machine, C library,
+    interpreter), ``versions`` and ``optional`` (of what is required and what is not; None: not installed),
+    ``library`` (path, loaded, why_not, isa, build), ``devices``, ``why_no_gpu``, ``backends`` (op -> device ->
+    {"auto": name, name: None or why not}), ``left_to_library`` (op -> type of device -> what ``auto`` runs on
+    torch's own convolutions all the same), ``threads``, ``environment`` (every ``RIRN_`` variable that is set),
+    ``unknown_variables`` (those of them that nothing reads).
 
     ``kernels`` has what :func:`kernels` says of each op.
     """
@@ -111,12 +135,21 @@ def report() -> dict[str, Any]:
     # Without a GPU, say why the GPU backends cannot run on one, rather than that they do not take CPU
     # tensors.
     names = [device["name"] for device in here] if len(here) > 1 else ["cpu", "cuda"]
+    environment = {name: value for name, value in sorted(os.environ.items()) if name.startswith("RIRN_")}
     return {
+        "install": {"folder": str(Path(__file__).resolve().parent), "commit": commit()},
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "libc": " ".join(platform.libc_ver()).strip() or None,
+            "interpreter": sys.executable,
+        },
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in DISTRIBUTIONS},
             "torch_cuda": torch.version.cuda,
         },
+        "optional": {name: _version(name) for name in OPTIONAL},
         "library": {
             "path": compiled.path,
             "loaded": compiled.loaded,
@@ -136,9 +169,8 @@ def report() -> dict[str, Any]:
         },
         "left_to_library": {"conv3x3_chain": dict(LEFT_TO_LIBRARY)},
         "threads": {"torch": torch.get_num_threads(), "interop": torch.get_num_interop_threads()},
-        "environment": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith("RIRN_")
-        },
+        "environment": environment,
+        "unknown_variables": [name for name in environment if name not in VARIABLES],
     }
 
 
@@ -149,9 +181,14 @@ def _section(title: str, rows: dict[str, Any]) -> list[str]:
 
 def format_report(report: dict[str, Any]) -> str:
     """Return the report of :func:`report` as text, one fact a line."""
-    versions = {name: version or "not installed" for name, version in report["versions"].items()}
+    install = {name: value for name, value in (report["install"] | report["platform"]).items() if value}
+    lines = _section("rirn", install)
+    versions = {
+        name: version or "not installed"
+        for name, version in (report["versions"] | report["optional"]).items()
+    }
     versions["torch_cuda"] = report["versions"]["torch_cuda"] or "none: this torch was built without CUDA"
-    lines = _section("versions", versions)
+    lines += _section("versions", versions)
 
     compiled = report["library"]
     if compiled["loaded"]:
@@ -163,7 +200,11 @@ def format_report(report: dict[str, Any]) -> str:
 
     described = {}
     for device in report["devices"]:
-        facts = [f"{name} {_words(value)}" for name, value in device.items() if name not in ("name", "model")]
+        facts = [
+            f"{name} {_words(value)}"
+            for name, value in device.items()
+            if name not in ("name", "model") and value is not None
+        ]
         described[device["name"]] = f"{device['model']} ({', '.join(facts)})"
     if report["why_no_gpu"]:
         described["cuda"] = report["why_no_gpu"]
@@ -186,7 +227,11 @@ def format_report(report: dict[str, Any]) -> str:
     for text, ops in groups.items():
         lines += [f"backends of {', '.join(ops)}" + text]
 
-    lines += _section("environment", report["environment"] or {"RIRN_*": "none set"})
+    settings = {
+        name: f"{value} (nothing reads this variable)" if name in report["unknown_variables"] else value
+        for name, value in report["environment"].items()
+    }
+    lines += _section("environment", settings or {"RIRN_*": "none set"})
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -65,20 +65,19 @@ def stream(
 
 
 def _stream(frames: Iterable[np.ndarray | Tensor], restorer: Restorer) -> Iterator[np.ndarray | Tensor]:
-    given, size = 0, None
+    for index, result in enumerate(_restored(frames, restorer)):
+        yield _as_given(result, index)
+
+
+def _restored(frames: Iterable[np.ndarray | Tensor], restorer: Restorer) -> Iterator[Restored]:
+    size = None
     for index, item in enumerate(frames):
         frame = _frame(item, index)
         if size not in (None, frame.rgb.shape):
-            for result in restorer.end():
-                yield _as_given(result, given)
-                given += 1
+            yield from restorer.end()
         size = frame.rgb.shape
-        for result in restorer.feed(frame, to_tensor(frame, restorer.device)):
-            yield _as_given(result, given)
-            given += 1
-    for result in restorer.end():
-        yield _as_given(result, given)
-        given += 1
+        yield from restorer.feed(frame, to_tensor(frame, restorer.device))
+    yield from restorer.end()
 
 
 class _TensorFrame(Frame):

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from rirn import __version__
 from rirn.data import Shake, average_frames, list_images, read_image, shake_photo, write_sequence
 from rirn.data.interpolation import interpolate_frames
 from rirn.data.synthesis import GAMMA, shrink_photo
 from rirn.errors import RirnError
+from rirn.version import __version__
 from rirn.video import Reader
 from rirn.video.scenes import split_scenes
 

@@ -2,10 +2,13 @@
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import rirn
 from rirn import doctor
 from rirn.cli import main
 from rirn.ops import _library, backends
@@ -86,3 +89,22 @@ def test_kernels_are_listed_where_they_cannot_run(monkeypatch):
 def test_json_is_the_report(capsys):
     assert main(["doctor", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(doctor.report())
+
+
+def test_install_and_machine_are_named():
+    found = doctor.report()
+    assert Path(found["install"]["folder"]) == Path(rirn.__file__).resolve().parent
+    assert found["platform"]["interpreter"] == sys.executable
+    assert set(found["optional"]) == set(doctor.OPTIONAL)
+    text = doctor.format_report(found)
+    assert found["install"]["folder"] in text and found["platform"]["system"] in text
+
+
+def test_misspelt_variable_is_shown_as_such(monkeypatch):
+    monkeypatch.setenv("RIRN_BACKND", "cpu")
+    monkeypatch.setenv("RIRN_BACKEND", "cpu")
+    found = doctor.report()
+    assert found["unknown_variables"] == ["RIRN_BACKND"]
+    text = doctor.format_report(found)
+    assert re.search(r"RIRN_BACKND +cpu \(nothing reads this variable\)", text)
+    assert re.search(r"RIRN_BACKEND +cpu\n", text)

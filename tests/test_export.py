@@ -1,6 +1,5 @@
 """What runs a video from the exported files gets the frames that the model itself restores."""
 
-import doctest
 import importlib.util
 
 import numpy as np
@@ -177,7 +176,3 @@ def test_failed_export_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(rirn.RirnError, match=r"cannot write .*: no space left"):
         export_onnx(small("gru"), tmp_path / "m.onnx", height=8, width=8)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_example(onnxruntime):
-    assert doctest.testmod(rirn.export).failed == 0

@@ -6,6 +6,8 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include "common.cuh"
 #include "mma.cuh"
@@ -109,7 +111,7 @@ template <class T>
 struct ConvArgs {
   Images<T> in, out;
   Images<T> skip;  // count 0: none; is added in front of the activation
-  Image<T> gate;   // data null: none; where it is not above 0 the result is multiplied by gate_slope
+  Image<T> gate;   // data null: none; result of an activation that the result of this, a gradient, passes back, see `gated`
   const T* bias;  // null: none
   int64_t bias_stride;
   double slope, gate_slope;
@@ -135,6 +137,11 @@ inline int64_t tiles_of(int64_t images, int h, int w, int tile_h, int tile_w) {
 template <class W>
 __device__ __forceinline__ W scaled(W x, W slope) {
   return slope == 0 ? W(0) : x * slope;
+}
+// What of a gradient gets through an activation whose result is `gate`, as torch has it: a NaN there is no closed ReLU.
+template <class W>
+__device__ __forceinline__ W gated(W grad, W gate, W slope) {
+  return (slope == 0 ? gate <= 0 : !(gate > 0)) ? scaled(grad, slope) : grad;
 }
 template <class W>
 __device__ __forceinline__ W activate(W x, W slope) {
@@ -211,6 +218,28 @@ __device__ __forceinline__ void fill_region(T* region, Slots slots, const Images
   if (in.chunk == 8) fill_region<8>(region, slots, in, window, h, w, first, groups);
   else if (in.chunk == 4) fill_region<4>(region, slots, in, window, h, w, first, groups);
   else fill_region<1>(region, slots, in, window, h, w, first, groups);
+}
+
+// Pixels of a tile in shared memory, and `margin` more on each side.
+template <class T>
+struct Region {
+  T* data;
+  int pitch, margin;
+};
+
+// The tile of a region to `channels` of an image from `first` on.
+template <class T, int N, class Slots>
+__device__ __forceinline__ void store_region(const Region<T>& from, Slots slots, const Image<T>& out, const Place& place, int first,
+                                             int channels, int tile_h, int tile_w, int h, int w) {
+  const int chunks = channels / N, pixels = tile_h * tile_w;
+  const bool by_channel = N > 1 && out.wide >= N;
+  for (int i = threadIdx.x; i < chunks * pixels; i += kThreads) {
+    const int pixel = by_channel ? i / chunks : i % pixels, c = (by_channel ? i % chunks : i / pixels) * N;
+    const int y = pixel / tile_w, x = pixel % tile_w;
+    if (place.x + x >= w || place.y + y >= h) continue;
+    const int at = slots.at((y + from.margin) * from.pitch + x + from.margin, c / 8) * 8 + c % 8;
+    store_channels<T, N>(out, place.image, first + c, place.y + y, place.x + x, *reinterpret_cast<const Pack<T, N>*>(from.data + at));
+  }
 }
 
 // Per group of K: how many pixels on its tap lies, times 16, plus its slot. Past the last one: the first, whose weights are zero.
@@ -318,25 +347,23 @@ __device__ __forceinline__ void store_tile(const float* sums, int pitch, const C
       if (a.bias) sum += Scalar<T>::widen(a.bias[(channel + k) * a.bias_stride]);
       if (a.skip.count) sum += Scalar<T>::widen(skip.v[k]);
       sum = activate(sum, static_cast<Wide<T>>(a.slope));
-      if (a.gate.data && !(Scalar<T>::widen(gate.v[k]) > 0)) sum = scaled(sum, static_cast<Wide<T>>(a.gate_slope));
+      if (a.gate.data) sum = gated(sum, Scalar<T>::widen(gate.v[k]), static_cast<Wide<T>>(a.gate_slope));
       pack.v[k] = Scalar<T>::narrow(sum);
     }
     store_channels<T, N>(out, place.image, out_channel, y, x, pack);
   }
 }
 
-// A block makes 8 kN outputs of a tile, a warp those of a row of it.
+// Adds to `sums` the products of 8 kN outputs, the blockIdx.y-th so many, of a tile; a warp has those of a row of it.
 template <class T, int kN>
-__global__ void __launch_bounds__(kThreads) conv3x3_mma(ConvArgs<T> a) {
-  extern __shared__ __align__(32) unsigned char shared[];
+__device__ __forceinline__ void convolve_tile(float (&sums)[2][kN][4], const ConvArgs<T>& a, const Place& place,
+                                              unsigned char* shared) {
   const int inputs = a.weight.inputs, slots = min(groups_of(inputs), kChunkChannels / 8) | 1;
   T* region = reinterpret_cast<T*>(shared);
   int* taps = reinterpret_cast<int*>(shared + (kMmaTileH + 2) * kMmaPitch * slots * 16);
-  const Place place = place_of(blockIdx.x, a.h, a.w, kMmaTileH, kMmaTileW);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const uint4* weights = a.packed + static_cast<int64_t>(blockIdx.y) * steps_of(inputs) * ((kN + 1) / 2) * 32;
   const int pixel[2] = {warp * kMmaPitch + lane % 16, warp * kMmaPitch + 16 + lane % 16};
-  float sums[2][kN][4] = {};
   for (int first = 0; first < inputs; first += kChunkChannels) {
     const int groups = min(8, groups_of(inputs - first)), steps = (9 * groups + 1) / 2;
     if (first) __syncthreads();  // the channels before have been read
@@ -347,6 +374,15 @@ __global__ void __launch_bounds__(kThreads) conv3x3_mma(ConvArgs<T> a) {
     multiply<T>(sums, region, OddSlots{slots}, pixel, taps, weights, steps);
     weights += steps * ((kN + 1) / 2) * 32;
   }
+}
+
+template <class T, int kN>
+__device__ __forceinline__ void convolve_block(const ConvArgs<T>& a) {
+  extern __shared__ __align__(32) unsigned char shared[];
+  const Place place = place_of(blockIdx.x, a.h, a.w, kMmaTileH, kMmaTileW);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  float sums[2][kN][4] = {};
+  convolve_tile(sums, a, place, shared);
   __syncthreads();  // the sums take the place of the region
   float* staged = reinterpret_cast<float*>(shared);
   constexpr int kPitch = 8 * kN + 4;
@@ -364,6 +400,21 @@ __global__ void __launch_bounds__(kThreads) conv3x3_mma(ConvArgs<T> a) {
   else store_tile<T, 1>(staged, kPitch, a, place, first, outputs);
 }
 
+template <class T, int kN>
+__global__ void __launch_bounds__(kThreads) conv3x3_mma(ConvArgs<T> a) {
+  convolve_block<T, kN>(a);
+}
+
+// Two layers of one size at once, the z-th by blocks (x, y, z).
+template <class T>
+struct ConvPair {
+  ConvArgs<T> v[2];
+};
+template <class T, int kN>
+__global__ void __launch_bounds__(kThreads) conv3x3_mma_pair(ConvPair<T> pair) {
+  convolve_block<T, kN>(pair.v[blockIdx.z]);
+}
+
 // Groups of 8 outputs that a block of conv3x3_mma makes.
 inline int mma_width(int outputs) {
   const int groups = groups_of(outputs), blocks = (groups + 7) / 8, wanted = (groups + blocks - 1) / blocks;
@@ -372,21 +423,56 @@ inline int mma_width(int outputs) {
   return 8;
 }
 
+// Throws std::runtime_error where the device has less shared memory for a block.
 template <class Kernel>
 void allow_shared(Kernel kernel, size_t bytes) {
+  if (bytes <= 48 * 1024) return;  // what every device allows unasked
   const void* function = reinterpret_cast<const void*>(kernel);
-  if (bytes > 48 * 1024)
-    cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  const cudaError_t error =
+      cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // or the next op would report it
+  throw std::runtime_error("a 3x3 convolution needs " + std::to_string(bytes) +
+                           " bytes of shared memory for a block, which the CUDA device refuses (" + cudaGetErrorString(error) +
+                           "); use backend=\"reference\"");
+}
+
+// Bytes of shared memory of convolve_tile.
+inline size_t region_bytes(int inputs) {
+  const int slots = std::min(groups_of(inputs), kChunkChannels / 8) | 1;
+  return (kMmaTileH + 2) * kMmaPitch * slots * 16 + 2 * kChunkSteps * sizeof(int);
+}
+template <int kN>
+size_t convolve_bytes(int inputs) {
+  return std::max(region_bytes(inputs), kMmaTileH * kMmaTileW * (8 * kN + 4) * sizeof(float));
+}
+template <class T>
+dim3 mma_grid(const ConvArgs<T>& a, int n, unsigned layers = 1) {
+  return dim3(static_cast<unsigned>(tiles_of(a.images, a.h, a.w, kMmaTileH, kMmaTileW)), output_blocks(a.weight.outputs, n), layers);
 }
 
 template <class T, int kN>
 void launch_mma(const ConvArgs<T>& a, const Stream& stream) {
-  const int slots = std::min(groups_of(a.weight.inputs), kChunkChannels / 8) | 1;
-  const size_t region = (kMmaTileH + 2) * kMmaPitch * slots * 16 + 2 * kChunkSteps * sizeof(int);
-  const size_t bytes = std::max(region, kMmaTileH * kMmaTileW * (8 * kN + 4) * sizeof(float));
-  const dim3 grid(static_cast<unsigned>(tiles_of(a.images, a.h, a.w, kMmaTileH, kMmaTileW)), output_blocks(a.weight.outputs, kN));
+  const size_t bytes = convolve_bytes<kN>(a.weight.inputs);
   allow_shared(conv3x3_mma<T, kN>, bytes);
-  conv3x3_mma<T, kN><<<grid, kThreads, bytes, stream.handle>>>(a);
+  conv3x3_mma<T, kN><<<mma_grid(a, kN), kThreads, bytes, stream.handle>>>(a);
+}
+template <class T, int kN>
+void launch_mma(const ConvPair<T>& pair, const Stream& stream) {
+  const size_t bytes = convolve_bytes<kN>(pair.v[0].weight.inputs);
+  allow_shared(conv3x3_mma_pair<T, kN>, bytes);
+  conv3x3_mma_pair<T, kN><<<mma_grid(pair.v[0], kN, 2), kThreads, bytes, stream.handle>>>(pair);
+}
+// `args` is a ConvArgs or a ConvPair, with weights packed for mma_width of its outputs.
+template <class T, class Args>
+void launch_mma_of_width(int width, const Args& args, const Stream& stream) {
+  switch (width) {
+    case 2: return launch_mma<T, 2>(args, stream);
+    case 3: return launch_mma<T, 3>(args, stream);
+    case 4: return launch_mma<T, 4>(args, stream);
+    case 5: return launch_mma<T, 5>(args, stream);
+    default: return launch_mma<T, 8>(args, stream);
+  }
 }
 
 template <class T>
@@ -467,8 +553,7 @@ __global__ void __launch_bounds__(64 * kMostFfmaBlocks) conv3x3_ffma(ConvArgs<T>
         sum += skip.data[skip.at(place.image, skip_channel, y, x)];
       }
       sum = activate(sum, static_cast<Wide<T>>(a.slope));
-      const bool shut = a.gate.data && !(a.gate.data[a.gate.at(place.image, channel, y, x)] > 0);
-      if (shut) sum = scaled(sum, static_cast<T>(a.gate_slope));
+      if (a.gate.data) sum = gated(sum, a.gate.data[a.gate.at(place.image, channel, y, x)], static_cast<T>(a.gate_slope));
       out.data[out.at(place.image, out_channel, y, x)] = sum;
     }
   }
@@ -493,13 +578,7 @@ constexpr bool kOnTensorCores = sizeof(T) == 2;
 template <class T>
 void launch_conv3x3(const ConvArgs<T>& a, const Stream& stream) {
   if constexpr (kOnTensorCores<T>) {
-    switch (mma_width(a.weight.outputs)) {
-      case 2: return launch_mma<T, 2>(a, stream);
-      case 3: return launch_mma<T, 3>(a, stream);
-      case 4: return launch_mma<T, 4>(a, stream);
-      case 5: return launch_mma<T, 5>(a, stream);
-      default: return launch_mma<T, 8>(a, stream);
-    }
+    launch_mma_of_width<T>(mma_width(a.weight.outputs), a, stream);
   } else {
     launch_ffma<T>(a, stream);
   }

@@ -17,14 +17,18 @@ namespace cuda {
 RIRN_ALL_CHAINS(extern)
 
 template <class T>
+Weights<T> weights_of(const Tensor& w) {
+  return {pointer<T>(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3), (int)w.size(0), (int)w.size(1)};
+}
+
+template <class T>
 Chain<T> chain_of(const Tensors& inputs, const Tensors& weights, const Tensors& biases, const std::vector<double>& slopes,
                   const std::vector<int64_t>& skips, bool unshuffle) {
   Chain<T> chain{};
   for (const Tensor& t : inputs) append(chain.inputs, image_of(view<T>(t), unshuffle));
   for (size_t l = 0; l < weights.size(); ++l) {
-    const Tensor &w = weights[l], &b = biases[l];
-    const Weights<T> weight{pointer<T>(w), w.stride(0), w.stride(1), w.stride(2), w.stride(3), (int)w.size(0), (int)w.size(1)};
-    chain.layers[l] = {weight, pointer<T>(b), b.stride(0), slopes[l], skips[l] != 0};
+    const Tensor& b = biases[l];
+    chain.layers[l] = {weights_of<T>(weights[l]), pointer<T>(b), b.stride(0), slopes[l], skips[l] != 0};
   }
   chain.count = (int)weights.size();
   const int down = unshuffle ? 2 : 1;

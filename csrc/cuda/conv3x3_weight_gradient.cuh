@@ -98,7 +98,8 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient(WeightGradie
 }
 
 // The same on the tensor cores: a step of K is the 16 pixels of a row of the tile. A warp takes 16 outputs, 8 inputs and the 9 taps.
-// Pixels of a tile to the right of the image have a gradient of 0.
+// Pixels of a tile to the right of the image are no part of the products: their gradient is 0, but the input next to it may be
+// infinite.
 template <class T>
 __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGradientArgs<T> a) {
   extern __shared__ __align__(32) unsigned char shared[];
@@ -120,7 +121,13 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGr
     fill_region(g, slots, a.grad, {place.image, place.y, place.x, kGradTileH, kGradTileW}, a.h, a.w, first_out, kGroups);
     fill_region(x, slots, a.in, {place.image, place.y - 1, place.x - 1, kGradTileH + 2, kWidth}, a.h, a.w, first_in, kGroups);
     __syncthreads();
-    const int rows = min(kGradTileH, a.h - place.y);
+    const int rows = min(kGradTileH, a.h - place.y), columns = min(kGradTileW, a.w - place.x);
+    uint32_t there[2];  // of the two pixels in each register of `inputs`
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int pixel = lane % 4 * 2 + 8 * r;
+      there[r] = (pixel < columns ? 0xffffu : 0) | (pixel + 1 < columns ? 0xffff0000u : 0);
+    }
     for (int row = 0; row < rows; ++row) {
       uint32_t outputs[4];
       ldmatrix<4, true>(outputs, g + slots.at(row * kGradTileW + g_pixel, g_group) * 8);
@@ -128,6 +135,8 @@ __global__ void __launch_bounds__(kThreads) conv3x3_weight_gradient_mma(WeightGr
       for (int tap = 0; tap < 9; ++tap) {
         uint32_t inputs[2];
         ldmatrix<2, true>(inputs, x + slots.at((row + tap / 3) * kWidth + tap % 3 + lane % 16, in_group) * 8);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) inputs[r] &= there[r];
         mma_m16n8k16<T>(sums[tap], outputs, inputs);
       }
     }
@@ -180,7 +189,8 @@ inline int gradient_blocks(int inputs, int outputs) {
   return ((inputs + kGradInputs - 1) / kGradInputs) * ((outputs + kGradOutputs - 1) / kGradOutputs);
 }
 inline int gradient_parts(int64_t images, int h, int w, int inputs, int outputs) {
-  const int most = std::max(8, 512 / gradient_blocks(inputs, outputs));  // blocks enough for any device, and no more to add up
+  // Blocks for two on each multiprocessor of the devices of today, and no more: every part goes through memory.
+  const int most = std::max(8, 256 / gradient_blocks(inputs, outputs));
   return static_cast<int>(std::min<int64_t>(most, tiles_of(images, h, w, kGradTileH, kGradTileW)));
 }
 

@@ -1,8 +1,11 @@
 // Filter adaptive convolution and its gradients: out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * features[n, c, y + i - 2,
 // x + j - 2], edges replicated. The filters are nearly all of the memory; no sum needs atomics. Where rows lie in packs of 16 bytes
 // (NCHW, a width that fills packs) each value of the filters is read once, in packs, and the features under a block of threads come
-// from shared memory; everywhere else, channels_last included, a thread makes one element of the result. Free of torch.
+// from shared memory. In channels_last the filters of a block of results follow one another: they and their gradients go through
+// shared memory in packs, and a thread makes one element of the result, as it does, without packs, everywhere else. Free of torch.
 #pragma once
+#include <type_traits>
+
 #include "common.cuh"
 
 namespace rirn {
@@ -239,7 +242,7 @@ __global__ void __launch_bounds__(kThreads, 4) fac_backward_rows(FacJob<T> job) 
 
 template <class T>
 __device__ __forceinline__ bool fac_element(const FacJob<T>& job, FacPlace& at) {
-  int64_t rest = (int64_t)blockIdx.x * kThreads + threadIdx.x;
+  int64_t rest = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 #pragma unroll
   for (int k = 3; k >= 0; --k) {
     const int64_t i = rest % job.sizes[k];
@@ -252,44 +255,77 @@ __device__ __forceinline__ bool fac_element(const FacJob<T>& job, FacPlace& at) 
   return rest == 0;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) fac_strided(FacJob<T> job) {
+// The element at a place; `filter(tap)` is its filter.
+template <class T, class Filter>
+__device__ __forceinline__ void fac_make_element(const FacJob<T>& job, const FacPlace& at, const Filter& filter) {
   using S = Scalar<T>;
-  FacPlace at;
-  if (!fac_element(job, at)) return;
-  const FacPlane<const T> features = job.features.plane(at.n, at.c), kernels = job.kernels.plane(at.n, kFacTaps * at.c);
+  const FacPlane<const T> features = job.features.plane(at.n, at.c);
   Wide<T> sum = 0;
 #pragma unroll 1
   for (int i = 0; i < kFacSize; ++i) {
     const int y = nearest(at.y + i - kFacReach, job.height);
 #pragma unroll
     for (int j = 0; j < kFacSize; ++j)
-      sum += S::widen(*kernels.at(kFacSize * i + j, at.y, at.x)) *
-             S::widen(*features.at(y, nearest(at.x + j - kFacReach, job.width)));
+      sum += S::widen(filter(kFacSize * i + j)) * S::widen(*features.at(y, nearest(at.x + j - kFacReach, job.width)));
   }
   *job.out.plane(at.n, at.c).at(at.y, at.x) = S::narrow(sum);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) fac_backward_strided(FacJob<T> job) {
-  using S = Scalar<T>;
+__global__ void __launch_bounds__(kThreads) fac_strided(FacJob<T> job) {
   FacPlace at;
   if (!fac_element(job, at)) return;
+  const FacPlane<const T> kernels = job.kernels.plane(at.n, kFacTaps * at.c);
+  fac_make_element(job, at, [&](int tap) { return *kernels.at(tap, at.y, at.x); });
+}
+
+// Threads of a block whose filters shared memory holds.
+template <class T>
+constexpr int kFacStaged = sizeof(T) == 8 ? kThreads / 2 : kThreads;
+
+// The filters of a block's elements between global and shared memory, where they follow one another in the order of the elements:
+// calls f(first, count) for packs, and for single ones past the last whole pack.
+template <class T, class F>
+__device__ __forceinline__ void fac_each_pack(const FacJob<T>& job, const F& f) {
+  constexpr int kRun = kFacStaged<T> * kFacTaps;
+  const int64_t start = static_cast<int64_t>(blockIdx.x) * kRun, left = job.planes * job.height * job.width * kFacTaps - start;
+  const int count = static_cast<int>(left < kRun ? left : kRun), packed = count / kPack<T> * kPack<T>;
+  for (int i = threadIdx.x * kPack<T>; i < packed; i += kFacStaged<T> * kPack<T>) f(start, i, std::integral_constant<int, kPack<T>>{});
+  for (int i = packed + threadIdx.x; i < count; i += kFacStaged<T>) f(start, i, std::integral_constant<int, 1>{});
+}
+
+template <class T>
+__global__ void __launch_bounds__(kFacStaged<T>) fac_channels_last(FacJob<T> job) {
+  alignas(16) __shared__ T filters[kFacStaged<T> * kFacTaps];
+  fac_each_pack(job, [&](int64_t start, int i, auto n) {
+    using Packed = Pack<T, decltype(n)::value>;
+    *reinterpret_cast<Packed*>(filters + i) = *reinterpret_cast<const Packed*>(job.kernels.data + start + i);
+  });
+  __syncthreads();
+  FacPlace at;
+  if (fac_element(job, at)) fac_make_element(job, at, [&](int tap) { return filters[threadIdx.x * kFacTaps + tap]; });
+}
+
+// The gradient of the filter of one element, to `store(tap, value)`.
+template <class T, class Store>
+__device__ __forceinline__ void fac_filter_gradient(const FacJob<T>& job, const FacPlace& at, const Store& store) {
+  using S = Scalar<T>;
+  const FacPlane<const T> features = job.features.plane(at.n, at.c);
+  const Wide<T> above = S::widen(*job.grad.plane(at.n, at.c).at(at.y, at.x));
+#pragma unroll 1
+  for (int i = 0; i < kFacSize; ++i) {
+    const int y = nearest(at.y + i - kFacReach, job.height);
+#pragma unroll
+    for (int j = 0; j < kFacSize; ++j)
+      store(kFacSize * i + j, S::narrow(above * S::widen(*features.at(y, nearest(at.x + j - kFacReach, job.width)))));
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void fac_feature_gradient(const FacJob<T>& job, const FacPlace& at) {
+  using S = Scalar<T>;
   const int H = job.height, W = job.width;
   const FacPlane<const T> grad = job.grad.plane(at.n, at.c);
-  if (job.grad_kernels.data) {
-    const FacPlane<const T> features = job.features.plane(at.n, at.c);
-    const FacPlane<T> out = job.grad_kernels.plane(at.n, kFacTaps * at.c);
-    const Wide<T> above = S::widen(*grad.at(at.y, at.x));
-#pragma unroll 1
-    for (int i = 0; i < kFacSize; ++i) {
-      const int y = nearest(at.y + i - kFacReach, H);
-#pragma unroll
-      for (int j = 0; j < kFacSize; ++j)
-        *out.at(kFacSize * i + j, at.y, at.x) = S::narrow(above * S::widen(*features.at(y, nearest(at.x + j - kFacReach, W))));
-    }
-  }
-  if (!job.grad_features.data) return;
   const FacPlane<const T> kernels = job.kernels.plane(at.n, kFacTaps * at.c);
   Wide<T> sum = 0;
   for (int y = first_padded(at.y); y <= last_padded(at.y, H); ++y)
@@ -305,6 +341,31 @@ __global__ void __launch_bounds__(kThreads) fac_backward_strided(FacJob<T> job) 
         }
       }
   *job.grad_features.plane(at.n, at.c).at(at.y, at.x) = S::narrow(sum);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) fac_backward_strided(FacJob<T> job) {
+  FacPlace at;
+  if (!fac_element(job, at)) return;
+  if (job.grad_kernels.data) {
+    const FacPlane<T> out = job.grad_kernels.plane(at.n, kFacTaps * at.c);
+    fac_filter_gradient(job, at, [&](int tap, T value) { *out.at(tap, at.y, at.x) = value; });
+  }
+  if (job.grad_features.data) fac_feature_gradient(job, at);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kFacStaged<T>) fac_backward_channels_last(FacJob<T> job) {
+  alignas(16) __shared__ T filters[kFacStaged<T> * kFacTaps];
+  FacPlace at;
+  const bool there = fac_element(job, at);
+  if (there) fac_filter_gradient(job, at, [&](int tap, T value) { filters[threadIdx.x * kFacTaps + tap] = value; });
+  __syncthreads();
+  fac_each_pack(job, [&](int64_t start, int i, auto n) {
+    using Packed = Pack<T, decltype(n)::value>;
+    *reinterpret_cast<Packed*>(job.grad_kernels.data + start + i) = *reinterpret_cast<const Packed*>(filters + i);
+  });
+  if (there && job.grad_features.data) fac_feature_gradient(job, at);
 }
 
 // ---- choice of the kernel ----
@@ -339,6 +400,20 @@ bool has_rows_of_packs(const View<E>& t) {
   return t.stride(3) == 1 && t.size(3) % pack == 0 && whole(0) && whole(1) && whole(2) && is_aligned(t);
 }
 
+// Whether the filters follow one another in packs, in the order of the elements of `of` in memory.
+template <class E, class F>
+bool has_filters_in_order(const View<E>& kernels, const View<F>& of) {
+  const auto channels_last = [](const auto& t) {
+    int64_t stride = 1;
+    for (int d : {1, 3, 2, 0}) {
+      if (t.size(d) > 1 && t.stride(d) != stride) return false;
+      stride *= t.size(d);
+    }
+    return true;
+  };
+  return is_aligned(kernels) && channels_last(kernels) && channels_last(of);
+}
+
 template <int N, class T>
 unsigned fac_tiles(const FacJob<T>& job) {
   using Tile = FacTile<N>;
@@ -347,8 +422,8 @@ unsigned fac_tiles(const FacJob<T>& job) {
 }
 
 template <class T>
-unsigned fac_blocks(const FacJob<T>& job) {
-  return static_cast<unsigned>((job.planes * job.height * job.width + kThreads - 1) / kThreads);
+unsigned fac_blocks(const FacJob<T>& job, int threads) {
+  return static_cast<unsigned>((job.planes * job.height * job.width + threads - 1) / threads);
 }
 
 template <class T>
@@ -359,8 +434,10 @@ void launch_fac(const FacArgs<T>& a, const Stream& stream) {
   job.out = fac_tensor(a.out);
   if (has_rows_of_packs(a.kernels) && has_rows_of_packs(a.out))
     fac_rows<T, kPack<T>><<<fac_tiles<kPack<T>>(job), kThreads, 0, stream.handle>>>(job);
+  else if (has_filters_in_order(a.kernels, a.out))
+    fac_channels_last<T><<<fac_blocks(job, kFacStaged<T>), kFacStaged<T>, 0, stream.handle>>>(job);
   else
-    fac_strided<T><<<fac_blocks(job), kThreads, 0, stream.handle>>>(job);
+    fac_strided<T><<<fac_blocks(job, kThreads), kThreads, 0, stream.handle>>>(job);
 }
 
 template <class T>
@@ -371,11 +448,15 @@ void launch_fac_backward(const FacBackwardArgs<T>& a, const Stream& stream) {
   job.kernels = fac_tensor(a.kernels);
   job.grad_features = fac_tensor(a.grad_features);
   job.grad_kernels = fac_tensor(a.grad_kernels);
+  const bool in_order = a.grad_kernels.data && (a.grad_features.data ? has_filters_in_order(a.grad_kernels, a.grad_features)
+                                                                     : has_filters_in_order(a.grad_kernels, a.features));
   if (has_rows_of_packs(a.kernels) && has_rows_of_packs(a.grad) && has_rows_of_packs(a.grad_features) &&
       has_rows_of_packs(a.grad_kernels))
     fac_backward_rows<T, kPack<T>><<<fac_tiles<kPack<T>>(job), kThreads, 0, stream.handle>>>(job);
+  else if (in_order)
+    fac_backward_channels_last<T><<<fac_blocks(job, kFacStaged<T>), kFacStaged<T>, 0, stream.handle>>>(job);
   else
-    fac_backward_strided<T><<<fac_blocks(job), kThreads, 0, stream.handle>>>(job);
+    fac_backward_strided<T><<<fac_blocks(job, kThreads), kThreads, 0, stream.handle>>>(job);
 }
 }  // namespace cuda
 }  // namespace rirn

@@ -40,13 +40,6 @@ struct IrmArgs {
   int h, w;
 };
 
-// Pixels in shared memory, kMargin on each side of the tile.
-template <class T>
-struct Region {
-  T* data;
-  int pitch, margin;
-};
-
 // One layer over the tile and `rim` pixels around it. With `add` the result is added to what stands in `to`.
 template <class T, int kGroups, int kN>
 __device__ __forceinline__ void irm_layer(const Region<T>& from, const Region<T>& to, int rim, const int* taps, const uint4* weights,
@@ -97,20 +90,6 @@ __device__ __forceinline__ void irm_layer(const Region<T>& from, const Region<T>
   __syncthreads();
 }
 
-template <class T, int N, class Slots>
-__device__ __forceinline__ void store_region(const Region<T>& from, Slots slots, const Image<T>& out, const Place& place, int tile_h,
-                                             int tile_w, int h, int w) {
-  const int chunks = out.channels / N, pixels = tile_h * tile_w;
-  const bool by_channel = N > 1 && out.wide >= N;
-  for (int i = threadIdx.x; i < chunks * pixels; i += kThreads) {
-    const int pixel = by_channel ? i / chunks : i % pixels, c = (by_channel ? i % chunks : i / pixels) * N;
-    const int y = pixel / tile_w, x = pixel % tile_w;
-    if (place.x + x >= w || place.y + y >= h) continue;
-    const int at = slots.at((y + from.margin) * from.pitch + x + from.margin, c / 8) * 8 + c % 8;
-    store_channels<T, N>(out, place.image, c, place.y + y, place.x + x, *reinterpret_cast<const Pack<T, N>*>(from.data + at));
-  }
-}
-
 // Three layers: front makes x1 of hidden and inner, back the result of x1. Shared memory allows one or two blocks a multiprocessor,
 // so that nothing is won by fewer registers.
 template <class T, int kGroups, bool kFront>
@@ -139,14 +118,14 @@ __global__ void __launch_bounds__(kThreads, 1) irm_three_layers(IrmArgs<T> a) {
     layer(kWide, 0, source, middle, 2, 0, kInner, true, false);  // x0
     layer(kWide, 1, middle, inside, 1, 1, kInner, true, false);
     layer(kWide, 2, inside, middle, 0, 2, kInner, false, true);  // x1
-    store_region<T, 8>(middle, slots, a.out.v[0], place, kH, kW, a.h, a.w);
+    store_region<T, 8>(middle, slots, a.out.v[0], place, 0, kInner, kH, kW, a.h, a.w);
   } else {
     const Region<T> tile{second, kW, 0};
     layer(kWide, 0, source, middle, 2, 0, kInner, true, false);
     layer(kWide, 1, middle, source, 1, 1, kInner, false, true);  // x2
     layer(std::integral_constant<int, Tile::kOut>{}, 2, source, tile, 0, 0, kInner / 2, false, false);
-    if (a.out.chunk == 8) store_region<T, 8>(tile, slots, a.out.v[0], place, kH, kW, a.h, a.w);
-    else store_region<T, 4>(tile, slots, a.out.v[0], place, kH, kW, a.h, a.w);
+    if (a.out.chunk == 8) store_region<T, 8>(tile, slots, a.out.v[0], place, 0, kInner / 2, kH, kW, a.h, a.w);
+    else store_region<T, 4>(tile, slots, a.out.v[0], place, 0, kInner / 2, kH, kW, a.h, a.w);
   }
 }
 

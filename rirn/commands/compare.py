@@ -6,8 +6,10 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from rirn.commands.parser import Parser, parse_rate
+from rirn.commands.parser import Parser, parse_rate, pick_device
+from rirn.video.maps import GateMaps
 from rirn.video.report import write_report
+from rirn.weights import load
 
 
 def make_parser() -> Parser:
@@ -16,7 +18,8 @@ def make_parser() -> Parser:
         epilog="examples:\n"
         "  rirn compare ride.mp4 sharp.mp4 -o report.html\n"
         "  rirn compare blur/ restored/ truth/ -o report.html\n"
-        "  rirn compare ride.mp4 sharp.mp4 --skip 300 --frames 120",
+        "  rirn compare ride.mp4 sharp.mp4 --skip 300 --frames 120\n"
+        "  rirn compare ride.mp4 sharp.mp4 --frames 60 --maps",
     )
     add = parser.add_argument
     add("before", metavar="A", help="video file or folder of images, shown on the left")
@@ -27,10 +30,14 @@ def make_parser() -> Parser:
     add("--frames", type=int, default=None, metavar="N", help="show at most N frames")
     add("--quality", type=int, default=92, help="of the JPEG pictures in the page, 1 to 100")
     add("--rate", default="25", help="frames per second of images: 25 or 30000/1001")
+    add("--maps", action="store_true", help="also show how --model, run on A, weighs old and new features")
+    add("--model", default="rirn-small", help="weights for --maps: a name that comes with rirn, or a path")
+    add("--device", default="auto", help="where --maps runs the model: cpu, cuda, ...")
     return parser
 
 
 def run(options: Namespace) -> None:
+    maps = GateMaps(load(options.model), pick_device(options.device)) if options.maps else None
     count = write_report(
         options.before,
         options.after,
@@ -40,6 +47,7 @@ def run(options: Namespace) -> None:
         skip=options.skip,
         frames=options.frames,
         quality=options.quality,
+        maps=maps,
     )
     megabytes = options.out.stat().st_size / 1e6
     print(f"{options.out}: {count} {'frame' if count == 1 else 'frames'}, {megabytes:.1f} MB")

@@ -10,7 +10,7 @@ from rirn.commands.parser import Parser
 
 
 def make_parser() -> Parser:
-    from rirn.models.convert import CHANNEL_ORDERS, KINDS
+    from rirn.weights.convert import CHANNEL_ORDERS, KINDS
 
     parser = Parser(description="Turn a published checkpoint of the base networks into weights for rirn.")
     parser.add_argument("kind", choices=list(KINDS), help="what the checkpoint is of")
@@ -23,7 +23,7 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
-    from rirn.models.convert import convert
+    from rirn.weights.convert import convert
 
     convert(options.kind, options.checkpoint, options.out, channel_order=options.channel_order)
     print(options.out)

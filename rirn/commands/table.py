@@ -6,13 +6,16 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from rirn import markers
 from rirn.commands.parser import Parser
 
 
 def make_parser() -> Parser:
     parser = Parser(
         description="Train and score every row of a table of the paper, and print it beside the paper's figures.",
-        epilog="examples:\n  rirn table 2 --mini\n  rirn table 3 --data ~/data --out runs/tables --dry-run",
+        epilog="examples:\n"
+        "  rirn table 2 --mini --controls --seeds 3\n"
+        "  rirn table 3 --data ~/data --out runs/tables --dry-run",
     )
     parser.add_argument("number", type=int, choices=[1, 2, 3], help="of the table in the paper")
     parser.add_argument("--mini", action="store_true", help="small recipes, which a CPU can finish")
@@ -23,6 +26,26 @@ def make_parser() -> Parser:
         help="folder with GOPRO_Large, REDS, DVD, each with train/ and test/ or val/; --mini alone makes a small data set",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/tables"), help="folder for the runs")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per row")
+    parser.add_argument(
+        "--controls",
+        action="store_true",
+        help="also rows that the paper does not have: the added layers without memory, one module alone",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="JSON lines of scored rows, taken from and added to; by default results.jsonl in --out",
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="also put the table between its markers in a page",
+    )
     parser.add_argument("--no-train", action="store_true", help="only rows whose training is done")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, as commands")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
@@ -33,19 +56,30 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
-    from rirn.training import tables
+    from rirn.training import results, tables
 
+    marker = f"rirn table {options.number}"
+    if options.markdown is not None:
+        markers.check(options.markdown, marker)  # before hours of training
     jobs = tables.plan(
         options.number,
         mini=options.mini,
         data=options.data,
         out=options.out,
+        seeds=options.seeds,
+        controls=options.controls,
         device=options.device,
         backend=options.backend,
     )
+    file = options.results or options.out / "results.jsonl"
     if options.dry_run:
+        known = results.read_results(file)
         for job in jobs:
-            print(f"{tables.status(job):6s} {job.command}")
+            print(f"{tables.status(job, known):7s} {job.command}")
         return
-    results = tables.run(jobs, training=not options.no_train)
-    print(tables.format_table(options.number, jobs, results))
+    lines = tables.run(jobs, file, training=not options.no_train)
+    print(results.table_text(options.number, lines))
+    if options.markdown is not None:
+        markers.write(
+            options.markdown, marker, results.table_text(options.number, lines, markdown=True) + "\n"
+        )

@@ -71,6 +71,8 @@ class Shake:
     """Amplitude of the trembling between 1.5 and 10 Hz, pixels; roll and zoom follow in proportion."""
     drift: float = 3.0
     """Scale of the steady pan, pixels per frame."""
+    pan: tuple[float, float] = (0.0, 0.0)
+    """Least and largest speed of a further pan, pixels per frame, along one of the sides of the image; drawn once per clip."""
     jerk_rate: float = 0.12
     """Expected sudden kicks per frame."""
     jerk: float = 30.0
@@ -97,6 +99,8 @@ def trajectory(rng: np.random.Generator, frames: int, shake: Shake = Shake()) ->
         path[:, axis] += (
             shake.drift * rng.normal() * steps * (1 + 0.5 * np.sin(2 * np.pi * (sway * seconds + axis / 4)))
         )
+    if max(shake.pan) > 0:
+        path[:, rng.integers(2)] += rng.choice([-1, 1]) * rng.uniform(*shake.pan) * steps
     start = rng.exponential(1 / shake.jerk_rate) if shake.jerk_rate > 0 else np.inf
     while start < frames:
         first = int(start * SUBSTEPS)

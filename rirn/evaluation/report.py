@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from rirn import __version__
 from rirn.evaluation.evaluate import Score, frame_mean, sequence_mean
 from rirn.evaluation.protocols import Protocol
+from rirn.version import __version__
 
 FIELDS = ("psnr_in", "psnr_out", "ssim_in", "ssim_out")
 

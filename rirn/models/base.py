@@ -26,7 +26,7 @@ class BaseNetwork(nn.Module, abc.ABC):
     channels: dict[str, int]
     """Channels of each named tensor; at least those of ``features`` and ``hidden``."""
     state_channels: tuple[int, ...]
-    """Channels of each tensor of the state."""
+    """Channels of each tensor of the state, h_t first."""
     state_strides: tuple[int, ...] | None = None
     """Frame size over size of each tensor of the state; None where all are ``stride``."""
     head_reads: ClassVar[tuple[str, ...]] = ("features",)
@@ -62,8 +62,7 @@ class BaseNetwork(nn.Module, abc.ABC):
         """
 
     def initial_state(self, stem: Stem) -> BaseState:
-        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by
-        default."""
+        """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
         n, _, h, w = stem[0].shape
         return tuple(stem[0].new_zeros(n, c, h, w) for c in self.state_channels)
 
@@ -79,8 +78,7 @@ class BaseNetwork(nn.Module, abc.ABC):
         """
 
     def feedback(self, state: BaseState, image: Tensor) -> BaseState:
-        """The state with the restored image [N, 3, H, W], shifted like the frames; only with
-        ``feeds_back``."""
+        """The state with the restored image [N, 3, H, W], shifted like the frames; only with ``feeds_back``."""
         raise TypeError(f"{type(self).__name__} reads no restored image")
 
     def remove_blending(self) -> None:
@@ -89,6 +87,12 @@ class BaseNetwork(nn.Module, abc.ABC):
     @abc.abstractmethod
     def head(self, x: Tensor) -> Tensor:
         """[N, head_channels * feature_window.size, H/stride, W/stride] -> image [N, 3, H, W], shifted."""
+
+    @property
+    @abc.abstractmethod
+    def input_layers(self) -> list[nn.Conv2d]:
+        """First layers of all that reads frames, whose filters a residual model makes blind to brightness at the start of
+        training."""
 
     @property
     @abc.abstractmethod

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, Stem
-from rirn.models.init import preserve_variance_
+from rirn.models.init import preserve_variance_, remove_mean_
 from rirn.models.recompute import recomputed
 from rirn.models.state import State
 from rirn.models.window import Window
@@ -44,11 +44,11 @@ class VideoDeblurrer(nn.Module):
         fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and
             ``dtb``. Alone it makes the control of an ablation: the added capacity without the added memory.
         residual: the network predicts the difference to its input frame in units of ``RESIDUAL_SCALE`` and starts
-            at zero; its other layers start with weights that preserve the variance of the signal. Not in the
-            paper; a short training of the plain form stays below its own input.
+            at zero; its other layers start with weights that preserve the variance of the signal, its first ones with
+            filters that do not see brightness. Not in the paper; a short training of the plain form stays below its own
+            input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network.
-
         atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
 
     Example:
@@ -98,6 +98,8 @@ class VideoDeblurrer(nn.Module):
         :mod:`rirn.models.recompute`."""
         if residual:
             preserve_variance_(self)
+            for layer in base.input_layers:
+                remove_mean_(layer)
             nn.init.zeros_(base.output_layer.weight)
             nn.init.zeros_(base.output_layer.bias)
         if identity_init and self.fuse is not None:
@@ -127,8 +129,7 @@ class VideoDeblurrer(nn.Module):
         return (sharp[0] if sharp else None), state
 
     def flush(self, state: State | None) -> list[Tensor]:  # [N, 3, H, W] each
-        """Restore the frames that are still waiting when a video ends, oldest first; none without a
-        :attr:`delay`."""
+        """Restore the frames that are still waiting when a video ends, oldest first; none without a :attr:`delay`."""
         return self._run([], state, end=True)[0]
 
     def forward(
@@ -202,22 +203,19 @@ class VideoDeblurrer(nn.Module):
 
     @property
     def _frame_window(self) -> Window:
-        """Frames to keep: those that the stem reads together, or those that wait for the features of later
-        ones."""
+        """Frames to keep: those that the stem reads together, or those that wait for the features of later ones."""
         stem, features = self.base.stem_window, self.base.feature_window
         return stem if stem.size > 1 else Window(future=features.future, repeat_ends=features.repeat_ends)
 
     def _stems(self, inputs: Sequence[Tensor]) -> list[Stem]:
-        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by
-        side."""
+        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by side."""
         if not inputs:
             return []
         stem = self.base.stem(_pad(_stack(inputs)) - self.base.input_shift)
         return list(zip(*(tensor.split(inputs[0].shape[0]) for tensor in stem), strict=True))
 
     def _recur(self, stem: Stem, state: State) -> tuple[tuple[Tensor, ...], State]:
-        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in
-        order."""
+        """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in order."""
         if not state.base:
             state = self._start(stem, state)
         inner = blended = None

@@ -53,6 +53,10 @@ class GatedNetwork(BaseNetwork):
         return self.decoder(x)
 
     @property
+    def input_layers(self) -> list[nn.Conv2d]:
+        return [self.encoder[0]]
+
+    @property
     def output_layer(self) -> nn.Module:
         return self.decoder[-1]
 

@@ -89,5 +89,9 @@ class IFIRNN(BaseNetwork):
         return self.decoder(x)
 
     @property
+    def input_layers(self) -> list[nn.Conv2d]:
+        return [cell.encoder[0] for cell in self.cells]
+
+    @property
     def output_layer(self) -> nn.Module:
         return self.decoder[-1]

@@ -31,3 +31,19 @@ def preserve_variance_(module: nn.Module) -> None:
         if isinstance(block, ResBlock):
             block.conv1.weight *= math.sqrt(2)  # the ReLU behind it drops half of the power
             block.conv2.weight *= 0.5  # a chain of blocks must not grow: each sum adds a quarter
+
+
+CONTRAST_GAIN = 5.0
+"""What :func:`remove_mean_` multiplies filters by: about the contrast that they take away."""
+
+
+@torch.no_grad()
+def remove_mean_(layer: nn.Conv2d) -> None:
+    """Make each filter of a first layer, freshly drawn, blind to the brightness of what it sees, and enlarge it for what is left.
+
+    Nearly all variance of an image is in its slow changes, which blur leaves as they are. Behind filters with a mean they swamp
+    the rest in every layer, and the first steps of a training go astray along what changes brightness; docs/training.md has
+    figures.
+    """
+    layer.weight -= layer.weight.mean((2, 3), keepdim=True)
+    layer.weight *= CONTRAST_GAIN

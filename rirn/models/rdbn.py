@@ -44,8 +44,7 @@ class RDB(nn.Module):
 
 
 class Trunk(nn.Module):
-    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the
-    same."""
+    """F_R: a chain of dense blocks whose outputs are all concatenated and condensed, [N, C, H, W] -> the same."""
 
     def __init__(self, channels: int, growth: int, blocks: int):
         super().__init__()
@@ -114,6 +113,10 @@ class RDBN(BaseNetwork):
 
     def head(self, x: Tensor) -> Tensor:
         return self.decoder(x)
+
+    @property
+    def input_layers(self) -> list[nn.Conv2d]:
+        return [self.encoder[0]]
 
     @property
     def output_layer(self) -> nn.Module:

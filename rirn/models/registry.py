@@ -74,11 +74,9 @@ def create_model(
     """Make a model with fresh weights.
 
     Args:
-        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``gru``, ``lstm``), alone or with
-            an
-            addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor
-                layers without
-            added memory); or a rival: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
+        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``gru``, ``lstm``), alone or with an
+            addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor layers
+            without added memory); or a rival: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
         residual: predict the difference to the input frame (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         identity_init: with an addition, start as exactly the base network; no effect on one alone.

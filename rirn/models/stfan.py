@@ -116,5 +116,9 @@ class STFAN(BaseNetwork):
         return self.decoder(x)
 
     @property
+    def input_layers(self) -> list[nn.Conv2d]:
+        return [self.kernel_net[0], self.encoder[0]]
+
+    @property
     def output_layer(self) -> nn.Module:
         return self.decoder[-2]

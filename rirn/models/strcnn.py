@@ -108,5 +108,9 @@ class STRCNN(BaseNetwork):
         return self.decoder(x)
 
     @property
+    def input_layers(self) -> list[nn.Conv2d]:
+        return [self.encoder[0]]
+
+    @property
     def output_layer(self) -> nn.Module:
         return self.decoder[-1]

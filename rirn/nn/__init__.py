@@ -9,5 +9,20 @@ from rirn.nn.gated import ConvGRU, ConvLSTM
 from rirn.nn.gsa import GSA
 from rirn.nn.irm import IRM
 from rirn.nn.reconstructor import Fuse
+from rirn.nn.watch import Blending, blending_modules, watch_blending
 
-__all__ = ["ATB", "DTB", "FAC", "GSA", "IRM", "ConvGRU", "ConvLSTM", "ConvSequential", "Fuse", "ResBlock"]
+__all__ = [
+    "ATB",
+    "DTB",
+    "FAC",
+    "GSA",
+    "IRM",
+    "Blending",
+    "ConvGRU",
+    "ConvLSTM",
+    "ConvSequential",
+    "Fuse",
+    "ResBlock",
+    "blending_modules",
+    "watch_blending",
+]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rirn import ops
 from rirn.nn.blocks import conv3, run_chain
+from rirn.ops.atb_update import atb_update, runs_atb_update
 from rirn.ops.conv3x3_chain import runs_kernel
 
 
@@ -77,8 +78,7 @@ class ATB(nn.Module):
         )
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and
-        6)."""
+        """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and 6)."""
         logit_prev, logit_cur = self.logits(f_cur, f_prev)
         return self.decay * torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
 
@@ -87,6 +87,12 @@ class ATB(nn.Module):
         f_cur: Tensor,  # [N, c, H, W]  f_t
         f_prev: Tensor,  # [N, c, H, W]  f~_{t-1}, zeros at the start of a sequence
     ) -> Tensor:  # [N, c, H, W]  f~_t
+        if runs_atb_update(f_cur, [f_cur, f_prev, *self.parameters()]):
+            branches = (self.branch_prev, self.branch_cur)
+            layers = [self.joint, *(layer for branch in branches for layer in (branch.conv1, branch.conv2))]
+            weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+            options = {"slope": GateBranch.slope, "decay": self.decay, "max_weight": self.max_weight}
+            return atb_update(f_cur, f_prev, weights, biases, **options)
         logits = self.logits(f_cur, f_prev)
         kept = f_prev if self.decay == 1 else self.decay * f_prev
         return ops.atb_blend(kept, f_cur, *logits, max_weight=self.max_weight)

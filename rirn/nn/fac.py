@@ -8,8 +8,7 @@ from rirn import ops
 
 
 class FAC(nn.Module):
-    """:func:`rirn.ops.fac`: every pixel of every channel has its own 5x5 filter (sczhou/STFAN); no
-    parameters."""
+    """:func:`rirn.ops.fac`: every pixel of every channel has its own 5x5 filter (sczhou/STFAN); no parameters."""
 
     def forward(
         self,

@@ -22,9 +22,9 @@ class IRM(nn.Module):
     Example:
         >>> import torch
         >>> from rirn.nn import IRM
-        >>> inner = torch.zeros(1, 20, 8, 8)
+        >>> irm, inner = IRM(20), torch.zeros(1, 20, 8, 8)
         >>> for hidden in torch.rand(5, 1, 20, 8, 8):
-        ...     inner = IRM(20)(hidden, inner)
+        ...     inner = irm(hidden, inner)
         >>> inner.shape
         torch.Size([1, 20, 8, 8])
     """

@@ -28,8 +28,7 @@ class Fuse(nn.Module):
 
     @torch.no_grad()
     def init_identity(self) -> None:
-        """Pass the first ``out_channels`` input channels through and ignore the rest, until training says
-        otherwise."""
+        """Pass the first ``out_channels`` input channels through and ignore the rest, until training says otherwise."""
         nn.init.dirac_(self.fuse.weight)
         nn.init.zeros_(self.fuse.bias)
         for block in self.blocks:

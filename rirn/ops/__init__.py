@@ -1,5 +1,4 @@
-"""The fused ops of RIRN: one public function each, one contract for all backends, one reference that states
-it."""
+"""The fused ops of RIRN: one public function each, one contract for all backends, one reference that states it."""
 
 from rirn.ops.atb_blend import atb_blend
 from rirn.ops.backends import available_backends, use_backend, why_not

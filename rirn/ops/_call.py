@@ -1,5 +1,4 @@
-"""What the public functions of all ops share: argument checks, the autocast rule, bit masks of wanted
-gradients."""
+"""What the public functions of all ops share: argument checks, the autocast rule, bit masks of wanted gradients."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ def check_channels(name: str, tensor: Tensor, rule: str, channels: tuple[int, ..
 
 
 def check_blend(f_prev: Tensor, f_cur: Tensor, **logits: Tensor) -> None:
-    """Check what the ops that blend two frames have in common: features of one kind and logits that fit
-    them."""
+    """Check what the ops that blend two frames have in common: features of one kind and logits that fit them."""
     check_images(f_cur=f_cur, f_prev=f_prev)
     for name, logit in logits.items():
         check_channels(name, logit, "C or 1", (f_cur.shape[1], 1), f_cur=f_cur)

@@ -104,6 +104,13 @@ def define_triton(op: str) -> None:
     _attach(f"triton_{op}", glue)
 
 
+def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
+    """What is left of a gradient in front of the activation that made ``result``, as torch has it: a NaN is no closed ReLU."""
+    if slope == 0:
+        return torch.ops.aten.threshold_backward(grad, result, 0)
+    return torch.ops.aten.leaky_relu_backward(grad, result, slope, True)
+
+
 def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
     """Yield the tensors among the arguments, those of lists one by one: bit i of ``needs`` means the i-th."""
     for arg in args:
@@ -158,8 +165,7 @@ def _attach(name: str, glue: Glue) -> None:
             else:
                 args.append(option)
         if ctx.slope != 1:
-            below = ctx.slope * grads[0] if ctx.slope else 0.0
-            grads = (torch.where(next(saved) > 0, grads[0], below),)
+            grads = (_through_activation(grads[0], next(saved), ctx.slope),)
         needs = needs_mask(wanted)
         found = iter(g if is_wanted(needs, i) else None for i, g in enumerate(gradient(*grads, *args, needs)))
         result: list[Any] = []

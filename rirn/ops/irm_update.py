@@ -1,5 +1,4 @@
-"""One step of the inner-recurrence module (equation 3 of the paper) without a concatenation and with fused
-epilogues."""
+"""One step of the inner-recurrence module (equation 3 of the paper) without a concatenation and with fused epilogues."""
 
 from __future__ import annotations
 

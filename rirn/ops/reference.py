@@ -117,8 +117,7 @@ def lstm_update(
     gates: Tensor,  # [N, 4C, H, W]  logits of i, f, o and g, C channels each, in this order
     cell: Tensor,  # [N, C, H, W]  c_{t-1}
 ) -> tuple[Tensor, Tensor]:  # h_t and c_t, [N, C, H, W] each
-    """Update of an LSTM: ``c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)``, ``h_t = sigmoid(o) *
-    tanh(c_t)``."""
+    """Update of an LSTM: ``c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)``, ``h_t = sigmoid(o) * tanh(c_t)``."""
     i, f, o, g = _widen(gates).chunk(4, 1)
     new_cell = torch.sigmoid(f) * _widen(cell) + torch.sigmoid(i) * torch.tanh(g)
     return (torch.sigmoid(o) * torch.tanh(new_cell)).to(cell.dtype), new_cell.to(cell.dtype)

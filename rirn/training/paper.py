@@ -17,21 +17,34 @@ class Row:
     model: str
     """Name of :func:`rirn.create_model`."""
     scores: dict[str, tuple[float, float]]
-    """PSNR in dB and SSIM by data set."""
-    seconds: float
+    """PSNR in dB and SSIM by data set; none for a network that the paper does not have."""
+    seconds: float | None
     """Per frame."""
+
+    @property
+    def base(self) -> str:
+        """The network without addition."""
+        return self.model.partition("+")[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; rows whose name has a plus sign are held against the row before them that has none."""
+    """A table; rows whose name has a plus sign are held against the row of their base."""
 
     title: str
     rows: tuple[Row, ...]
+    controls: tuple[str, ...]
+    """Networks that a fair comparison needs beside the paper's: the added layers without memory, one module alone, both."""
 
     @property
     def datasets(self) -> list[str]:
         return list(self.rows[0].scores)
+
+    def all_rows(self, controls: bool) -> list[Row]:
+        """The paper's rows, and with ``controls`` ours behind those of the same base."""
+        bases = dict.fromkeys(row.base for row in self.rows)
+        ours = [Row(model, {}, None) for model in self.controls if controls]
+        return [row for base in bases for row in (*self.rows, *ours) if row.base == base]
 
 
 def _row(model: str, seconds: float, **scores: tuple[float, float]) -> Row:
@@ -46,6 +59,7 @@ TABLES = {
             _row("rdbn+gsa", 0.170, GOPRO=(30.10, 0.9064), REDS=(32.52, 0.9233)),
             _row("rdbn+irm", 0.161, GOPRO=(30.14, 0.9072), REDS=(32.59, 0.9304)),
         ),
+        controls=("rdbn+control", "rdbn+atb", "rdbn+rirn"),
     ),
     2: Table(
         "ATB against DTB on IFI-RNN",
@@ -54,6 +68,7 @@ TABLES = {
             _row("ifi-rnn+dtb", 0.059, GOPRO=(28.31, 0.8697), REDS=(30.12, 0.8763)),
             _row("ifi-rnn+atb", 0.065, GOPRO=(28.65, 0.8779), REDS=(30.61, 0.8800)),
         ),
+        controls=("ifi-rnn+control", "ifi-rnn+irm", "ifi-rnn+rirn"),
     ),
     3: Table(
         "RIRN on six networks",
@@ -74,5 +89,6 @@ TABLES = {
                 ("lstm+rirn", (29.16, 0.8813), (27.24, 0.8400), (29.12, 0.8584), 16.90),
             )
         ),
+        controls=tuple(f"{base}+control" for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm")),
     ),
 }

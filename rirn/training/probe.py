@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rirn.evaluation.metrics import to_uint8
 from rirn.models.deblurrer import VideoDeblurrer
-from rirn.nn import ATB
+from rirn.nn import ATB, Blending, watch_blending
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +42,15 @@ def probe(model: VideoDeblurrer, blurry: Tensor, sharp: Tensor) -> Probe:
     model.eval()
     sums: list[tuple[float, float, float]] = []
 
-    def note(module: ATB, inputs: tuple[Tensor, ...]) -> None:
-        prev, cur = (weights.float() for weights in module.maps(*inputs))
-        sums.append((prev.mean().item(), cur.mean().item(), (prev + cur > 1).float().mean().item()))
+    def note(blending: Blending) -> None:
+        if isinstance(blending.module, ATB):
+            prev, cur = (weights.float() for weights in blending.maps())
+            sums.append((prev.mean().item(), cur.mean().item(), (prev + cur > 1).float().mean().item()))
 
-    hook = None if model.atb is None else model.atb.register_forward_pre_hook(note)
     try:
-        restored = model(blurry[None])[0]
+        with watch_blending(model, note):
+            restored = model(blurry[None])[0]
     finally:
-        if hook is not None:
-            hook.remove()
         model.train(training)
     strip = np.concatenate([to_uint8(clip[-1]) for clip in (blurry, restored, sharp)], 1)
     return Probe(strip, Gates(*np.mean(sums, 0).tolist()) if sums else None)

@@ -6,18 +6,29 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rirn import ops
 from rirn.data.sequences import find_sequences
 from rirn.distributed import join_world
 from rirn.errors import RirnError
-from rirn.evaluation.evaluate import evaluate, frame_mean
+from rirn.evaluation.evaluate import Score, evaluate, frame_mean
+from rirn.models import summary
 from rirn.training.config import TrainConfig
 from rirn.training.paper import TABLES, Row
+from rirn.training.photos import write_photo_data
 from rirn.training.recipes import load_recipe
-from rirn.training.toy import write_toy_data
+from rirn.training.results import (
+    ALL,
+    Line,
+    Result,
+    Scores,
+    append_result,
+    exclusively,
+    read_results,
+    settings,
+)
 from rirn.training.trainer import train
 from rirn.weights import load
 
@@ -28,8 +39,14 @@ FOLDERS = {
 }
 """Names that the folders of the data sets go by."""
 
-TOY = "toy"
+SHAKEN = "shaken"
 """The data set that is made on the spot; it stands beside the paper's figures for GOPRO."""
+
+MINI_OPTIONS: dict[str, dict[str, object]] = {
+    "rdbn": {"blocks": 3},
+    "stfan": {"width": 0.25},
+}
+"""Settings of the model by base, over those of a ``mini-`` recipe, where a run would take several times as long as IFI-RNN's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +75,22 @@ class Job:
     def command(self) -> str:
         """What trains this row alone, for example under torchrun."""
         words = ["rirn", "train", "--config", self.recipe, "--model.name", self.row.model]
+        for name, value in self.options.items():
+            words += [f"--model.{name}", str(value)]
         words += [f"--data.train+={folder}" for folder in self.config.data.train]
-        words += ["--data.split", str(self.config.data.split)]
+        words += ["--data.split", str(self.config.data.split), "--seed", str(self.config.seed)]
         return shlex.join([*words, "--out", str(self.config.out)])
 
+    @property
+    def options(self) -> dict[str, object]:
+        """Settings of the model that are not the recipe's."""
+        return MINI_OPTIONS.get(self.row.base, {}) if self.recipe.startswith("mini-") else {}
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Means over all frames of a test set: of its blurry frames, and of a model's output."""
-
-    psnr_in: float
-    ssim_in: float
-    psnr_out: float
-    ssim_out: float
+    def result(self, results: Iterable[Result]) -> Result | None:
+        """The newest of some results that belongs to this row, its seed and its settings."""
+        wanted = (self.dataset, self.recipe, self.row.model, self.config.seed, settings(self.config))
+        found = [r for r in results if (r.dataset, r.recipe, r.model, r.seed, r.settings) == wanted]
+        return found[-1] if found else None
 
 
 def plan(
@@ -79,11 +99,13 @@ def plan(
     mini: bool,
     data: Path | None,
     out: Path,
+    seeds: int = 1,
+    controls: bool = False,
     device: str = "auto",
     backend: str = "auto",
     say: Callable[[str], None] = print,
 ) -> list[Job]:
-    """What a table needs, row by row on each data set that is there.
+    """What a table needs, row by row on each data set that is there, and all of it for one seed after the other.
 
     Args:
         number: 1, 2 or 3, of the table in the paper.
@@ -91,6 +113,8 @@ def plan(
         data: folder with the data sets, each with its training and its test (REDS: validation) sequences in it. A ``mini``
             run without one makes a small data set under ``out``.
         out: folder of all runs.
+        seeds: trainings per row.
+        controls: also rows that the paper does not have, see :class:`~rirn.training.paper.Table`.
         device: as for a training.
         backend: as for a training.
         say: gets a line about each data set that is not there, or is made.
@@ -99,15 +123,16 @@ def plan(
         RirnError: none of the data sets is there.
     """
     table = TABLES[number]
-    jobs = []
     if data is None and not mini:
         raise RirnError(
             "say where the data sets are with --data DIR, or give --mini for a small one made here"
         )
+    if seeds < 1:
+        raise RirnError(f"a table needs at least one seed; got {seeds}")
     found: dict[str, tuple[str, Path]] = {}
     if data is None:
-        found[TOY] = ("GOPRO", out / "data" / TOY)
-        say(f"without --data the table is of a small data set that is made in {found[TOY][1]}")
+        found[SHAKEN] = ("GOPRO", out / "data" / SHAKEN)
+        say(f"without --data the table is of a small data set that is made in {found[SHAKEN][1]}")
     else:
         for name in table.datasets:
             folder = _find_folder(data, name)
@@ -117,14 +142,20 @@ def plan(
                 found[name] = (name, folder)
     if not found:
         raise RirnError(f"{data} has none of the data sets of table {number}: {', '.join(table.datasets)}")
-    for dataset, (paper, folder) in found.items():
-        size = "mini-" if mini else ""
-        recipe, runs = f"{size}{paper.lower()}", out / f"{size}{dataset.lower()}"
-        for row in table.rows:
-            config = load_recipe(recipe, model=row.model, train=[folder], val=[], out=runs / row.model)
-            config.data.split = "train"
-            config = dataclasses.replace(config, device=device, backend=backend)
-            jobs.append(Job(row, dataset, paper, recipe, config, folder))
+    jobs = []
+    for seed in range(seeds):
+        for dataset, (paper, folder) in found.items():
+            size = "mini-" if mini else ""
+            recipe, runs = f"{size}{paper.lower()}", out / f"{size}{dataset.lower()}"
+            for row in table.all_rows(controls):
+                config = load_recipe(
+                    recipe, model=row.model, train=[folder], val=[], out=runs / row.model / f"seed-{seed}"
+                )
+                config.data.split = "train"
+                config = dataclasses.replace(config, seed=seed, device=device, backend=backend)
+                job = Job(row, dataset, paper, recipe, config, folder)
+                config.model = dataclasses.replace(config.model, **job.options)
+                jobs.append(job)
     return jobs
 
 
@@ -132,88 +163,93 @@ def _find_folder(root: Path, dataset: str) -> Path | None:
     return next((root / name for name in FOLDERS[dataset] if (root / name).is_dir()), None)
 
 
-def run(jobs: list[Job], *, training: bool = True, say: Callable[[str], None] = print) -> list[Scores | None]:
-    """Train what is not trained yet and score what is not scored yet; None for a row without weights.
+def run(
+    jobs: list[Job], file: Path, *, training: bool = True, say: Callable[[str], None] = print
+) -> list[Line]:
+    """Train what is not trained yet and score what is not scored yet; the lines of the table with all results that there are.
 
-    A training that was cut off is gone on with. Scores stay in ``scores.json`` beside the weights they are of.
+    A training that was cut off is gone on with. Several processes may be given the same jobs: each takes those that no other
+    is at.
+
+    Args:
+        jobs: of :func:`plan`.
+        file: results; those in it are taken, and new ones added, a line of JSON each.
+        training: else only what is trained already.
+        say: gets a line about each training.
 
     Raises:
-        RirnError: a launcher started several processes.
+        RirnError: a launcher started several processes; or the file is none of results.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RirnError(
             "rirn table runs in one process; start the commands of --dry-run under torchrun, then --no-train prints"
         )
-    results = []
+    for wait in (False, True):
+        for job in jobs:
+            if job.result(read_results(file)) is None and (training or job.weights.exists()):
+                with exclusively(job.config.out.with_suffix(".lock"), wait=wait) as free:
+                    if free and job.result(read_results(file)) is None:
+                        append_result(file, _train_and_score(job, say))
+    results = read_results(file)
+    lines: dict[tuple[str, str], Line] = {}
     for job in jobs:
-        if job.dataset == TOY:
-            write_toy_data(job.folder)
-        if training and not job.weights.exists():
-            say(f"{job.dataset}: training {job.row.model}")
-            train(job.config)
-        results.append(_scores(job) if job.weights.exists() else None)
-    return results
+        line = Line(job.row, job.dataset, job.paper, [])
+        line = lines.setdefault((job.dataset, job.row.model), line)
+        line.results.extend(r for r in [job.result(results)] if r is not None)
+    return list(lines.values())
 
 
-def _scores(job: Job) -> Scores:
-    file = job.config.out / "scores.json"
-    if file.exists() and file.stat().st_mtime_ns >= job.weights.stat().st_mtime_ns:
-        return Scores(**json.loads(file.read_text(encoding="utf-8")))
+def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
+    if job.dataset == SHAKEN:
+        with exclusively(job.folder.with_suffix(".lock"), wait=True):
+            write_photo_data(job.folder)
+    if not job.weights.exists():
+        say(f"{job.dataset}: training {job.row.model}, seed {job.config.seed}")
+        train(job.config)
     with join_world(job.config.device) as world, ops.use_backend(job.config.backend):
         model = load(job.weights, device=world.device)
-        parts = list(evaluate(model, find_sequences(job.folder, split=job.test_split), with_ssim=True))
-    fields = [field.name for field in dataclasses.fields(Scores)]
-    scores = Scores(*(frame_mean(parts, field) for field in fields))
-    file.write_text(json.dumps(dataclasses.asdict(scores), indent=1) + "\n", encoding="utf-8")
-    return scores
+        scores = list(evaluate(model, find_sequences(job.folder, split=job.test_split), with_ssim=True))
+    parts: dict[str, list[Score]] = {}
+    if job.dataset == SHAKEN:
+        for score in scores:  # test/steady/chelsea
+            parts.setdefault(score.sequence.split("/")[1], []).append(score)
+    (cost,) = summary([job.row.model], **_base_options(job.config))
+    machine, seconds = _log_facts(job.config.out / "log.jsonl")
+    return Result(
+        dataset=job.dataset,
+        recipe=job.recipe,
+        model=job.row.model,
+        seed=job.config.seed,
+        scores={part: _mean_scores(some) for part, some in {**parts, ALL: scores}.items()},
+        parameters=cost.parameters,
+        gmacs=cost.gmacs,
+        seconds=seconds,
+        settings=settings(job.config),
+        machine=machine,
+    )
 
 
-def status(job: Job) -> str:
-    """What there is of a row: ``done``, ``begun`` or ``new``."""
+def _mean_scores(scores: list[Score]) -> Scores:
+    return Scores(*(frame_mean(scores, field.name) for field in dataclasses.fields(Scores)))
+
+
+def _base_options(config: TrainConfig) -> dict[str, object]:
+    return {name: value for name, value in config.model.options().items() if name != "residual"}
+
+
+def _log_facts(log: Path) -> tuple[dict[str, object], float]:
+    """The machine of a run, as its log has it at the last start, and the seconds of all steps."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    header = [line for line in lines if "settings" in line][-1]
+    names = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
+    seconds = sum(line["seconds"] for line in lines if "seconds" in line)
+    return {name: header.get(name) for name in names}, round(seconds, 1)
+
+
+def status(job: Job, results: Iterable[Result]) -> str:
+    """What there is of a row: ``scored``, ``trained``, ``begun`` or ``new``."""
+    if job.result(results) is not None:
+        return "scored"
     if job.weights.exists():
-        return "done"
+        return "trained"
     return "begun" if any(job.config.out.glob("checkpoint-*.pt")) else "new"
-
-
-def format_table(number: int, jobs: list[Job], results: list[Scores | None]) -> str:
-    """Our figures beside the paper's, a block per data set, with the blurry input's own row on top."""
-    lines = [f"Table {number}: {TABLES[number].title}"]
-    for dataset in dict.fromkeys(job.dataset for job in jobs):
-        block = [(j, r) for j, r in zip(jobs, results, strict=True) if j.dataset == dataset]
-        paper = block[0][0].paper
-        lines += ["", f"{dataset:14s} {'ours':>22s}    {'the paper, ' + paper:>22s}"]
-        lines.append(f"{'':14s}    PSNR    SSIM    gain       PSNR    SSIM    gain   time")
-        scored = next((r for _, r in block if r is not None), None)
-        if scored is not None:
-            lines.append(f"{'blurry input':14s} {_figures(scored.psnr_in, scored.ssim_in, None)}")
-        base: tuple[Row, Scores | None] | None = None
-        for job, result in block:
-            if base is None or "+" not in job.row.model:
-                base = (job.row, result)
-            lines.append(_line(job, result, *base))
-    lines += [
-        "",
-        "PSNR in dB and SSIM (Gaussian 11x11, sigma 1.5) of RGB frames rounded to 8 bits, whole frame, mean over frames.",
-        "gain: dB over the row without addition; time: of the paper's network per frame, over that row's.",
-    ]
-    if any(job.recipe.startswith("mini-") for job in jobs):
-        lines.append(
-            "Ours are small networks after a short training: they cannot be compared with the paper's."
-        )
-    return "\n".join(lines)
-
-
-def _line(job: Job, result: Scores | None, base: Row, base_result: Scores | None) -> str:
-    ours = f"{'-':>7s} {'-':>7s} {'':7s}"
-    first = job.row is base
-    if result is not None:
-        gain = None if first or base_result is None else result.psnr_out - base_result.psnr_out
-        ours = _figures(result.psnr_out, result.ssim_out, gain)
-    psnr, ssim = job.row.scores[job.paper]
-    theirs = _figures(psnr, ssim, None if first else psnr - base.scores[job.paper][0])
-    time = "" if first else f"{job.row.seconds / base.seconds:6.2f}"
-    return f"{job.row.model:14s} {ours}    {theirs} {time}".rstrip()
-
-
-def _figures(psnr: float, ssim: float, gain: float | None) -> str:
-    return f"{psnr:7.2f} {ssim:7.4f} {'' if gain is None else f'{gain:+.2f}':>7s}"

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,7 @@ from rirn.evaluation.metrics import laplacian_variance, psnr, ssim
 from rirn.video.files import part_name, write_failures
 from rirn.video.frames import Frame
 from rirn.video.images import to_8_bits
+from rirn.video.maps import GateMaps, palette
 from rirn.video.reader import Reader
 
 # Browsers give a page a few gigabytes; the text of the frames is a part of what they keep.
@@ -38,6 +40,7 @@ def write_report(
     skip: int = 0,
     frames: int | None = None,
     quality: int = 92,
+    maps: GateMaps | None = None,
 ) -> int:
     """Write a page that needs neither network nor other files, and return the number of frames in it.
 
@@ -58,6 +61,7 @@ def write_report(
         skip: number of frames to leave out at the start.
         frames: how many to show at most; None for all.
         quality: of the JPEG pictures, 1 to 100.
+        maps: a fresh one; its model runs on `before`, from the first frame shown on, and the page shows its gates.
 
     Raises:
         RirnError: something cannot be read or written, sizes or lengths differ, the page becomes larger than
@@ -92,11 +96,9 @@ def write_report(
                     else:
                         measures[0].add(*(psnr(p, pictures[2]) for p in pictures[:2]))
                         measures[1].add(*(ssim(p, pictures[2]) for p in pictures[:2]))
-                    if out.tell() > MAX_BYTES:
-                        raise RirnError(
-                            f"The page is larger than {MAX_BYTES // 1_000_000} MB after {number + 1} frames, too much for "
-                            "a browser; show a part with --skip and --frames, or lower --quality."
-                        )
+                    if maps is not None:
+                        maps.add(shown[0])
+                    _check_length(out, number + 1)
                 if not times:
                     raise RirnError(f"{before} has no more than {skip} frames; lower --skip.")
                 facts = {
@@ -109,6 +111,8 @@ def write_report(
                     "rate": float(readers[0].info.rate),
                     "measures": [m.facts() for m in measures],
                 }
+                if maps is not None:
+                    facts["maps"] = _write_maps(out, maps, _turns(readers[0]))
                 # A name may hold "</script>".
                 text = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
                 out.write(f'<script type="application/json" id="facts">{text}</script>\n{tail}')
@@ -119,11 +123,42 @@ def write_report(
     return len(times)
 
 
-class Measure:
-    """One figure for each frame of both videos; `digits` are those worth showing."""
+def _write_maps(out: TextIO, maps: GateMaps, turns: int) -> dict[str, object]:
+    """Add the maps of all frames to the page, and return what it says about them."""
+    maps.end()
+    for number in range(len(maps)):
+        for which, name in enumerate("pc"):
+            out.write(
+                f'<script type="image/png" id="{name}{number}">{maps.png(number, which, turns)}</script>\n'
+            )
+        _check_length(out, number + 1)
+    curve = Measure("Gates", "mean weights", 3, maps.names)
+    for number in range(len(maps)):
+        curve.add(*maps.means(number))
+    colours = [f"rgb({r} {g} {b})" for r, g, b in palette()[::15].tolist()]
+    return {
+        "model": maps.model_name,
+        "names": maps.names,
+        "scale": [round(end, 4) for end in maps.scale()],
+        "colours": colours,
+        "measure": curve.facts(),
+    }
 
-    def __init__(self, name: str, unit: str, digits: int):
-        self.name, self.unit, self.digits = name, unit, digits
+
+def _check_length(out: TextIO, frames: int) -> None:
+    """Refuse a page that browsers would not open."""
+    if out.tell() > MAX_BYTES:
+        raise RirnError(
+            f"The page is larger than {MAX_BYTES // 1_000_000} MB after {frames} frames, too much for "
+            "a browser; show a part with --skip and --frames, or lower --quality."
+        )
+
+
+class Measure:
+    """One figure for each frame of both videos, or of two other things with `labels`; `digits` are those worth showing."""
+
+    def __init__(self, name: str, unit: str, digits: int, labels: tuple[str, str] | None = None):
+        self.name, self.unit, self.digits, self.labels = name, unit, digits, labels
         self.values: tuple[list[float], list[float]] = ([], [])
 
     def add(self, before: float, after: float) -> None:
@@ -133,7 +168,8 @@ class Measure:
     def facts(self) -> dict[str, object]:
         """For JSON, which knows no infinity: null is the PSNR of equal frames."""
         values = [[round(v, 6) if math.isfinite(v) else None for v in side] for side in self.values]
-        return {"name": self.name, "unit": self.unit, "digits": self.digits, "values": values}
+        facts = {"name": self.name, "unit": self.unit, "digits": self.digits, "values": values}
+        return facts if self.labels is None else facts | {"labels": self.labels}
 
 
 def _check(

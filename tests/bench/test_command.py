@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from rirn import doctor
+from rirn import doctor, markers
 from rirn.bench import markdown, report
 from rirn.bench.__main__ import main, parse_device, parse_size
 from rirn.bench.cases import OPS, PASSES
@@ -93,12 +93,13 @@ def test_compare_matches_equal_cases_only(file, capsys):
 
 def test_markdown_between_markers(file, tmp_path):
     target = tmp_path / "README.md"
-    target.write_text(f"above\n{markdown.BEGIN}\nold\n{markdown.END}\nbelow\n")
+    begin, end = markers.pair(markdown.MARKER)
+    target.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
     for _ in range(2):  # a second time gives the same
         assert main(["--from", str(file), "--markdown", str(target)]) == 0
     text = target.read_text()
-    assert text.startswith(f"above\n{markdown.BEGIN}\n") and text.endswith(f"{markdown.END}\nbelow\n")
-    assert "old" not in text and text.count(markdown.BEGIN) == 1
+    assert text.startswith(f"above\n{begin}\n") and text.endswith(f"{end}\nbelow\n")
+    assert "old" not in text and text.count(begin) == 1
     assert "| atb_blend c=80 6x7 fp32 | forward |" in text and "gru+rirn step 12x8 fp32" in text
     (ratio,) = [line for line in text.splitlines() if line.startswith("| gru |")]
     times = [float(cell) for cell in ratio.split("|")[3:10]]

@@ -20,11 +20,16 @@ from tests.cuda_on_cpu.translate import translate_tree
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = Path(__file__).resolve().parent / "emulator"
 MODULE = "_cuda_on_cpu"
-# Mutants of the kernels are built from a copy of csrc into a folder of their own, and run under a sanitizer or not.
-SOURCES = Path(os.environ.get("RIRN_EMULATE_SOURCES", ROOT / "csrc"))
-FOLDER = Path(os.environ.get("RIRN_EMULATE_FOLDER", ROOT / "build" / "cuda_on_cpu"))
-MODE = os.environ.get("RIRN_EMULATE_MODE", "plain")
-OPS = tuple(os.environ.get("RIRN_EMULATE_OPS", "").split())  # their files *.cu alone; none named: all
+SOURCES = ROOT / "csrc"
+FOLDER = ROOT / "build" / "cuda_on_cpu"
+MODE = os.environ.get(
+    "RIRN_EMULATE_MODE", "plain"
+)  # a key of FLAGS: that of the module below, or of the one to be built
+BUILT = os.environ.get(
+    "RIRN_EMULATE_MODULE"
+)  # to be loaded as it is: one with seeded bugs, or made for a sanitizer
+DTYPES = ("fp64", "fp32", "fp16", "bf16")
+SMALL_DTYPES = ("fp32", "fp16")  # of the tests named test_small
 
 FLAGS = {
     "plain": ("-O1 -g0", ""),
@@ -103,9 +108,15 @@ build module.o: cxx {EMULATOR / "module.cpp"}
 
 
 def build(
-    sources: Path = SOURCES, folder: Path = FOLDER, mode: str = MODE, ops: tuple[str, ...] = OPS
+    sources: Path = SOURCES,
+    folder: Path = FOLDER,
+    mode: str = MODE,
+    ops: tuple[str, ...] = (),
+    dtypes: tuple[str, ...] = DTYPES,
 ) -> Path:
     """Compile ``sources`` (a copy of csrc) and return the module's path.
+
+    Of the files ``<op>.cu`` those of ``ops`` alone (none named: all), and of their kernels those for ``dtypes``.
 
     Raises:
         RuntimeError: what the compiler said.
@@ -114,7 +125,7 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        translate_tree(sources, folder / "csrc", EMULATOR.parent / "kernels", EMULATOR / "twins")
+        translate_tree(sources, folder / "csrc", EMULATOR.parent / "kernels", EMULATOR / "twins", dtypes)
         rules = _ninja_file(folder, mode, ops)
         (folder / "build.ninja").write_text(rules)
         command = ["ninja", "-C", str(folder)]
@@ -131,7 +142,7 @@ def build(
 @cache
 def emulator() -> ModuleType:
     """Return the compiled module; its ops are then in ``torch.ops.rirn_on_cpu``."""
-    spec = importlib.util.spec_from_file_location(MODULE, build())
+    spec = importlib.util.spec_from_file_location(MODULE, BUILT or build())
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 
 from tests.cuda_on_cpu.build import ROOT
 
@@ -39,9 +42,69 @@ def run_python(
     )
 
 
+# pytest in children of one process that has imported torch and rirn, which takes longer than the small tests of an op. A line
+# of input is the name of a file for the output, a limit of CPU time in seconds (a mutant may loop forever), settings of the
+# environment, "--", and arguments.
+_FORKS = """
+import os, resource, sys
+import pytest, tests.ops.contract, tests.ops.rounded
+for line in sys.stdin:
+    output, seconds, *arguments = line.rstrip("\\n").split("\\t")
+    count = arguments.index("--")
+    os.environ.update(a.split("=", 1) for a in arguments[:count])
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+        file = os.open(output, os.O_WRONLY | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os._exit(pytest.main(arguments[count + 1 :]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+CPU_SECONDS = 120
+
+
+@cache
+def _forks() -> subprocess.Popen[str]:
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    command = [sys.executable, "-c", _FORKS]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def _run_fork(arguments: list[str], env: Mapping[str, str]) -> tuple[bool, str]:
+    """Run pytest without a sanitizer. Return whether all passed, and what was printed."""
+    forks = _forks()
+    with tempfile.NamedTemporaryFile("r", errors="replace") as output:
+        settings = [f"{key}={value}" for key, value in env.items()]
+        forks.stdin.write("\t".join([output.name, str(CPU_SECONDS), *settings, "--", *arguments]) + "\n")
+        forks.stdin.flush()
+        code = int(forks.stdout.readline())
+        text = output.read()
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        text += f"\nno end after {CPU_SECONDS} seconds of CPU time"
+    return code == 0, text
+
+
 def run_small_tests(mode: str, *select: str, env: Mapping[str, str] | None = None) -> tuple[bool, str]:
     """Run the tests named test_small of all ops in ``mode``. Return whether all passed, and what was printed."""
-    arguments = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(select or ("tests/cuda_on_cpu",))]
-    done = run_python(mode, *arguments, "-k", "test_small", env=env)
-    text = done.stdout + done.stderr
-    return done.returncode == 0 and "passed" in text and "skipped" not in text, text
+    arguments = [
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        *(select or ("tests/cuda_on_cpu",)),
+        "-k",
+        "test_small",
+    ]
+    if mode == "plain":
+        passed, text = _run_fork(arguments, env or {})
+    else:
+        done = run_python(mode, "-m", "pytest", *arguments, env=env)
+        passed, text = done.returncode == 0, done.stdout + done.stderr
+    return passed and "passed" in text and "skipped" not in text, text

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rirn.ops import reference
 from tests.cuda_on_cpu.harness import in_every_order, launches
 from tests.ops import rounded
 from tests.ops.cases import Case, image, lay_out, like_truth, randn
@@ -115,7 +116,7 @@ SMALL_CHAIN = Chain((3, 6), (9, 9), (0.1, 1), (False, True))
 SMALL = [
     (SMALL_CHAIN, Case(1, 0, 9, 3, "fp16")),  # two blocks
     (SMALL_CHAIN, Case(1, 0, 9, 3, "fp32", "channels_last")),
-    (Chain((68,), (4,), (0,), (False,)), Case(1, 0, 1, 2, "bf16")),
+    (Chain((68,), (4,), (0,), (False,)), Case(1, 0, 1, 2, "fp16")),
 ]
 
 
@@ -159,9 +160,9 @@ def test_only_the_gradients_that_are_wanted(needs: int) -> None:
 
 
 def test_weight_gradient_of_more_tiles_than_parts() -> None:
-    """Sums go over several tiles where there are more than 512."""
-    inputs, weights, biases = ONE.tensors(Case(520, 0, 1, 1, "fp16"))
-    grad = torch.randn(520, 7, 1, 1, generator=torch.Generator().manual_seed(1)).half()
+    """Sums go over several tiles where there are more than 256."""
+    inputs, weights, biases = ONE.tensors(Case(260, 0, 1, 1, "fp16"))
+    grad = torch.randn(260, 7, 1, 1, generator=torch.Generator().manual_seed(1)).half()
     ops = torch.ops.rirn_on_cpu
     _, weight, bias = ops.conv3x3_chain_backward(grad, inputs, weights, biases, *ONE.options, 0b110)
     assert_close(bias, grad.double().sum((0, 2, 3)), rounded.STEPS["fp16"])
@@ -194,6 +195,54 @@ def test_an_infinity_below_a_relu_leaves_nothing() -> None:
     biases = [torch.full_like(b, -torch.inf) for b in biases]
     out = torch.ops.rirn_on_cpu.conv3x3_chain(inputs, weights, biases, [0.0], [0], False, False)
     assert torch.equal(out, torch.zeros_like(out))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_gradients_pass_a_nan_as_they_do_in_the_reference(dtype: str, slope: float) -> None:
+    """A rectifier whose result is NaN is no closed one: ReLU lets the gradient through, leaky ReLU scales it."""
+    chain = Chain((3,), (4, 2), (slope, 1), (False, False))
+    inputs, weights, biases = chain.tensors(Case(1, 0, 5, 6, dtype))
+    inputs[0][0, 1, 2, 3] = torch.nan
+    grad = torch.randn(1, 2, 5, 6, generator=torch.Generator().manual_seed(1)).to(inputs[0])
+    grad[0, 1, 0, 0] = torch.nan
+    found, *_ = torch.ops.rirn_on_cpu.conv3x3_chain_backward(grad, inputs, weights, biases, *chain.options, 1)
+    wide = like_truth([*inputs, *weights, *biases])
+    out = reference.conv3x3_chain(wide[:1], wide[1:3], wide[3:], *chain.options)
+    (want,) = torch.autograd.grad(out, wide[:1], grad.double())
+    assert torch.equal(found.isnan(), want.isnan()) and want[0, :, 2, 3].isfinite().all()
+    assert_close(found.nan_to_num(), want.nan_to_num(), rounded.STEPS["fp16"])
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
+def test_an_infinity_at_the_right_edge_makes_no_nan_of_the_weights_gradient(dtype: str) -> None:
+    """Tiles are 16 pixels wide: beyond the edge of the second one the gradient is 0, next to it the input is infinite."""
+    inputs, weights, biases = ONE.tensors(Case(1, 0, 2, 17, dtype))
+    inputs[0][0, 2, 1, 16] = torch.inf
+    grad = torch.ones(1, 7, 2, 17).to(inputs[0])
+    _, found, _ = torch.ops.rirn_on_cpu.conv3x3_chain_backward(
+        grad, inputs, weights, biases, *ONE.options, 0b010
+    )
+    wide = like_truth([*inputs, *weights, *biases])
+    (want,) = torch.autograd.grad(
+        reference.conv3x3_chain(wide[:1], wide[1:2], wide[2:], *ONE.options), wide[1], grad.double()
+    )
+    assert not found.isnan().any() and torch.equal(found.isinf(), want.isinf())
+
+
+def test_shared_memory_that_the_device_refuses(emulator) -> None:
+    inputs, weights, biases = ONE.tensors(Case(1, 0, 1, 1, "fp64"))
+    grad = torch.ones(1, 7, 1, 1, dtype=torch.float64)
+    arguments = grad, inputs, weights, biases, *ONE.options, 7
+    emulator.set_shared_limit(64 << 10)
+    try:
+        with pytest.raises(
+            RuntimeError, match="bytes of shared memory for a block, which the CUDA device refuses"
+        ):
+            torch.ops.rirn_on_cpu.conv3x3_chain_backward(*arguments)
+    finally:
+        emulator.set_shared_limit(227 << 10)
+    torch.ops.rirn_on_cpu.conv3x3_chain_backward(*arguments)  # the error is not left for the next op
 
 
 def test_more_inputs_than_the_kernel_reads() -> None:

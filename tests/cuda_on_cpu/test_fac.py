@@ -35,8 +35,9 @@ SMALL = [
     Case(1, 2, 3, 8),
     Case(1, 1, 34, 36),  # two tiles in a row and in a column
     Case(1, 1, 2, 72, "fp16"),
-    Case(1, 2, 5, 3, "bf16", "channels_last"),
+    Case(1, 2, 5, 3, "fp16", "channels_last"),
     Case(1, 2, 2, 5, "fp32", "sliced"),
+    Case(1, 3, 10, 9, "fp16", "channels_last"),  # more than a block, and no whole number of packs
 ]
 
 
@@ -85,9 +86,10 @@ def test_single_gradients(case: Case) -> None:
     [
         (Case(1, 1, 3, 8, "fp16"), "rows<T, kPack<T>>"),
         (Case(1, 1, 3, 9, "fp16"), "strided<T>"),
-        (Case(1, 2, 3, 8, "fp32", "channels_last"), "strided<T>"),
+        (Case(1, 2, 3, 8, "fp32", "channels_last"), "channels_last<T>"),
+        (Case(1, 2, 3, 8, "fp32", "transposed"), "strided<T>"),
     ],
     ids=str,
 )
-def test_rows_of_packs_are_used_where_there_are_such(case: Case, kind: str) -> None:
+def test_packs_are_used_where_there_are_such(case: Case, kind: str) -> None:
     assert kernels(KERNEL, case) == [f"fac_{kind}", f"fac_backward_{kind}"]

@@ -79,7 +79,7 @@ def check_forward(case):
 
 
 @pytest.mark.parametrize(
-    "case", [Case(1, 16, 17, 2, "fp16"), Case(1, 20, 1, 33, "bf16")], ids=str
+    "case", [Case(1, 16, 17, 2, "fp16"), Case(1, 20, 1, 33, "fp16")], ids=str
 )  # two blocks
 def test_small(case):
     check_forward(case)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.cuda_on_cpu.build import FOLDER, SOURCES, build
+from tests.cuda_on_cpu.build import FOLDER, SMALL_DTYPES, SOURCES, build, why_not
 from tests.cuda_on_cpu.sanitizers import OPTIONS, run_python, run_small_tests
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulator")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 SELF_TEST = """
 import sys, torch
@@ -19,9 +21,12 @@ for which in map(int, sys.argv[1:]):
 
 
 @pytest.fixture(scope="module", params=OPTIONS)
-def mode(request: pytest.FixtureRequest) -> str:
-    build(SOURCES, FOLDER, request.param)
-    return request.param
+def mode(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A sanitizer; the module that is compiled for it is the one that the processes of this test load."""
+    module = build(SOURCES, FOLDER, request.param, dtypes=SMALL_DTYPES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RIRN_EMULATE_MODULE", str(module))
+        yield request.param
 
 
 def test_no_kernel_strays_or_races(mode):

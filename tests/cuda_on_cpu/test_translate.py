@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cuda_on_cpu.translate import TranslationError, translate
+from tests.cuda_on_cpu.build import ROOT
+from tests.cuda_on_cpu.translate import TranslationError, translate, without_other_dtypes
 
 
 def body(source: str) -> str:
@@ -70,3 +71,15 @@ def test_lines_keep_their_numbers():
     source = "a\n/* b\n c */ k<T>\n<<<1,\n 2>>>(x,\n y);\n__shared__ int s[2];\nlast"
     assert body(source).split("\n")[-1] == "last"
     assert body(source).count("\n") == source.count("\n")
+
+
+def test_kernels_for_some_dtypes_alone():
+    dispatch, chains = (
+        without_other_dtypes((ROOT / "csrc" / "cuda" / name).read_text(), ["fp32", "fp16"])
+        for name in ("binding.h", "conv3x3_chain.h")
+    )
+    assert 'case ScalarType::BFloat16: throw std::logic_error("compiled without bf16");' in dispatch
+    assert "return f(double{})" not in dispatch
+    assert "return f(__half{})" in dispatch and "return f(float{})" in dispatch
+    assert "RIRN_CHAINS(PREFIX, double)" not in chains
+    assert "RIRN_CHAINS(PREFIX, __half)" in chains and "RIRN_CHAINS(PREFIX, float)" in chains

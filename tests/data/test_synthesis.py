@@ -86,3 +86,21 @@ def test_drift_moves_the_view_by_its_speed():
     assert path.shape == (30 * SUBSTEPS, 4)
     assert np.ptp(path[:, 0]) > 10 and np.allclose(path[:, 2:], 0)
     assert np.allclose(path.mean(0), 0)
+
+
+def test_a_pan_keeps_one_speed_and_one_axis():
+    shake = Shake(tremor=0, drift=0, pan=(5, 7), jerk_rate=0)
+    axes = set()
+    for seed in range(8):
+        path = trajectory(np.random.default_rng(seed), 4, shake)
+        speed = np.diff(path, axis=0) * SUBSTEPS
+        assert np.allclose(speed, speed[0])
+        (axis,) = np.flatnonzero(speed[0])
+        assert 5 <= abs(speed[0, axis]) <= 7
+        axes.add((axis, speed[0, axis] > 0))
+    assert axes > {(0, True), (1, False)} or axes > {(0, False), (1, True)}
+    # Movements without one are as they were before there was any: the generator draws nothing for it.
+    still = trajectory(np.random.default_rng(0), 4, Shake(jerk_rate=0.5))
+    assert still[0] == pytest.approx(
+        [13.567156747605287, -14.811300626972454, -0.001555446492366875, 0.0029361744149404454], abs=1e-9
+    )

@@ -1,11 +1,15 @@
 """Each compiled CUDA op inside a graph, and on a device that is not the current one."""
 
+import copy
+
 import pytest
 import torch
 
-from rirn.ops import atb_blend, reference, why_not
+from rirn.nn import ATB as AdaptiveBlending
+from rirn.ops import atb_blend, conv3x3_chain, irm_update, reference, use_backend, why_not
+from rirn.ops.atb_update import runs_atb_update
 from tests.ops import contract
-from tests.ops.cases import Case, atb_inputs
+from tests.ops.cases import Case, atb_inputs, irm_inputs
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
 from tests.ops.test_gates import LSTM, RESET, UPDATE
@@ -15,14 +19,44 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 ATB = contract.Op(
     "atb_blend", atb_blend, reference.atb_blend, atb_inputs, ("f_prev", "f_cur", "logit_prev", "logit_cur"), 1
 )
-ops = pytest.mark.parametrize("op", [ATB, DTB, FAC, LSTM, RESET, UPDATE], ids=str)
-CASE = Case(2, 8, 36, 64, "fp16", logits="11")
+
+
+def irm(hidden, inner, *parameters, backend=None):
+    return irm_update(hidden, inner, parameters[:6], parameters[6:], backend=backend)
+
+
+def residual_block(x, weight1, weight2, bias1, bias2, *, backend=None):
+    return conv3x3_chain([x], [weight1, weight2], [bias1, bias2], [0, 1], [False, True], backend=backend)
+
+
+def residual_block_inputs(case, device="cpu", seed=0):
+    hidden, _, *parameters = irm_inputs(case, device, seed)
+    c = case.c
+    weights = [w.detach()[:c, :c].contiguous().requires_grad_() for w in parameters[:2]]
+    return [hidden, *weights, *(b.detach()[:c].clone().requires_grad_() for b in parameters[6:8])]
+
+
+LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
+IRM = contract.Op("irm_update", irm, reference.irm_update, irm_inputs, ("hidden", "inner", *2 * LAYERS), 0)
+BLOCK = contract.Op(
+    "conv3x3_chain",
+    residual_block,
+    reference.conv3x3_chain,
+    residual_block_inputs,
+    ("x", "weight1", "weight2", "bias1", "bias2"),
+    0,
+)
+OPS = [ATB, BLOCK, DTB, FAC, IRM, LSTM, RESET, UPDATE]
+ops = pytest.mark.parametrize("op", OPS, ids=str)
+CASE = Case(
+    2, 16, 36, 64, "fp16", logits="11"
+)  # of 16 channels: the kernels of irm_update that take three layers
 
 
 @pytest.fixture
 def cuda():
     """Skip in the backend's own words where the compiled kernels cannot run."""
-    for op in (ATB, DTB, FAC, LSTM, RESET, UPDATE):
+    for op in OPS:
         if why_not("cuda", op.name, "cuda"):
             pytest.skip(why_not("cuda", op.name, "cuda"))
 
@@ -37,23 +71,52 @@ def both_passes(op, inputs):
     return [*outs, *torch.autograd.grad(outs, leaves, [torch.ones_like(out) for out in outs])]
 
 
-@ops
-def test_runs_inside_a_cuda_graph(op, cuda):
-    """Captured once, both passes, and replayed on other values."""
-    held, other = plain(op), plain(op, seed=1)
+def check_replay(call, held, other):
+    """Capture ``call(held)`` once, after one ordinary call, and replay it on the values of ``other``."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        both_passes(op, held)
+        call(held)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = both_passes(op, held)
+        captured = call(held)
     for t, value in zip(held, other, strict=True):
         t.copy_(value)
     graph.replay()
-    for got, want in zip(captured, both_passes(op, other), strict=True):
+    for got, want in zip(captured, call(other), strict=True):
         assert torch.equal(got, want)
+
+
+@ops
+def test_runs_inside_a_cuda_graph(op, cuda):
+    """Both passes; the replay sees new weights, too."""
+    check_replay(lambda inputs: both_passes(op, inputs), plain(op), plain(op, seed=1))
+
+
+@torch.no_grad()
+def test_adaptive_blending_without_gradients_runs_inside_a_cuda_graph(cuda):
+    """As one op, with the weights that the module has at the replay."""
+    atb = AdaptiveBlending(16).cuda().half()
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def values():
+        shapes = [(2, 16, 36, 64)] * 2 + [p.shape for p in atb.parameters()]
+        return [torch.randn(s, generator=generator, device="cuda").half() for s in shapes]
+
+    held = [*values()[:2], *(p.detach() for p in atb.parameters())]
+    assert runs_atb_update(held[0], held)
+    with use_backend("reference"):
+        want = copy.deepcopy(atb).cpu().double()(*(t.cpu().double() for t in held[:2]))
+    torch.testing.assert_close(atb(*held[:2]).cpu().double(), want, rtol=0.01, atol=0.01)
+
+    def call(tensors):
+        names = [name for name, _ in atb.named_parameters()]
+        return [
+            torch.func.functional_call(atb, dict(zip(names, tensors[2:], strict=True)), tuple(tensors[:2]))
+        ]
+
+    check_replay(call, held, values())
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")

@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -154,6 +154,13 @@ def short_names(mangled: Sequence[str]) -> list[str]:
     return names
 
 
+def instructions(cubin: Path) -> dict[str, list[str]]:
+    """Return the instructions of the kernels in ``cubin``, with their modifiers and in their order, by mangled name."""
+    code = re.findall(r"Function : (\S+)\n(.*?)(?=\n\s*Function : |\Z)", _dump(cubin, "-sass"), re.DOTALL)
+    word = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)")
+    return {name: word.findall(text) for name, text in code}
+
+
 def measure(cubin: Path, arch: int, dynamic_shared: dict[str, int] | None = None) -> dict[str, Use]:
     """Return what the kernels in ``cubin`` use, by short name; ``dynamic_shared`` in bytes a block, where there is any."""
     usage = re.findall(r"Function (\S+):\s*\n\s*REG:(\d+).*?SHARED:(\d+)", _dump(cubin, "-res-usage"))
@@ -164,14 +171,12 @@ def measure(cubin: Path, arch: int, dynamic_shared: dict[str, int] | None = None
         if bound and name not in threads:
             x, y, z = (int(n, 16) for n in bound[1].split()[:3])
             threads[name] = x * y * z
-    code = dict(
-        re.findall(r"Function : (\S+)\n(.*?)(?=\n\s*Function : |\Z)", _dump(cubin, "-sass"), re.DOTALL)
-    )
+    code = instructions(cubin)
     found = {}
     for (name, registers, shared), short in zip(usage, short_names([u[0] for u in usage]), strict=True):
         if name not in threads:
             raise RuntimeError(f"{short} needs __launch_bounds__: without it nobody knows its occupancy")
-        words = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]+)", code[name])
+        words = code[name]
         accesses = [word for word in words if word.startswith(("LDG", "STG"))]
         wide = sum(".128" in word for word in accesses)
         # The system's own kilobyte is counted as static from 9.0 on.
@@ -188,8 +193,47 @@ def measure(cubin: Path, arch: int, dynamic_shared: dict[str, int] | None = None
     return found
 
 
-def violations(budget: dict[str, Use], found: dict[str, Use], least_occupancy: int = 0) -> list[str]:
-    """Return one sentence for everything that is over (or under) its budget."""
+COUNTED = (
+    "HMMA",
+    "LDSM",
+    "LDGSTS",
+    "LDG.128",
+    "LDG",
+    "STG.128",
+    "STG",
+    "LDS",
+    "STS",
+    "SHFL",
+    "BAR",
+    "FFMA",
+    "DFMA",
+)
+
+
+def counts(words: Sequence[str]) -> dict[str, int]:
+    """Return how many of the instructions ``words`` there are of each kind in COUNTED, and of all; each counts once."""
+    found = dict.fromkeys(COUNTED, 0)
+    for word in words:
+        kind, _, modifiers = word.partition(".")
+        wide = f"{kind}.128" if "128" in modifiers.split(".") else kind
+        for name in (wide, kind):
+            if name in found:
+                found[name] += 1
+                break
+    return found | {"all": len(words)}
+
+
+def violations(
+    budget: dict[str, Use],
+    found: dict[str, Use],
+    least_occupancy: int = 0,
+    exceptions: Collection[str] = (),
+) -> list[str]:
+    """Return one sentence for everything that is over (or under) its budget.
+
+    ``least_occupancy`` is not asked of the kernels in ``exceptions``, nor of those in float64: they are there for the tests of
+    gradients, and a number takes twice the registers.
+    """
     bad = [f"{name} is not in the budget" for name in found.keys() - budget.keys()]
     bad += [f"{name} is in the budget but does not exist" for name in budget.keys() - found.keys()]
     for name in sorted(budget.keys() & found.keys()):
@@ -200,7 +244,7 @@ def violations(budget: dict[str, Use], found: dict[str, Use], least_occupancy: i
         for what in ("occupancy", "wide", "tensor"):
             if getattr(used, what) < getattr(allowed, what):
                 bad.append(f"{name}: {what} {getattr(used, what)}, wanted {getattr(allowed, what)}")
-        if used.occupancy < least_occupancy:
+        if used.occupancy < least_occupancy and "<double" not in name and name not in exceptions:
             bad.append(
                 f"{name}: occupancy {used.occupancy}, wanted of a memory-bound kernel {least_occupancy}"
             )
@@ -232,8 +276,10 @@ HEAD = """\
 # What the CUDA kernels may use, see budget.py: written by `python -m tests.kernels.budget --update`. Registers and shared memory
 # (static, bytes) are upper limits; occupancy, wide (128-bit accesses to global memory) and tensor (instructions) are lower ones,
 # the first two in percent. Read from machine code, not measured on a GPU.
-# Filled in by hand: the ops whose time is that of memory, whose kernels all reach `least_occupancy`, and the dynamic shared
-# memory of the kernels that have any, in bytes at their largest.
+# Filled in by hand: the ops whose time is that of memory, whose kernels (but for those of float64) reach `least_occupancy`; those
+# that do not, because held to 64 registers by __launch_bounds__ they spill, and which read 30 KiB to 84 KiB at once on a
+# multiprocessor all the same; the dynamic shared memory of the kernels that have any, in bytes at their largest
+# (tests/cuda_on_cpu/test_dynamic_shared.py).
 """
 
 
@@ -249,7 +295,9 @@ def write_budget(found: dict[str, dict[int, dict[str, Use]]], data: dict, path: 
                 entry = {key: value for key, value in vars(use).items() if key != "spills"}
                 entries.setdefault(name, {})[f"sm_{arch}"] = entry
     lines = [HEAD, f"memory_bound = {sorted(data.get('memory_bound', []))}".replace("'", '"')]
-    lines += [f"least_occupancy = {data.get('least_occupancy', 50)}", "", "[dynamic_shared]"]
+    lines += [f"least_occupancy = {data.get('least_occupancy', 50)}", "below_least_occupancy = ["]
+    lines += [f'    "{name}",' for name in sorted(data.get("below_least_occupancy", []))]
+    lines += ["]", "", "[dynamic_shared]"]
     lines += [f'"{name}" = {size}' for name, size in sorted(data.get("dynamic_shared", {}).items())]
     for op in sorted(kernels):
         for name in sorted(kernels[op]):
@@ -261,14 +309,33 @@ def write_budget(found: dict[str, dict[int, dict[str, Use]]], data: dict, path: 
     path.write_text("\n".join(lines) + "\n")
 
 
+def print_instructions(names: Iterable[str]) -> None:
+    """Print what the machine code of every kernel consists of, as a table."""
+    print("| kernel | arch | " + " | ".join([*COUNTED, "all"]) + " |")
+    print("|---" * (len(COUNTED) + 3) + "|")
+    for op in names:
+        for arch in ARCHS:
+            code = instructions(compile_op(op, arch))
+            for words, name in sorted(
+                zip(code.values(), short_names(list(code)), strict=True), key=lambda kernel: kernel[1]
+            ):
+                print(f"| `{name}` | sm_{arch} | " + " | ".join(map(str, counts(words).values())) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the CUDA kernels use, and what the budget allows.")
     parser.add_argument("ops", nargs="*", help="the ops to look at; all by default")
     parser.add_argument("--update", action="store_true", help="write what is found into budget.toml")
+    parser.add_argument(
+        "--instructions", action="store_true", help="print a table of the instructions of the kernels instead"
+    )
     arguments = parser.parse_args()
     reason = why_not()
     if reason:
         raise SystemExit(reason)
+    if arguments.instructions:
+        print_instructions(arguments.ops or ops())
+        return
     data = read_budget()
     found = measure_all(arguments.ops or ops(), data)
     for op, archs in found.items():

@@ -171,6 +171,22 @@ def test_conv3x3_chain(channels_in, channels, slopes, skips, unshuffle, shuffle)
     check("conv3x3_chain", case, inputs, run, truth)
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_gradients_pass_an_activation_that_is_nan(slope):
+    """ReLU lets them through there, leaky ReLU scales them."""
+    tensors, options = chain_inputs(Case(1, 0, 3, 4), [2], [3, 2]), ([slope, 1.0], [False, False])
+    tensors[3].data[1] = torch.nan  # a channel between the layers
+
+    def gradient(run, inputs, **more):
+        out = run(inputs[:1], inputs[1:3], inputs[3:], *options, **more)
+        return torch.autograd.grad(out, inputs[0], torch.ones_like(out))[0]
+
+    found = gradient(conv3x3_chain, tensors, backend="triton")
+    want = gradient(reference.conv3x3_chain, like_truth(tensors))
+    assert want.isfinite().all()
+    assert_close(found, want, TABLE["conv3x3_chain", "gradient", "fp32"], "input")
+
+
 @pytest.mark.slow
 def test_gradients_repeat_bit_for_bit():
     results = []

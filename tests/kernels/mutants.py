@@ -89,7 +89,7 @@ MUTANTS = [
     Mutant("weights of the first input for all", "conv3x3", "(FIRST + c)[:, None]", "c[:, None]", two_inputs),
     Mutant("taps not turned round", "conv3x3", "(8 - tap if FLIP else tap)", "tap", two_inputs),
     Mutant("all images read the first", "conv3x3", "base = image * height", "base = 0 * image * height", two_inputs),
-    Mutant("gate turned round", "conv3x3", ".to(WIDE) > 0", ".to(WIDE) < 0", chain),
+    Mutant("gate turned round", "conv3x3", "tl.where(gate > 0, total", "tl.where(gate < 0, total", chain),
     Mutant("no skip connection", "conv3x3", "total += tl.load(p_skip + at", "total += 0 * tl.load(p_skip + at", chain),
     Mutant("no bias", "conv3x3", "total += tl.load(p_bias + o", "total += 0 * tl.load(p_bias + o", two_inputs),
     Mutant("nine programs write the bias", "conv3x3", "(FIRST == 0) & (tap == 0)", "(FIRST == 0) & (tap >= 0)", two_inputs),

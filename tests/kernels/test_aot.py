@@ -27,7 +27,9 @@ QUICK = {
     "conv3x3_weights-bf16-32",
 }
 HALF = ("fp16", "bf16")
-STACK = 16  # bytes that the four nested loops of fac_backward_features may leave there: 8 were seen on sm_80
+# Bytes: around its four nested loops fac_backward_features may keep half of an offset there, stored once before and loaded once
+# after them, as ptxas does for sm_80 in two variants.
+STACK = 8
 
 
 def compiled(variant, arch, tmp_path_factory):
@@ -37,15 +39,32 @@ def compiled(variant, arch, tmp_path_factory):
         return compile_one(variant, arch)
 
 
-def resources(cubin, path):
-    """Return stack and local memory of a kernel in bytes, as the assembler's own tool reads them off."""
+def dump(cubin, path, what):
+    """Return what the assembler's own tool reads off a kernel."""
     import triton
 
     path.write_bytes(cubin)
-    command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(path)]
-    usage = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = re.search(r"STACK:(\d+).*LOCAL:(\d+)", usage.stdout + usage.stderr)
+    command = [triton.knobs.nvidia.cuobjdump.path, what, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def resources(cubin, path):
+    """Return stack and local memory of a kernel in bytes."""
+    found = re.search(r"STACK:(\d+).*LOCAL:(\d+)", dump(cubin, path, "-res-usage"))
     return int(found[1]), int(found[2])
+
+
+def spills_in_loops(code):
+    """Return how many instructions of machine code between a jump back and its target access the stack."""
+    lines = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]+;)", code)]
+    jumps = [
+        (int(found[1], 16), at)
+        for at, text in lines
+        if (found := re.search(r"\bBRA\b.*?\b0x([0-9a-f]+)", text))
+    ]
+    accesses = [at for at, text in lines if re.search(r"\b(?:STL|LDL)\b", text)]
+    return sum(any(target <= at <= jump for target, jump in jumps) for at in accesses)
 
 
 def all_and_quick():
@@ -65,6 +84,9 @@ def test_code(variant, arch, tmp_path_factory, tmp_path):
     assert f".target sm_{arch}" in ptx
     stack, local = resources(done.asm["cubin"], tmp_path / "kernel.cubin")
     assert local == 0 and stack <= (STACK if name.startswith("fac_backward_features") else 0), "spills"
+    assert stack == 0 or not spills_in_loops(dump(done.asm["cubin"], tmp_path / "kernel.cubin", "-sass")), (
+        "spills in a loop"
+    )
     assert done.shared <= SHARED_LIMIT[arch]
     assert not re.search(r"^\s*(?:@\S+\s+)?(?:atom|red)\.", ptx, re.M), "atomics would not repeat"
     first = done.asm["ttir"].split("tt.load")[0]
@@ -83,6 +105,14 @@ def test_code(variant, arch, tmp_path_factory, tmp_path):
             assert dots, f"{name}: no tensor cores"
         if "-fp32-" in name:
             assert not dots, f"{name}: float32 would be multiplied as TF32"
+
+
+def test_spills_in_loops_are_told_from_those_around_them():
+    line = "        /*{:04x}*/                   {} ;                /* 0x0 */\n"
+    loop = ["STL [R1], R2", "LDG.E R3, [R4]", "@P1 BRA 0x10", "LDL.LU R2, [R1]", "EXIT", "BRA 0x50"]
+    assert spills_in_loops("".join(line.format(16 * i, text) for i, text in enumerate(loop))) == 0
+    loop[1] = "LDL R3, [R1]"
+    assert spills_in_loops("".join(line.format(16 * i, text) for i, text in enumerate(loop))) == 1
 
 
 def test_every_op_declares_variants():

@@ -28,15 +28,50 @@ def test_a_layer_keeps_the_variance(layer):
     assert out.var().item() == pytest.approx(1, abs=0.25)  # PyTorch's own start gives a third
 
 
+def frame_with_edges():
+    """Patches of one colour, [1, 3, 64, 64] in [0, 1]."""
+    return (
+        torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        .repeat_interleave(8, 2)
+        .repeat_interleave(8, 3)
+    )
+
+
 def test_features_of_a_deep_network_keep_their_size():
-    frame = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    frame = frame_with_edges()
     sizes = {}
     for residual in (False, True):
         torch.manual_seed(0)
         model = rirn.create_model("ifi-rnn", width=0.6, residual=residual)
         with torch.no_grad():
             sizes[residual] = model.base.cells[0].encoder(frame - 0.5).std().item() / frame.std().item()
-    assert 0.5 < sizes[True] < 2 and sizes[False] < 0.5 * sizes[True]
+    assert 0.5 < sizes[True] < 3 and sizes[False] < 0.5 * sizes[True]
+
+
+@pytest.mark.parametrize("base", rirn.models.registry.BASES)
+def test_first_layers_of_a_residual_model_do_not_see_brightness(base):
+    """All that read frames are among ``input_layers``: brighter frames give the same features, but at the zero padding."""
+    changes = {}
+    for residual in (False, True):
+        torch.manual_seed(0)
+        model = rirn.create_model(base, width=0.2, residual=residual).eval()
+        frames = [frame_with_edges(), frame_with_edges() + 0.3]
+        frames = [torch.cat([f] * model.base.stem_window.size, 1) for f in frames]
+        with torch.no_grad():
+            dark, bright = (
+                [
+                    conv(torch.cat([f] * (conv.in_channels // f.shape[1]), 1))
+                    for conv in model.base.input_layers
+                ]
+                for f in frames
+            )
+        assert dark
+        changes[residual] = max(
+            (a - b)[..., 4:-4, 4:-4].abs().max().item() for a, b in zip(dark, bright, strict=True)
+        )
+        readers = [m for m in model.base.modules() if isinstance(m, nn.Conv2d) and m.in_channels % 3 == 0]
+        assert set(model.base.input_layers) <= set(readers)
+    assert changes[True] < 1e-4 < 1e-3 < changes[False]
 
 
 def test_a_residual_model_starts_as_the_identity_whatever_the_base():

@@ -8,7 +8,7 @@ from torch import nn
 
 from rirn import RirnError, create_model, model_names
 from rirn.models.base import BaseNetwork
-from rirn.models.registry import BASES
+from rirn.models.registry import BASES, RIVALS
 
 
 class Toy(BaseNetwork):
@@ -36,6 +36,10 @@ class Toy(BaseNetwork):
         return self.decoder(x)
 
     @property
+    def input_layers(self):
+        return [self.encoder]
+
+    @property
     def output_layer(self):
         return self.decoder
 
@@ -60,7 +64,7 @@ def test_a_new_base_needs_one_line_in_the_registry(monkeypatch, addition):
 
 def test_names():
     names = model_names()
-    assert len(names) == len(set(names)) == 34
+    assert len(names) == len(set(names)) == 5 * len(BASES) + len(RIVALS)
     for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm"):
         assert {base, f"{base}+rirn", f"{base}+irm", f"{base}+atb", f"{base}+control"} <= set(names)
     assert {"ifi-rnn+dtb", "rdbn+dtb", "rdbn+gsa", "estrnn"} <= set(names)

@@ -1,5 +1,4 @@
-"""Inputs for the tests of the ops: small, of odd sizes, in every dtype and layout, with ids one can read in a
-log."""
+"""Inputs for the tests of the ops: small, of odd sizes, in every dtype and layout, with ids one can read in a log."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ class Case:
 
 
 def lay_out(x: Tensor, layout: str) -> Tensor:
-    """Return the values of ``x`` [N, C, H, W] laid out in memory as named; everything around a view holds
-    NaN."""
+    """Return the values of ``x`` [N, C, H, W] laid out in memory as named; everything around a view holds NaN."""
     n, c, h, w = x.shape
     if layout == "contiguous":
         return x

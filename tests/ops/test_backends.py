@@ -18,8 +18,7 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture
 def facts(monkeypatch):
-    """Return a function that replaces what is known of the machine; results cached before and in between are
-    dropped."""
+    """Return a function that replaces what is known of the machine; results cached before and in between are dropped."""
 
     def pretend(library=None, gpu=None, capability=(9, 0)):
         if library is not None:

@@ -1,5 +1,4 @@
-"""The ops inside torch.compile(fullgraph=True) and torch.export: no graph break, no recompile storm, same
-numbers."""
+"""The ops inside torch.compile(fullgraph=True) and torch.export: no graph break, no recompile storm, same numbers."""
 
 import threading
 

@@ -148,6 +148,24 @@ def test_partial_gradients(fused):
             assert_close(t.grad.cpu(), want[i], TABLE["conv3x3_chain", "gradient", "fp32"], str(i))
 
 
+@pytest.mark.parametrize("chain", [RECTIFIED, ACTIVATED], ids=str)
+def test_gradients_pass_a_result_that_is_nan(chain, fused):
+    """ReLU lets them through there, leaky ReLU scales them."""
+    backend, device = fused("conv3x3_chain")
+    parts = chain.inputs(Case(1, 0, 3, 4), device)
+    parts[2][-1].data[1] = torch.nan  # a channel of the result
+    out = conv3x3_chain(*parts, chain.slopes, chain.skips, backend=backend)
+    wide = [like_truth(part) for part in parts]
+    want = reference.conv3x3_chain(*wide, chain.slopes, chain.skips)
+    assert torch.equal(out.isnan().cpu(), want.isnan())
+    (found,), (expected,) = (
+        torch.autograd.grad(result, last, torch.ones_like(result))
+        for result, last in ((out, parts[2][-1]), (want, wide[2][-1]))
+    )
+    assert expected[1].isfinite() and expected[1] > 0
+    assert_close(found.cpu(), expected, TABLE["conv3x3_chain", "gradient", "fp32"], "bias")
+
+
 @needs_library
 @pytest.mark.parametrize("chain", [*CHAINS, DOWN, UP], ids=str)
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""Golden rows of the two modules, rebuilt from the ops and plain convolutions; computed by a separate
-implementation."""
+"""Golden rows of the two modules, rebuilt from the ops and plain convolutions; computed by a separate implementation."""
 
 import pytest
 import torch

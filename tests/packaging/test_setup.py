@@ -269,3 +269,17 @@ def test_broken_triton_kernel_stops_the_build(setup, tmp_path, monkeypatch):
 def test_triton_is_left_alone_otherwise(setup, value, monkeypatch):
     monkeypatch.setattr(setup.subprocess, "run", lambda *args, **kwargs: pytest.fail("nothing must run"))
     setup.check_triton({"RIRN_BUILD_TRITON": value})
+
+
+def test_sanitizers(setup, compiler, toolkit):
+    env = {"PATH": compiler, "CUDA_HOME": str(toolkit), "RIRN_BUILD_SANITIZE": "1"}
+    plan = setup.make_plan(env, fake_torch)
+    assert (plan.cpu, plan.cuda, plan.sanitize) == (True, False, True)
+    (module,) = setup.extension_modules(plan)
+    assert setup.SANITIZERS in module.extra_link_args
+    # Behind the ordinary flags, over which the later ones win.
+    flags = module.extra_compile_args["cxx"]
+    assert flags.index("-O1") > flags.index("-O3") and setup.SANITIZERS in flags
+    with pytest.raises(SystemExit, match="RIRN_BUILD_SANITIZE=1 checks the CPU kernels only"):
+        setup.make_plan({**env, "RIRN_BUILD_CUDA": "1"}, fake_torch)
+    assert not setup.make_plan(env | {"RIRN_BUILD_SANITIZE": "0"}, fake_torch).sanitize

@@ -1,104 +1,17 @@
-"""Wheels: built from a copy of the sources, installed into a clean environment, used outside the checkout."""
+"""Wheels and sdists: built from a copy of the sources, installed into a clean environment, used outside the checkout."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
 import subprocess
-import sys
-import venv
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [
-    "setup.py",
-    "pyproject.toml",
-    "MANIFEST.in",
-    "README.md",
-    "LICENSE",
-    "csrc",
-    "kernels",
-    "bench",
-    "rirn",
-]
-
-
-def build_wheel(folder: Path, **switches: str) -> Path:
-    """The wheel of a copy of the sources, so that the checkout stays as it is."""
-    source = folder / "source"
-    source.mkdir(parents=True)
-    for name in SOURCES:
-        path = ROOT / name
-        if path.is_dir():
-            shutil.copytree(
-                path, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__", "_build_info.json")
-            )
-        elif path.exists():
-            shutil.copy(path, source / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        ".",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(folder),
-    ]
-    env = {**os.environ, "MAX_JOBS": os.environ.get("MAX_JOBS", "2"), **switches}
-    run = subprocess.run(command, cwd=source, env=env, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
-class CleanEnvironment:
-    """A virtual environment that holds one wheel and borrows torch and the other dependencies of this one."""
-
-    def __init__(self, folder: Path, wheel: Path):
-        venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
-        self.folder, self.python = folder, folder / "bin" / "python"
-        (site,) = (folder / "lib").glob("python*/site-packages")
-        # The .pth files of a folder that is itself listed in one are not read: no editable rirn gets in.
-        (site / "borrowed.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "--python",
-                str(self.python),
-                "install",
-                "-q",
-                "--no-deps",
-                "--no-index",
-                str(wheel),
-            ],
-            check=True,
-        )
-        self.site = site
-
-    def run(self, code: str, **env: str) -> str:
-        clean = {
-            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RIRN_BACKEND", "RIRN_CPU_ISA")
-        }
-        run = subprocess.run(
-            [str(self.python), "-c", code],
-            cwd=self.folder,
-            env={**clean, **env},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout.strip()
+from tests.packaging.installs import ROOT, Environment, build_sdist, build_wheel
 
 
 def top_level(wheel: Path) -> set[str]:
@@ -113,7 +26,9 @@ def record(wheel: Path) -> dict:
 def pure(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pure")
     wheel = build_wheel(folder, RIRN_BUILD_CPU="0")
-    return wheel, CleanEnvironment(folder / "env", wheel)
+    env = Environment(folder / "env", without=["triton"])
+    env.install("-q", "--no-deps", "--no-index", wheel)
+    return wheel, env
 
 
 def test_pure_wheel_contents(pure):
@@ -149,24 +64,52 @@ print(rirn.__file__, rirn.kernels.__file__, rirn.bench.__file__, sep="\\n")
         assert Path(place).is_relative_to(env.site)
 
 
-def test_command_is_installed(pure):
+def test_command_is_installed_and_explains_what_is_missing(pure):
+    """Without the library, without Triton and without a GPU, each in one sentence."""
     _, env = pure
-    assert (env.folder / "bin" / "rirn").is_file()
+    run = [env.folder / "bin" / "rirn", "doctor", "--json"]
+    found = json.loads(subprocess.run(run, cwd=env.folder, capture_output=True, text=True, check=True).stdout)
+    assert found["install"]["folder"] == str(env.site / "rirn")
+    assert found["versions"]["triton"] is None
+    assert "RIRN_BUILD_CPU=0 forbids compiling): reinstall to compile it" in found["library"]["why_not"]
+    answers = found["backends"]["atb_blend"]["cuda" if "cuda" in found["backends"]["atb_blend"] else "cuda:0"]
+    assert "triton" in answers["triton"].lower() and "\n" not in answers["triton"]
 
 
 def test_compiler_free_machine_gets_a_pure_wheel(tmp_path):
     """No C++ compiler: the build succeeds, without importing torch, and says why nothing was compiled."""
-    env = {"PATH": str(tmp_path)}
-    wheel = build_wheel(tmp_path / "wheel", **env, CXX="")
+    wheel = build_wheel(tmp_path / "wheel", PATH=str(tmp_path), CXX="")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert "no C++ compiler" in record(wheel)["reason"]
+
+
+def test_sdist_builds_from_itself(tmp_path):
+    """The sdist has every source, nothing built, and gives the wheel that the checkout gives."""
+    (tmp_path / "sdist").mkdir()
+    sdist = build_sdist(tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    sources = [
+        path.relative_to(ROOT)
+        for room in ("csrc", "kernels", "bench")
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    assert {str(path) for path in sources} <= held
+    assert not [name for name in held if name.endswith((".so", ".pyc", "_build_info.json"))]
+    (tmp_path / "wheels").mkdir()
+    wheel = build_wheel(tmp_path / "wheels", sdist, RIRN_BUILD_CPU="0")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"rirn/kernels/fac.py", "rirn/bench/__init__.py", "rirn/video/report.html"} <= names
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
     wheel = build_wheel(folder, RIRN_BUILD_CUDA="0", RIRN_BUILD_CPU="1")
-    return wheel, CleanEnvironment(folder / "env", wheel)
+    env = Environment(folder / "env")
+    env.install("-q", "--no-deps", "--no-index", wheel)
+    return wheel, env
 
 
 @pytest.mark.slow
@@ -177,6 +120,17 @@ def test_compiled_wheel_contents(compiled):
     binaries = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
     assert binaries == ["rirn/_C.abi3.so"]
     assert record(wheel) | {"cpu": True, "cuda": False} == record(wheel)
+
+
+@pytest.mark.slow
+def test_wide_instructions_stay_in_their_variant(compiled):
+    """A function that the linker shares between variants would bring AVX to processors without it."""
+    wheel, _ = compiled
+    for variant in ("avx2", "avx512"):
+        (objects,) = (wheel.parent / "source").rglob(f"simd_{variant}.o")
+        listed = subprocess.run(["nm", "-C", objects], capture_output=True, text=True, check=True).stdout
+        assert f"rirn::simd_{variant}" in listed
+        assert not re.findall(r"^\w* [WVu] .*$", listed, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -7,11 +7,20 @@ import pytest
 
 from rirn import RirnError, create_model, save_weights
 from rirn.cli import main
-from rirn.data import find_sequences, read_image, write_sequence
+from rirn.data import Shake, find_sequences, read_image, write_sequence
 from rirn.models import model_names
-from rirn.training import tables
+from rirn.training import photos, tables
 from rirn.training.paper import TABLES
-from rirn.training.toy import FRAMES, SIZE, SPLITS, invent_picture, write_toy_data
+from rirn.training.results import (
+    ALL,
+    Line,
+    Result,
+    Scores,
+    append_result,
+    exclusively,
+    read_results,
+    table_text,
+)
 
 # From the paper's text, not its tables: gains of RIRN in dB on DVD, GOPRO and REDS.
 GAINS = {
@@ -33,7 +42,8 @@ def test_the_papers_figures_are_consistent():
         assert found == pytest.approx(gains, abs=1e-6)
     for number, base in ((1, "rdbn"), (2, "ifi-rnn")):  # the same networks, so the same figures
         assert all(TABLES[number].rows[0].scores[d] == rows[base].scores[d] for d in ("GOPRO", "REDS"))
-    assert {row.model for table in TABLES.values() for row in table.rows} <= set(model_names())
+    rows = [row for table in TABLES.values() for row in table.all_rows(controls=True)]
+    assert {row.model for row in rows} <= set(model_names())
 
 
 def fake(monkeypatch, trained):
@@ -44,59 +54,125 @@ def fake(monkeypatch, trained):
         config.out.mkdir(parents=True)
         options = {"width": 0.2, "residual": True}
         save_weights(create_model(config.model.name, **options), config.out / "weights.safetensors")
+        log = [{"settings": {}, "commit": "abc", "threads": 1}, {"step": 0, "seconds": 1.5}]
+        (config.out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
 
     monkeypatch.setattr(tables, "train", train)
-    monkeypatch.setattr(tables, "write_toy_data", small_toy)
+    monkeypatch.setattr(tables, "write_photo_data", small_data)
 
 
-def small_toy(folder):
-    for split in ("train", "test"):
-        if not (folder / split).exists():
-            rng = np.random.default_rng(0)
+def small_data(folder):
+    for sequence in ("train/steady/a", "test/steady/b", "test/abrupt/b"):
+        if not (folder / sequence).exists():
+            rng = np.random.default_rng(list(sequence.encode()))
             pairs = [tuple(rng.integers(0, 256, (2, 16, 20, 3), dtype=np.uint8)) for _ in range(3)]
-            write_sequence(folder / split / "00", pairs)
+            write_sequence(folder / sequence, pairs)
 
 
 def test_mini_table_from_nothing(monkeypatch, tmp_path, capsys):
     pytest.importorskip("skimage")
     trained = []
     fake(monkeypatch, trained)
-    argv = ["table", "2", "--mini", "--out", str(tmp_path)]
+    argv = ["table", "2", "--mini", "--seeds", "2", "--out", str(tmp_path)]
     assert main([*argv, "--no-train"]) == 0
     empty = capsys.readouterr().out
     assert not trained and "28.65" in empty and "+0.35" in empty
     assert main([*argv, "--dry-run"]) == 0
     planned = [line for line in capsys.readouterr().out.splitlines() if "rirn train" in line]
-    assert len(planned) == 3 and all(line.startswith("new ") for line in planned)
+    assert len(planned) == 6 and all(line.startswith("new ") for line in planned)
     assert main(argv) == 0
     text = capsys.readouterr().out
-    assert [c.model.name for c in trained] == ["ifi-rnn", "ifi-rnn+dtb", "ifi-rnn+atb"]
-    assert all(c.optim.steps == 300 and c.model.width == 0.25 for c in trained)
-    scores = json.loads((tmp_path / "mini-toy" / "ifi-rnn" / "scores.json").read_text())
-    # An untrained residual network returns its input, whose own row is there too.
-    figures = f"{scores['psnr_in']:.2f}  {scores['ssim_in']:.4f}"
-    assert scores["psnr_in"] == scores["psnr_out"] and text.count(figures) == 4
+    assert [(c.model.name, c.seed) for c in trained] == [
+        (name, seed) for seed in (0, 1) for name in ("ifi-rnn", "ifi-rnn+dtb", "ifi-rnn+atb")
+    ]
+    results = read_results(tmp_path / "results.jsonl")
+    assert len(results) == 6 and all(r.seconds == 1.5 and r.machine["commit"] == "abc" for r in results)
+    # An untrained residual network returns its input. Parts have as many frames, so that their means' mean is that of all.
+    for result in results:
+        assert set(result.scores) == {ALL, "steady", "abrupt"}
+        assert all(s.psnr_in == s.psnr_out for s in result.scores.values())
+        halves = [result.scores[part].psnr_in for part in ("steady", "abrupt")]
+        assert np.mean(halves) == pytest.approx(result.scores[ALL].psnr_in) and halves[0] != halves[1]
     assert main([*argv, "--dry-run"]) == 0
-    assert capsys.readouterr().out.count("done ") == 3
+    assert capsys.readouterr().out.count("scored ") == 6
     assert main(argv) == 0
-    assert capsys.readouterr().out.endswith(text[text.index("Table 2") :]) and len(trained) == 3
-
-
-def test_gains_are_over_the_network_without_addition(tmp_path):
-    jobs = tables.plan(3, mini=True, data=None, out=tmp_path, say=lambda line: None)
-    results = [tables.Scores(20, 0.5, 21 + i + (0.5 if i % 2 else 0), 0.6) for i in range(len(jobs))]
-    text = tables.format_table(3, jobs, results)
-    lines = {line.split()[0]: line for line in text.splitlines() if line}
-    for base, (_, paper, _) in GAINS.items():
-        assert f"+{1.5:.2f}" in lines[f"{base}+rirn"] and f"+{paper:.2f}" in lines[f"{base}+rirn"]
-        assert "+" not in lines[base].removeprefix(base)
-    results[0] = None
+    assert capsys.readouterr().out.endswith(text[text.index("Table 2") :]) and len(trained) == 6
+    # Other settings are another row; the committed lines alone print the table, on a page too.
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- rirn table 2 -->\n<!-- /rirn table 2 -->\nbelow\n")
+    elsewhere = ["--out", str(tmp_path / "new"), "--results", str(tmp_path / "results.jsonl")]
     assert (
-        "+1.50"
-        not in {line.split()[0]: line for line in tables.format_table(3, jobs, results).splitlines() if line}[
-            "ifi-rnn+rirn"
-        ]
+        main(["table", "2", "--mini", "--seeds", "3", *elsewhere, "--no-train", "--markdown", str(page)]) == 0
     )
+    assert capsys.readouterr().out.endswith(text[text.index("Table 2") :])
+    assert page.read_text().count("| ifi-rnn+atb | 2 |") == 3 and page.read_text().endswith("below\n")
+
+
+def scores(out):
+    return Scores(20, 0.5, out, 0.6)
+
+
+def result(model, seed, *outs, **changes):
+    parts = dict(zip((ALL, "abrupt"), map(scores, outs), strict=False))
+    fields = {"parameters": 1, "gmacs": 2.0, "seconds": 1.0, "settings": {}, "machine": {}} | changes
+    return Result("shaken", "mini-gopro", model, seed, parts, **fields)
+
+
+def test_gains_are_over_the_network_without_addition_and_of_the_same_seed():
+    rows = {row.model: row for row in TABLES[3].all_rows(controls=True)}
+    assert list(rows)[:3] == ["ifi-rnn", "ifi-rnn+rirn", "ifi-rnn+control"]
+    lines = [
+        Line(rows["gru"], "shaken", "GOPRO", [result("gru", 0, 21, 20.5), result("gru", 1, 23, 20)]),
+        Line(
+            rows["gru+rirn"],
+            "shaken",
+            "GOPRO",
+            [result("gru+rirn", 1, 23.5, gmacs=3.0), result("gru+rirn", 0, 21.25)],
+        ),
+        Line(rows["gru+control"], "shaken", "GOPRO", [result("gru+control", 2, 22)]),
+    ]
+    text = table_text(3, lines)
+    abrupt, whole = text[text.index("shaken, abrupt") :].split("shaken, all")
+    cells = {line.split()[0]: line.split() for line in whole.splitlines() if line.startswith("gru")}
+    # 0.5 and 0.25 over the base; the paper's gain and ratio of times.
+    assert cells["gru+rirn"][1:6] == ["2", "20.00", "22.38", "0.6000", "+2.38"]
+    assert cells["gru+rirn"][8:] == ["+0.38", "±", "0.18", "x1.50", "26.36", "0.8217", "+1.25", "x1.06"]
+    assert cells["gru"][5:8] == ["+2.00", "±", "1.41"] and cells["gru"][8:] == ["25.11", "0.7890"]
+    # No base of the same seed, none in the paper.
+    assert cells["gru+control"][5:] == ["+2.00", "x1.00", "-", "-"]
+    assert "gru              2" in abrupt and "gru+rirn         -" in abrupt
+    assert "| gru+rirn | 2 | 20.00 |" in table_text(3, lines, markdown=True)
+
+
+def test_lines_of_results(tmp_path):
+    file = tmp_path / "some" / "results.jsonl"
+    assert read_results(file) == []
+    first, second = result("gru", 0, 21), result("gru", 1, 22, 23)
+    append_result(file, first)
+    with file.open("a") as handle:
+        handle.write('{"dataset": "sha')  # a process died while it wrote
+    assert read_results(file) == [first]
+    append_result(file, second)
+    assert read_results(file) == [first, second]
+    file.write_text("{}\n" + file.read_text())
+    with pytest.raises(RirnError, match=r"line 1 of .*results.jsonl is no result"):
+        read_results(file)
+
+
+def test_rows_that_another_process_is_at_are_left_to_it(monkeypatch, tmp_path):
+    pytest.importorskip("fcntl")
+    trained = []
+    fake(monkeypatch, trained)
+    jobs = tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None)
+    with exclusively(jobs[0].config.out.with_suffix(".lock"), wait=False) as mine:
+        assert mine
+        with exclusively(jobs[0].config.out.with_suffix(".lock"), wait=False) as again:
+            assert not again
+        seen = []
+        monkeypatch.setattr(tables, "_train_and_score", lambda job, say: seen.append(job) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tables.run(jobs, tmp_path / "results.jsonl", say=lambda line: None)
+    assert seen == [jobs[1]]
 
 
 def test_data_sets_that_are_there(tmp_path):
@@ -111,7 +187,7 @@ def test_data_sets_that_are_there(tmp_path):
     assert (reds.config.data.split, reds.test_split) == ("train", "val")
     assert "--data.split train" in reds.command
     assert reds.config.optim.epochs == 200 and reds.config.model.width == 1
-    assert "--config reds --model.name rdbn+rirn" in reds.command and tables.status(reds) == "new"
+    assert "--config reds --model.name rdbn+rirn" in reds.command and tables.status(reds, []) == "new"
     with pytest.raises(RirnError, match="none of the data sets of table 1: GOPRO, REDS"):
         tables.plan(1, mini=False, data=tmp_path / "out", out=tmp_path, say=said.append)
     with pytest.raises(RirnError, match="--data DIR"):
@@ -133,7 +209,7 @@ def test_splits_that_lie_side_by_side(monkeypatch, tmp_path):
     score = tables.evaluate
     monkeypatch.setattr(tables, "evaluate", lambda m, s, **o: scored.append(s) or score(m, s, **o))
     jobs = tables.plan(3, mini=True, data=tmp_path / "data", out=tmp_path / "out", say=lambda line: None)
-    tables.run(jobs[:1], say=lambda line: None)
+    tables.run(jobs[:1], tmp_path / "results.jsonl", say=lambda line: None)
     data = trained[0].data
     assert [s.name for s in find_sequences(data.train[0], split=data.split)] == [
         "quantitative_datasets/IMG_0001"
@@ -144,22 +220,24 @@ def test_splits_that_lie_side_by_side(monkeypatch, tmp_path):
 def test_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RirnError, match="start the commands of --dry-run under torchrun"):
-        tables.run(tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None))
+        jobs = tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None)
+        tables.run(jobs, tmp_path / "results.jsonl")
 
 
-def test_invented_pictures_have_edges():
-    a, b = (invent_picture(np.random.default_rng(i)) for i in (0, 0))
-    assert np.array_equal(a, b) and a.dtype == np.uint8 and a.std() > 30
-    assert (np.abs(np.diff(a.astype(int), axis=1)).max(-1) > 40).mean() > 0.02
-
-
-def test_toy_data_are_written_once(tmp_path, monkeypatch):
-    monkeypatch.setitem(SPLITS, "train", 1)
-    monkeypatch.setitem(SPLITS, "test", 1)
-    write_toy_data(tmp_path)
+def test_photo_data_are_written_once(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    assert not set(photos.PHOTOS["train"]) & set(photos.PHOTOS["test"])
+    monkeypatch.setattr(photos, "PHOTOS", {"train": ("brick.png",), "test": ("coins.png",)})
+    monkeypatch.setattr(photos, "CLIPS", {"train": 1, "test": 1})
+    monkeypatch.setattr(photos, "FRAMES", 2)
+    photos.write_photo_data(tmp_path)
+    found = [s.name for s in find_sequences(tmp_path)]
+    assert found == ["test/abrupt/coins", "test/steady/coins", "train/abrupt/brick", "train/steady/brick"]
     files = sorted(tmp_path.rglob("*.png"))
-    assert len(files) == 2 * 2 * FRAMES
+    assert len(files) == 4 * 2 * 2 and read_image(files[0]).shape == (*photos.SIZE, 3)
     before = [f.stat().st_mtime_ns for f in files]
-    write_toy_data(tmp_path)
+    photos.write_photo_data(tmp_path)
     assert [f.stat().st_mtime_ns for f in files] == before
-    assert read_image(files[0]).shape == (*SIZE, 3)
+    monkeypatch.setitem(photos.SHAKES, "steady", Shake(tremor=1))
+    with pytest.raises(RirnError, match=r"steady was made with other parameters"):
+        photos.write_photo_data(tmp_path)

@@ -6,8 +6,10 @@ import time
 import pytest
 from PIL import Image
 
+from rirn.video.maps import GateMaps, palette
 from rirn.video.report import write_report
 from tests.video.browser import Browser, missing
+from tests.video.test_maps import stepped
 from tests.video.test_report import flat, folder
 
 pytestmark = pytest.mark.slow
@@ -187,3 +189,46 @@ def test_both_schemes_are_legible(window):
         luminance[scheme] = ratios[0]
         assert min(ratios[1:]) >= 4.5, (scheme, ratios)  # WCAG 2.2, level AA
     assert luminance["light"] > 0.8 and luminance["dark"] < 0.05
+
+
+@pytest.fixture
+def gates(browser, folders, tmp_path):
+    """A page with maps whose w~ is at the low end of the scale and whose w is at the high one."""
+    path = tmp_path / "gates.html"
+    write_report(folders[0], folders[1], path, maps=GateMaps(stepped()))
+    browser.open(path)
+    until(browser, SHOWN, "0")
+    yield browser
+    assert browser.console() == []
+
+
+def test_gates_beside_and_over_the_video(gates):
+    assert [gates.run(f"document.getElementById('{i}').hidden") for i in ("gates", "over")] == [False, False]
+    assert gates.run("document.querySelector('.of-maps').checkVisibility()") is False  # the keys are folded
+    pixel = "[...document.querySelectorAll('#gates canvas')].map(c => [...c.getContext('2d').getImageData(30, 20, 1, 1).data])"
+    low, high = ([*colour, 255] for colour in palette()[[0, 255]].tolist())
+    assert gates.run(pixel) == [low, high]
+    before = colour(gates, 0.1)
+    gates.press("m")
+    assert gates.run("document.getElementById('over-0').ariaPressed") == "true"
+    expected = [0.35 * b + 0.65 * c for b, c in zip(before, low, strict=False)]
+    assert colour(gates, 0.1) == pytest.approx(expected, abs=3)
+    gates.press("m")
+    expected = [0.35 * b + 0.65 * c for b, c in zip(before, high, strict=False)]
+    assert colour(gates, 0.1) == pytest.approx(expected, abs=3)
+    gates.press("m")
+    assert colour(gates, 0.1) == before
+    assert gates.run("document.querySelectorAll('svg').length") == 2
+    assert "w~ 0.500w 0.750" in gates.run(
+        "[...document.querySelectorAll('#curves .card')].at(-1).textContent"
+    )
+    gates.run("document.getElementById('over-1').click()")
+    gates.press("Right")
+    until(gates, SHOWN, "1")
+
+
+def test_a_page_without_gates_does_not_speak_of_them(window):
+    hidden = "[...document.querySelectorAll('#gates, #over, .of-maps')].map(e => e.checkVisibility())"
+    assert not any(window.run(hidden))
+    window.press("m")
+    assert window.run("over") == -1

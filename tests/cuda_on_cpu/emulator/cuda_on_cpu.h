@@ -52,6 +52,8 @@ Votes wait_for_block(int predicate, Site site);
 // Meets the other lanes of `mask` and hands over `bytes` of `mine`. Returns what lane i gave at [i * kPayload].
 const unsigned char* wait_for_warp(unsigned mask, const void* mine, size_t bytes, Site site);
 [[noreturn]] void stop(const char* why, Site site);
+// Whether seeded bug number `bug` is switched on (RIRN_SEEDED_BUG), see ../mutants.
+bool seeded(int bug);
 void* dynamic_shared(size_t alignment);
 // Fills a static __shared__ variable with NaNs (all bits set), once per block.
 void poison_shared(void* variable, size_t bytes);

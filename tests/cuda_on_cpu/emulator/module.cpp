@@ -15,5 +15,7 @@ PYBIND11_MODULE(EMULATOR_MODULE, m) {
       .def_readonly("shared", &Record::shared)
       .def("__repr__", [](const Record& r) { return "Launch(" + r.kernel + ")"; });
   m.def("set_order", &cuda_on_cpu::set_order);
+  m.def("set_shared_limit", &cuda_on_cpu::set_shared_limit);
+  m.def("set_capturing", &cuda_on_cpu::set_capturing);
   m.def("take_launches", &cuda_on_cpu::take_launches);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <random>
@@ -47,7 +48,8 @@ cuda_on_cpu_switch:
 namespace cuda_on_cpu {
 namespace {
 constexpr size_t kStack = 256 << 10;
-constexpr size_t kSharedLimit = 227 << 10;   // of a block on sm_90 and sm_100
+size_t shared_limit = 227 << 10;             // of a block on sm_90 and sm_100
+bool is_capturing = false;
 constexpr size_t kSharedDefault = 48 << 10;  // more must be asked for with cudaFuncSetAttribute
 
 enum class State { kReady, kAtBarrier, kAtWarpOperation, kDone };
@@ -386,6 +388,12 @@ void stop(const char* why, Site site) {
   std::abort();  // the scheduler has given up on this block
 }
 
+bool seeded(int bug) {
+  static const char* const set = std::getenv("RIRN_SEEDED_BUG");
+  static const int on = set ? std::atoi(set) : 0;
+  return bug == on;
+}
+
 void* dynamic_shared(size_t alignment) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(block->shared.get());
   alignment = std::max<size_t>(alignment, 128);
@@ -459,6 +467,8 @@ void set_order(const std::string& name) {
     throw std::invalid_argument("the order must be fwd, rev or rand:SEED; got " + name);
   }
 }
+void set_shared_limit(size_t bytes) { shared_limit = bytes; }
+void set_capturing(bool capturing) { is_capturing = capturing; }
 std::vector<Record> take_launches() { return std::exchange(launches, {}); }
 }  // namespace cuda_on_cpu
 
@@ -475,7 +485,7 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = 1; return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = cuda_on_cpu::kSharedLimit; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = cuda_on_cpu::shared_limit; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: *value = 9; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
     default: return cudaErrorInvalidValue;
@@ -483,8 +493,12 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 }
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || size_t(value) > cuda_on_cpu::kSharedLimit) return cuda_on_cpu::last_error = cudaErrorInvalidValue;
+  if (value < 0 || size_t(value) > cuda_on_cpu::shared_limit) return cuda_on_cpu::last_error = cudaErrorInvalidValue;
   cuda_on_cpu::shared_limits[function] = value;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = cuda_on_cpu::is_capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {

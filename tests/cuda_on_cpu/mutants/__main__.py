@@ -5,9 +5,11 @@ import sys
 from tests.cuda_on_cpu.mutants import HEAD, caught_by, mutants, row
 
 print(HEAD)
-missed = 0
+seeded = caught = 0
 for op, mutant in mutants(*sys.argv[1:]):
     found = caught_by(op, mutant)
-    missed += found is None
+    seeded += 1
+    caught += found is not None
     print(row(op, mutant, found), flush=True)
-sys.exit(missed > 0)
+print(f"\n{caught} of {seeded} caught")
+sys.exit(caught < seeded)

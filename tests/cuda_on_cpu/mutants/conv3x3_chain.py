@@ -5,38 +5,34 @@ from tests.cuda_on_cpu.mutants import Mutant
 CONV = "conv3x3.cuh"
 CHAIN = "conv3x3_chain.cuh"
 GRADIENT = "conv3x3_weight_gradient.cuh"
+BARRIER = "__syncthreads();"
 MUTANTS = [
-    Mutant("no barrier after the region is filled", CONV, "kMmaPitch);\n    __syncthreads();", "kMmaPitch);"),
+    Mutant("no barrier after the region is filled", CONV, BARRIER, "", "kMmaPitch);\n    @"),
     Mutant(
         "region filled while it is read",
         CONV,
-        "    if (first) __syncthreads();  // the channels before have been read\n",
+        f"if (first) {BARRIER}",
         "",
+        "@  // the channels before have been read",
     ),
     Mutant(
         "sums staged while the region is read",
         CONV,
-        "  __syncthreads();  // the sums take the place of the region\n",
+        BARRIER,
         "",
+        "@  // the sums take the place of the region",
     ),
+    Mutant("tile without its left rim", CONV, "place.x - 1", "place.x", "place.y - 1, @, kMmaTileH + 2"),
+    Mutant("taps transposed", CONV, "tap / 3 * pitch + tap % 3", "tap % 3 * pitch + tap / 3", "(@) * 16"),
     Mutant(
-        "tile without its left rim",
-        CONV,
-        "place.y - 1, place.x - 1, kMmaTileH + 2",
-        "place.y - 1, place.x, kMmaTileH + 2",
-    ),
-    Mutant("taps transposed", CONV, "(tap / 3 * pitch + tap % 3) * 16", "(tap % 3 * pitch + tap / 3) * 16"),
-    Mutant(
-        "rows of a fragment swapped",
-        CONV,
-        "{n % 2 ? pair.z : pair.x, n % 2 ? pair.w : pair.y}",
-        "{n % 2 ? pair.w : pair.y, n % 2 ? pair.z : pair.x}",
+        "a row of a fragment read twice", CONV, "n % 2 ? pair.z : pair.x", "n % 2 ? pair.w : pair.y", "{@,"
     ),
     Mutant(
         "last output not packed",
         CONV,
-        "out < job.weight.outputs && in <",
-        "out < job.weight.outputs - 1 && in <",
+        "out < job.weight.outputs",
+        "out < job.weight.outputs - 1",
+        "@ && in <",
     ),
     Mutant(
         "channels past the last one not zero",
@@ -44,18 +40,20 @@ MUTANTS = [
         "region[slots.at(i / rest, c / 8) * 8 + c % 8] = Scalar<T>::narrow(0.f);",
         "",
     ),
-    Mutant("result beyond the image", CONV, "if (y >= a.h || x >= a.w) continue;", "if (y >= a.h) continue;"),
+    Mutant("result beyond the image", CONV, "y >= a.h || x >= a.w", "y >= a.h", "if (@) continue;"),
     Mutant(
         "inputs filled while they are read",
         CONV,
-        "    if (first) __syncthreads();  // the inputs before have been read\n",
+        f"if (first) {BARRIER}",
         "",
+        "@  // the inputs before have been read",
     ),
     Mutant(
         "padding not looked at",
         CONV,
-        "y >= 0 && y < a.h && x >= 0 && x < a.w ? image.data",
-        "y >= 0 && y < a.h && x >= 0 ? image.data",
+        "y >= 0 && y < a.h && x >= 0 && x < a.w",
+        "y >= 0 && y < a.h && x >= 0",
+        "@ ? image.data",
     ),
     Mutant(
         "weights not turned round",
@@ -63,8 +61,13 @@ MUTANTS = [
         "return {data + 2 * y + 2 * x, i, o, -y, -x, inputs, outputs};",
         "return {data, i, o, y, x, inputs, outputs};",
     ),
-    Mutant("skip connection from the layer itself", CHAIN, "a.skip = images[l - 1];", "a.skip = images[l];"),
-    Mutant("gradient of the skip connection lost", CHAIN, "a.skip = only(of[l + 2]);", ";"),
+    Mutant(
+        "skip connection from the layer itself",
+        CHAIN,
+        "a.skip = images[l - 1];",
+        "a.skip = images[l];",
+    ),
+    Mutant("gradient of the skip connection lost", CHAIN, "a.skip = only(of[l + 2]);", ""),
     Mutant(
         "mask of the wrong slope",
         CHAIN,
@@ -72,24 +75,26 @@ MUTANTS = [
         "a.gate_slope = chain.layers[l].slope;",
     ),
     Mutant(
-        "operand of the gradient not transposed", GRADIENT, "ldmatrix<2, true>(inputs", "ldmatrix<2>(inputs"
+        "operand of the gradient not transposed",
+        GRADIENT,
+        "ldmatrix<2, true>(inputs, x + slots.at((row + tap / 3) * kWidth + tap % 3 + lane % 16, in_group) * 8);",
+        "ldmatrix<2>(inputs, x + slots.at((row + tap / 3) * kWidth + tap % 3 + lane % 16, in_group) * 8);",
     ),
     Mutant(
         "gradients beyond the last input",
         GRADIENT,
-        "if (out >= a.outputs || in >= a.inputs) continue;",
-        "if (out >= a.outputs) continue;",
+        "out >= a.outputs || in >= a.inputs",
+        "out >= a.outputs",
+        "if (@) continue;",
     ),
     Mutant(
         "rows of the bias added up without a barrier",
         GRADIENT,
-        "of_rows[threadIdx.x] = bias;\n  __syncthreads();",
-        "of_rows[threadIdx.x] = bias;",
+        BARRIER,
+        "",
+        "of_rows[threadIdx.x] = bias;\n  @",
     ),
     Mutant(
-        "a part left out",
-        GRADIENT,
-        "for (int part = 0; part < a.parts; ++part) sum += a.partial",
-        "for (int part = 1; part < a.parts; ++part) sum += a.partial",
+        "a part left out", GRADIENT, "0", "1", "for (int part = @; part < a.parts; ++part) sum += a.partial"
     ),
 ]

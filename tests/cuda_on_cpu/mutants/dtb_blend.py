@@ -3,41 +3,39 @@
 from tests.cuda_on_cpu.mutants import Mutant
 
 FILE = "pointwise.cuh"
+BARRIER = "__syncthreads();"
 MUTANTS = [
-    Mutant(
-        "tail one too far", FILE, "rest = packs * N + (i - packs);", "rest = packs * N + (i - packs) + 1;"
-    ),
-    Mutant("tail left out", FILE, "else if (N > 1 && rest < job.elements)", "else if (false)"),
-    Mutant("packs one too far", FILE, "if (i < packs) pointwise_pack", "if (i <= packs) pointwise_pack"),
-    Mutant("no barrier in the channel sums", FILE, "= sums[t][k];\n  __syncthreads();", "= sums[t][k];"),
-    Mutant("no barrier in the sum of a block", FILE, "= x;\n  __syncthreads();", "= x;"),
-    Mutant(
-        "a slice is not added",
-        FILE,
-        "for (int s = 0; s < job.slices; ++s)",
-        "for (int s = 1; s < job.slices; ++s)",
-    ),
-    Mutant(
-        "half of the lanes in the sum",
-        FILE,
-        "offset = 16; offset; offset /= 2",
-        "offset = 16; offset > 1; offset /= 2",
-    ),
-    Mutant("gradient written though not wanted", FILE, "    if (job.out[t]) *rein", "    *rein"),
-    Mutant("a shared value read as a pack", FILE, "if (N == 1 || !shared) return", "return"),
+    Mutant("tail one too far", FILE, "packs * N + (i - packs)", "packs * N + (i - packs) + 1"),
+    Mutant("tail left out", FILE, "N > 1 && rest < job.elements", "false"),
+    Mutant("packs one too far", FILE, "i < packs", "i <= packs", "if (@) pointwise_pack"),
+    Mutant("no barrier in the channel sums", FILE, BARRIER, "", "= sums[t][k];\n  @"),
+    Mutant("no barrier in the sum of a block", FILE, BARRIER, "", "= x;\n  @"),
+    Mutant("a slice is not added", FILE, "0", "1", "for (int s = @; s < job.slices; ++s)"),
+    Mutant("half of the lanes in the sum", FILE, "offset", "offset > 1", "offset = 16; @; offset /= 2"),
+    Mutant("gradient written though not wanted", FILE, "job.out[t]", "&out[t].v[0]", "    if (@) *rein"),
+    Mutant("a shared value read as a pack", FILE, "N == 1 || !shared", "true", "if (@) return"),
     Mutant(
         "alignment not looked at",
         FILE,
         "strides[t][dim] != 1 || reinterpret_cast<uintptr_t>(data[t]) % kAccess",
         "strides[t][dim] != 1",
     ),
-    Mutant("rows of any length in packs", FILE, "bool packed = row % pack == 0 ||", "bool packed = true ||"),
-    Mutant("stride of what is shared not 0", FILE, "view.sizes[d] == 1 && sizes[d] != 1 ? 0 : view", "view"),
+    Mutant("rows of any length in packs", FILE, "row % pack == 0", "true", "bool packed = @ ||"),
+    Mutant(
+        "stride of what is shared not 0", FILE, "view.sizes[d] == 1 && sizes[d] != 1", "false", "@ ? 0 : view"
+    ),
     Mutant(
         "dimensions merged that do not touch",
         FILE,
-        "merges = strides[t][nest.dims[nest.rank - 1]] == strides[t][d] * sizes[d];",
-        "merges = t < count;",
+        "strides[t][nest.dims[nest.rank - 1]] == strides[t][d] * sizes[d]",
+        "t < count",
+        "merges = @;",
     ),
-    Mutant("an input counts as not read", "dtb_blend.cuh", "{0b11001, 0b11001,", "{0b11001, 0b10001,"),
+    Mutant(
+        "an input counts as not read",
+        "dtb_blend.cuh",
+        "{0b11001, 0b11001,",
+        "{0b11001, 0b10001,",
+        constant=True,
+    ),
 ]

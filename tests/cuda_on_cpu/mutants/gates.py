@@ -6,17 +6,26 @@ MUTANTS = [
     Mutant(
         "operands swapped",
         "gates.cu",
-        "{hidden, logit_z, logit_n}, {out}",
-        "{hidden, logit_n, logit_z}, {out}",
+        'run_pointwise("gru_update", GruUpdateOp{}, out, {hidden, logit_z, logit_n}, {out});',
+        'run_pointwise("gru_update", GruUpdateOp{}, out, {hidden, logit_n, logit_z}, {out});',
     ),
-    Mutant("outputs swapped", "gates.cu", "{new_hidden, new_cell});", "{new_cell, new_hidden});"),
     Mutant(
-        "an input counts as not read", "gates.cuh", "{0b0101, 0b1111, 0b1101}", "{0b0001, 0b1111, 0b1101}"
+        "outputs swapped",
+        "gates.cu",
+        'run_pointwise("lstm_update", LstmUpdateOp{}, new_cell, inputs, {new_hidden, new_cell});',
+        'run_pointwise("lstm_update", LstmUpdateOp{}, new_cell, inputs, {new_cell, new_hidden});',
+    ),
+    Mutant(
+        "an input counts as not read",
+        "gates.cuh",
+        "{0b0101, 0b1111, 0b1101}",
+        "{0b0001, 0b1111, 0b1101}",
+        constant=True,
     ),
     Mutant(
         "the last output has no gate's place",
         "gates.cu",
-        "  outputs.push_back(out[1]);",
-        "  outputs.insert(outputs.begin(), out[1]);",
+        "outputs.push_back(out[1]);",
+        "outputs.insert(outputs.begin(), out[1]);",
     ),
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 import rirn
 from rirn import RirnError
-from rirn.models.convert import convert, from_public
+from rirn.weights.convert import convert, from_public
 from tests import golden
 from tests.models.test_golden import ROWS, assert_numbers, row
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from rirn.errors import RirnError
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import create_model, near_match
+from rirn.weights.files import save_weights
 
 NESTS = ("state_dict", "deblurnet_state_dict")
 """Where the tensors lie in a training checkpoint."""
@@ -163,9 +164,6 @@ def convert(kind: str, path: str | Path, out: str | Path, *, channel_order: str 
     Raises:
         RirnError: the file cannot be read, or its keys or shapes are not exactly those of the kind.
     """
-    # Not at the top of the file: rirn.weights imports rirn.models.
-    from rirn.weights.files import save_weights
-
     save_weights(from_public(kind, path, channel_order=channel_order, **options), out)
 
 

@@ -1,0 +1,76 @@
+"""Files of a figure: pictures by matplotlib, and tables."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rirn.errors import RirnError
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made if it is not there.
+
+    Raises:
+        RirnError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RirnError(f"cannot make the folder {path} for the figures: {error.strerror}") from error
+    return path
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    """Write rows with the same keys as a table; floating-point figures get six digits.
+
+    Raises:
+        RirnError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "x", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            for row in rows:
+                writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        partial.replace(path)
+    except OSError as error:
+        raise RirnError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def save(plt: Any, figure: Any, path: Path) -> Path:
+    """Write a matplotlib figure and forget it.
+
+    Raises:
+        RirnError: the file cannot be written.
+    """
+    try:
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise RirnError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        plt.close(figure)
+    return path
+
+
+def show_images(axes: Any, image: Any, title: str, **options: Any) -> Any:
+    """Draw an array as a picture without axes."""
+    drawn = axes.imshow(np.asarray(image), **options)
+    axes.set_title(title, fontsize=8)
+    axes.set_axis_off()
+    return drawn
+
+
+def colours(plt: Any, kinds: Iterable[str]) -> dict[str, Any]:
+    """One colour for each kind of model."""
+    cycle = plt.get_cmap("tab10").colors
+    return {kind: cycle[i % len(cycle)] for i, kind in enumerate(dict.fromkeys(kinds))}

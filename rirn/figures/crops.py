@@ -1,0 +1,137 @@
+"""Figures 5 and 7 to 10: the same crop of the input, of each model's output and of the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rirn.errors import RirnError
+from rirn.evaluation.metrics import laplacian_variance, psnr, to_uint8
+from rirn.figures.canvas import save, show_images, write_csv
+from rirn.figures.subjects import Clip, Subject, restored, to_tensor
+
+ROWS = 4
+"""Clips in one picture, at most."""
+MEASURES = {"crop_psnr_dB": "PSNR in dB", "crop_sharpness": "variance of the Laplacian"}
+"""What is said of a crop, with and without truth."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A part of a frame, in pixels."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+    @classmethod
+    def parse(cls, text: str) -> Crop:
+        """From ``WxH+X+Y``.
+
+        Raises:
+            RirnError: it is not of that form.
+        """
+        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)\+(\d+)\+(\d+)", text)
+        if match is None:
+            raise RirnError(f"--crop must be of the form WxH+X+Y, such as 160x120+300+80, not {text!r}")
+        return cls(*map(int, match.groups()))
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """The part of [H, W, 3].
+
+        Raises:
+            RirnError: it is not inside.
+        """
+        part = image[self.top : self.top + self.height, self.left : self.left + self.width]
+        if part.shape[:2] != (self.height, self.width):
+            raise RirnError(
+                f"--crop {self.width}x{self.height}+{self.left}+{self.top} reaches out of frames of "
+                f"{image.shape[1]}x{image.shape[0]}"
+            )
+        return part
+
+
+def telling_crop(blurry: np.ndarray, truth: np.ndarray | None) -> Crop:
+    """The third of the frame where the input is farthest from the truth; without one, where it changes most from pixel to
+    pixel."""
+    if truth is not None:
+        amount = ((blurry.astype(np.float64) - truth) ** 2).sum(2)
+    else:
+        luma = blurry.astype(np.float64).sum(2)
+        amount = np.zeros_like(luma)
+        amount[1:, 1:] = (luma[1:, 1:] - luma[:-1, 1:]) ** 2 + (luma[1:, 1:] - luma[1:, :-1]) ** 2
+    height, width = (max(1, side // 3) for side in amount.shape)
+    sums = np.pad(amount, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(inside.argmax(), inside.shape)
+    return Crop(width, height, int(left), int(top))
+
+
+def draw(
+    plt: Any, subjects: list[Subject], clips: list[Clip], out: Path, shown: int | None, crop: Crop | None
+) -> tuple[list[Path], list[str]]:
+    """Write ``fig5.png`` and ``fig5.csv``; return their paths and lines that sum up.
+
+    Every clip is a row, four at most. ``shown`` is the frame, by default the middle one of each clip.
+    """
+    rows, table, lines = [], [], []
+    for clip in clips[:ROWS]:
+        pairs = list(clip.read())
+        number = len(pairs) // 2 if shown is None else shown
+        if not 0 <= number < len(pairs):
+            raise RirnError(f"--frame {number} is not among the {len(pairs)} frames of {clip.name}")
+        blurry, truth = pairs[number]
+        images = {"input": blurry}
+        for subject in subjects:
+            device = next(subject.model.parameters()).device
+            frames = [to_tensor(image, device) for image, _ in pairs[: number + 1 + subject.model.delay]]
+            found = restored(subject.model, frames)
+            if number not in found:
+                raise RirnError(
+                    f"{subject.label} returns no image for frame {number} of {clip.name}; give another --frame"
+                )
+            images[subject.label] = to_uint8(found[number])
+        part = crop or telling_crop(blurry, truth)
+        weights = {"input": ""} | {s.label: s.weights for s in subjects}
+        for label, image in images.items():
+            row = {"model": label, "weights": weights[label], "clip": clip.name, "frame": number}
+            row |= {"left": part.left, "top": part.top, "width": part.width, "height": part.height}
+            if truth is not None:
+                row |= {"crop_psnr_dB": psnr(part.of(image), part.of(truth)), "psnr_dB": psnr(image, truth)}
+            else:
+                row |= {
+                    "crop_sharpness": laplacian_variance(part.of(image)),
+                    "sharpness": laplacian_variance(image),
+                }
+            table.append(row)
+        if truth is not None:
+            images["truth"] = truth
+        rows.append({label: part.of(image) for label, image in images.items()})
+    columns = list(dict.fromkeys(label for row in rows for label in row))
+    height, width, _ = rows[0]["input"].shape
+    figure, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(2.6 * len(columns), (2.6 * height / width + 0.3) * len(rows)),
+        layout="constrained",
+        squeeze=False,
+    )
+    measure = "crop_psnr_dB" if "crop_psnr_dB" in table[0] else "crop_sharpness"
+    for i, row in enumerate(rows):
+        figures = {r["model"]: r[measure] for r in table if r["clip"] == clips[i].name}
+        for place, label in zip(axes[i], columns, strict=True):
+            title = (
+                f"{label}, {figures[label]:.2f} {'dB' if 'dB' in measure else ''}"
+                if label in figures
+                else label
+            )
+            show_images(place, row[label], title, interpolation="nearest")
+    for label in ("input", *(s.label for s in subjects)):
+        values = ", ".join(f"{r[measure]:.2f}" for r in table if r["model"] == label)
+        lines.append(f"{label}: {MEASURES[measure]} of the crop {values}")
+    return [save(plt, figure, out / "fig5.png"), write_csv(out / "fig5.csv", table)], lines

@@ -1,0 +1,69 @@
+"""The whole of adaptive temporal blending as one op, from features to blended features, for inference on CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rirn.ops import reference
+from rirn.ops._call import is_autocast
+from rirn.ops._library import library
+from rirn.ops.backends import choose, takes_inference_ops
+
+
+def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | None = None) -> bool:
+    """Whether :func:`atb_update` can run in place of its parts, and is to: the CUDA kernels of rirn, in half precision, with
+    nothing to differentiate.
+
+    Of any number of channels. It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches for
+    9; docs/atb-branch-cost.md says at what share of the library's rate that pays.
+
+    Args:
+        f_cur: [N, C, H, W], the features of frame t.
+        tensors: all that the op would read.
+        backend: as in :func:`rirn.ops.conv3x3_chain`.
+    """
+    if choose("conv3x3_chain", f_cur.device, backend) != "cuda" or not takes_inference_ops():
+        return False
+    if is_autocast(f_cur.device.type):
+        return False
+    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return not with_gradient and all(t.dtype == f_cur.dtype in reference.HALF_DTYPES for t in tensors)
+
+
+def atb_update(
+    f_cur: Tensor,  # [N, C, H, W]  f_t
+    f_prev: Tensor,  # [N, C, H, W]  f~_{t-1}
+    weights: Sequence[Tensor],  # joint: [2C, 2C, 3, 3]; prev1, prev2, cur1, cur2: [C, C, 3, 3]
+    biases: Sequence[Tensor],  # [2C], then four of [C]
+    *,
+    slope: float,
+    decay: float,
+    max_weight: float,
+) -> Tensor:  # [N, C, H, W]  f~_t
+    """Blend features of two frames with gates made of both (equation 4 of the paper), without a derivative.
+
+    ``decay * sigmoid(prev2(act(prev1(u_prev)))) * f_prev + max_weight * sigmoid(cur2(act(cur1(u_cur)))) * f_cur`` with
+    ``u_prev, u_cur = joint([f_cur, f_prev]).chunk(2, 1)`` and ``act`` the leaky ReLU of slope ``slope``. All convolutions are
+    3x3, stride 1, zero padded. Rounded are u and what the activations return, the logits are not.
+
+    Only where :func:`runs_atb_update` says so: there is a CUDA kernel of float16 and bfloat16, and no other.
+    """
+    op = torch.ops.rirn.atb_update
+    return op(f_cur, f_prev, list(weights), list(biases), float(slope), float(decay), float(max_weight))
+
+
+def _fake(f_cur: Tensor, *others: Any) -> Tensor:
+    return torch.empty_like(f_cur)
+
+
+def _backward(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError("atb_update has no derivative: rirn.nn.ATB takes its parts where a gradient is wanted")
+
+
+if library().loaded and hasattr(torch.ops.rirn, "atb_update"):
+    torch.library.register_fake("rirn::atb_update", _fake)
+    torch.library.register_autograd("rirn::atb_update", _backward)

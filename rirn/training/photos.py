@@ -1,0 +1,83 @@
+"""A small data set made on the spot: a camera that shakes in front of photos that come with scikit-image."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+from rirn.data.synthesis import Shake
+from rirn.errors import RirnError
+from rirn.synth import MANIFEST, SynthConfig, synthesize
+
+PHOTOS = {
+    "train": (
+        "coffee.png",
+        "motorcycle_left.png",
+        "motorcycle_right.png",
+        "rocket.jpg",
+        "ihc.png",
+        "brick.png",
+        "coins.png",
+        "grass.png",
+        "gravel.png",
+        "camera.png",
+    ),
+    "test": ("astronaut.png", "chelsea.png"),
+}
+"""Files of scikit-image's ``data`` folder by split: no scene is in both."""
+
+SHAKES = {
+    "steady": Shake(tremor=0.5, drift=0, pan=(5, 7), jerk_rate=0, exposure=(0.9, 0.9)),
+    "abrupt": Shake(
+        tremor=0.3, drift=0, pan=(2.5, 3.5), jerk_rate=0.25, jerk=12, exposure=(0.9, 0.9), frame_rate=6
+    ),
+}
+"""Movements, each of half of both splits: ``steady`` pans, whose blur is alike in all frames of a clip, and slower ones
+with kicks that are over within a frame or two (``abrupt``).
+
+The blur is strong and partly known, along one of the sides of the frame, so that a short training gets somewhere. With kicks,
+the frame before is much sharper than the one that is blurred, so that memory can help.
+"""
+
+SIZE = (96, 128)
+FRAMES = 12
+CLIPS = {"train": 2, "test": 2}
+"""Clips per photo and movement."""
+
+
+def write_photo_data(folder: Path) -> Path:
+    """Write ``folder/{train,test}/{steady,abrupt}/<sequence>/{blur,sharp}``, the same pixels each time; what is there stays.
+
+    Raises:
+        RirnError: scikit-image, which has the photos, is not installed; or the folder holds data that were made otherwise.
+    """
+    source = _photo_folder()
+    for seed, (split, names) in enumerate(PHOTOS.items()):
+        for movement, shake in SHAKES.items():
+            config = SynthConfig(
+                method="shake", size=SIZE, frames=FRAMES, clips=CLIPS[split], shrink=2, shake=shake, seed=seed
+            )
+            target = folder / split / movement
+            if not _is_made(target, config):
+                synthesize([source / name for name in names], target, config)
+    return folder
+
+
+def _photo_folder() -> Path:
+    found = importlib.util.find_spec("skimage")
+    if found is None:
+        raise RirnError("the small data set is made of photos of scikit-image: pip install 'rirn[eval]'")
+    return Path(found.origin).parent / "data"
+
+
+def _is_made(target: Path, config: SynthConfig) -> bool:
+    """Whether a folder holds what the settings make."""
+    manifest = target / MANIFEST
+    if not manifest.exists():
+        return False
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
+    if json.loads(manifest.read_text(encoding="utf-8"))["parameters"] != asked:
+        raise RirnError(f"{target} was made with other parameters; remove it to have it made anew")
+    return True

@@ -1,0 +1,240 @@
+"""Scored trainings: a file with a line for each, and tables of them beside the paper's figures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rirn.errors import RirnError
+from rirn.training.config import TrainConfig
+from rirn.training.paper import TABLES, Row
+
+ALL = "all"
+"""The part of a test set that is the whole of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Means over all frames of a test set or a part of it: of its blurry frames, and of a model's output."""
+
+    psnr_in: float
+    ssim_in: float
+    psnr_out: float
+    ssim_out: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A training and its scores."""
+
+    dataset: str
+    recipe: str
+    model: str
+    seed: int
+    scores: dict[str, Scores]
+    """By part of the test set, :data:`ALL` among them."""
+    parameters: int
+    gmacs: float
+    """Of a 1280x720 frame, see :func:`rirn.models.summary`."""
+    seconds: float
+    """Of the training's steps, on the machine."""
+    settings: dict[str, Any]
+    """What :func:`settings` says of the run."""
+    machine: dict[str, Any]
+    """Devices, threads, versions and commit, as in the run's log."""
+
+    @staticmethod
+    def from_line(line: str) -> Result:
+        fields = json.loads(line)
+        return Result(**{**fields, "scores": {part: Scores(**s) for part, s in fields["scores"].items()}})
+
+    def to_line(self) -> str:
+        return json.dumps(dataclasses.asdict(self)) + "\n"
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a run that its result depends on: no paths, nothing of the machine."""
+    plain = config.plain()
+    data = {name: plain["data"][name] for name in ("frames", "chunk", "crop", "batch")}
+    return {"model": plain["model"], "optim": plain["optim"], "data": data, "precision": plain["precision"]}
+
+
+def read_results(path: Path) -> list[Result]:
+    """All lines of a file, oldest first; none if there is no file. A last line that was cut off is left out.
+
+    Raises:
+        RirnError: another line is no result.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    found = []
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and not line.endswith("\n"):
+            break
+        try:
+            found.append(Result.from_line(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RirnError(f"line {number} of {path} is no result of a training: {error}") from error
+    return found
+
+
+def append_result(path: Path, result: Result) -> None:
+    """Add a line in one write, so that several processes can share the file; a line that was cut off goes first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusively(path.with_name(f".{path.name}.lock"), wait=True), path.open("ab+") as file:
+        text = file.seek(0) or file.read()
+        file.truncate(text.rfind(b"\n") + 1)
+        file.write(result.to_line().encode())
+
+
+@contextlib.contextmanager
+def exclusively(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file; False if another process holds it and is not to be waited for. It frees itself when a process dies.
+
+    On a system without POSIX locks everybody holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A row of a table on one data set, and the results of its seeds that there are."""
+
+    row: Row
+    dataset: str
+    paper: str
+    """Data set of the paper's figures."""
+    results: list[Result]
+
+
+HEADINGS = (
+    "",
+    "seeds",
+    "PSNR in",
+    "PSNR out",
+    "SSIM out",
+    "over input",
+    "over base",
+    "GMACs",
+    "paper: PSNR",
+    "SSIM",
+    "over base",
+    "time",
+)
+
+
+def table_text(number: int, lines: Sequence[Line], *, markdown: bool = False) -> str:
+    """Our figures beside the paper's, a block per data set and part of its test set, for a terminal or a page."""
+    blocks = []
+    for dataset in dict.fromkeys(line.dataset for line in lines):
+        block = [line for line in lines if line.dataset == dataset]
+        parts = dict.fromkeys(part for line in block for r in line.results for part in r.scores) or (ALL,)
+        for part in sorted(parts, key=lambda name: name == ALL):
+            # A test set with parts has them apart and, last, together.
+            cells = [HEADINGS, *(_cells(line, part, block) for line in block)]
+            title = f"{dataset}, {part}; the paper: {block[0].paper}"
+            blocks.append(f"{title}\n\n{_markdown(cells) if markdown else _columns(cells)}")
+    head = f"Table {number}: {TABLES[number].title}"
+    return "\n\n".join([head, *blocks, _notes(lines)])
+
+
+def _cells(line: Line, part: str, block: Sequence[Line]) -> list[str]:
+    base = next((other for other in block if other.row.model == line.row.base), None)
+    ours = _our_cells(line, part, base)
+    return [line.row.model, *ours, *_paper_cells(line, base)]
+
+
+def _our_cells(line: Line, part: str, base: Line | None) -> list[str]:
+    scored = {r.seed: r.scores[part] for r in line.results if part in r.scores}
+    if not scored:
+        return ["-"] * 7
+    gains = [s.psnr_out - s.psnr_in for s in scored.values()]
+    over_base, cost = "", ""
+    if base is not None and base is not line:
+        theirs = {r.seed: r.scores[part] for r in base.results if part in r.scores}
+        pairs = [(scored[seed], theirs[seed]) for seed in scored if seed in theirs]
+        over_base = _spread([mine.psnr_out - other.psnr_out for mine, other in pairs])
+        if base.results:
+            cost = f"x{line.results[0].gmacs / base.results[0].gmacs:.2f}"
+    return [
+        str(len(scored)),
+        f"{_mean(s.psnr_in for s in scored.values()):.2f}",
+        f"{_mean(s.psnr_out for s in scored.values()):.2f}",
+        f"{_mean(s.ssim_out for s in scored.values()):.4f}",
+        _spread(gains),
+        over_base,
+        cost,
+    ]
+
+
+def _paper_cells(line: Line, base: Line | None) -> list[str]:
+    if line.paper not in line.row.scores:
+        return ["-", "-", "", ""]
+    psnr, ssim = line.row.scores[line.paper]
+    if base is None or base is line:
+        return [f"{psnr:.2f}", f"{ssim:.4f}", "", ""]
+    over = psnr - base.row.scores[line.paper][0]
+    return [f"{psnr:.2f}", f"{ssim:.4f}", f"{over:+.2f}", f"x{line.row.seconds / base.row.seconds:.2f}"]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and, of two and more, standard deviation."""
+    if not values:
+        return ""
+    mean = f"{_mean(values):+.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    heading, *others = rows
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *others))
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    text = (
+        "  ".join(
+            [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+        )
+        for cells in rows
+    )
+    return "\n".join(row.rstrip() for row in text)
+
+
+def _notes(lines: Sequence[Line]) -> str:
+    notes = [
+        "PSNR in dB and SSIM (Gaussian 11x11, sigma 1.5) of RGB frames rounded to 8 bits, whole frame, mean over frames.",
+        "Over input, over base: dB, mean ± standard deviation over the seeds, over the base's run of the same seed.",
+        "GMACs: of the networks trained, counted, over the base's; time: of the paper's networks, over the base's.",
+    ]
+    if any(result.recipe.startswith("mini-") for line in lines for result in line.results):
+        notes.append(
+            "Ours are small networks after a short training: their PSNR cannot be compared with the paper's."
+        )
+    return "\n".join(notes)

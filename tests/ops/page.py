@@ -1,0 +1,87 @@
+"""docs/ops.md, written from the signatures and docstrings of the public ops.
+
+``python -m tests.ops.page`` writes the part of the page between its markers anew; a test compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import rirn.ops
+from rirn.ops.backends import OPS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "ops.md"
+BEGIN, END = "<!-- from the docstrings: python -m tests.ops.page -->", "<!-- /from the docstrings -->"
+SECTION = re.compile(r"^(Args|Returns|Raises|Example):\n", re.MULTILINE)
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """The parts of a docstring in Google's style by their heading, what stands before them under ''."""
+    parts = SECTION.split(inspect.cleandoc(docstring))
+    return {"": parts[0].strip()} | {
+        name: textwrap.dedent(body).strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def entries(text: str) -> dict[str, str]:
+    """``name: text`` of each entry of a section, with lines joined."""
+    found = re.findall(r"^(\w+): (.*(?:\n[ ]+.*)*)", text, re.MULTILINE)
+    return {name: " ".join(body.split()) for name, body in found}
+
+
+def shapes(function: Callable) -> dict[str, str]:
+    """The comment behind each argument of a signature, and behind the result under 'return'."""
+    source = inspect.getsource(function)
+    node = ast.parse(source).body[0]
+    head = source.splitlines()[: node.body[0].lineno - 1]
+    comments = {}
+    for line in head:
+        code, _, comment = line.partition("#")
+        name = re.match(r"\s*(\w+): ", code)
+        if comment and (name or code.startswith(")")):
+            comments[name[1] if name else "return"] = " ".join(comment.split())
+    return comments
+
+
+def markdown(text: str) -> str:
+    """Docstring to Markdown: one kind of quotes for code, no roles of Sphinx."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
+    return text.replace("``", "`")
+
+
+def section(name: str) -> str:
+    """One op as a part of the page."""
+    function = getattr(rirn.ops, name)
+    parts, comments = sections(function.__doc__), shapes(function)
+    described = entries(parts.get("Args", ""))
+    parameters = inspect.signature(function).parameters.values()
+    call = str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
+    lines = [f"## {name}", "", "```text", f"{name}{call}", "```", "", markdown(parts[""]), ""]
+    lines += ["| argument | |", "|---|---|"]
+    for p in parameters:
+        if p.name != "backend":
+            what = described.get(p.name) or comments.get(p.name, "")
+            lines.append(f"| `{p.name}` | {markdown(what)} |")
+    result = " ".join(parts["Returns"].split()) if "Returns" in parts else comments["return"]
+    lines += [f"| result | {markdown(result)} |", ""]
+    about, prompt, session = parts["Example"].partition(">>>")
+    lines += [*([about.strip(), ""] if about else []), "```pycon", prompt + session, "```"]
+    return "\n".join(lines)
+
+
+def written(text: str) -> str:
+    """The page with its generated part made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = "\n\n".join(section(name) for name in OPS)
+    return f"{before}{BEGIN}\n\n{body}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

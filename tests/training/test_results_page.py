@@ -1,0 +1,35 @@
+"""docs/results.md shows what is in the committed file of results."""
+
+import re
+from pathlib import Path
+
+from rirn.cli import main
+from rirn.training.paper import TABLES
+from rirn.training.results import read_results
+
+ROOT = Path(__file__).parents[2]
+PAGE, FILE = ROOT / "docs" / "results.md", ROOT / "bench" / "results" / "mini.jsonl"
+# `make results-mini` has the numbers of seeds.
+SEEDS = {
+    int(number): seeds
+    for seeds, number in re.findall(r"\$\(TABLE\) --seeds (\d) (\d)", (ROOT / "Makefile").read_text())
+}
+
+
+def test_the_page_is_made_of_the_committed_results(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    assert set(SEEDS) == set(TABLES)
+    for number, seeds in SEEDS.items():
+        options = ["--seeds", seeds, "--out", str(tmp_path / "runs"), "--results", str(FILE), "--no-train"]
+        assert main(["table", str(number), "--mini", "--controls", *options, "--markdown", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8")
+
+
+def test_the_committed_results_are_whole():
+    results = read_results(FILE)
+    keys = [(r.model, r.seed) for r in results]
+    assert len(results) > 10 and len(set(keys)) == len(keys)
+    assert all(set(r.scores) == {"steady", "abrupt", "all"} and r.machine["commit"] for r in results)
+    inputs = {r.scores["all"].psnr_in for r in results}
+    assert max(inputs) - min(inputs) < 1e-6  # all were scored on the same frames
