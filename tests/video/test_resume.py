@@ -28,7 +28,7 @@ def short_segments(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path):
-    # At 64x48 x264 coded equal frames differently in about half of 20 runs, with mbtree=0 in none; 128x96 in none of 10.
+    # Where the width is no multiple of 128, x264 codes equal frames differently from run to run, see docs/deblur.md.
     return write_clip(tmp_path / "in.mp4", FRAMES, 128, 96, pts=UNEVEN, audio=("aac",))
 
 
