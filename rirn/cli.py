@@ -380,7 +380,7 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _figures_parser() -> Parser:
-    from rirn.figures.command import FIGURES
+    from rirn.figures import FIGURES
 
     parser = Parser(
         description="Draw the figures of the paper for trained models, with the numbers behind them as tables.",
