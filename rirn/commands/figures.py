@@ -6,9 +6,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from rirn import ops
 from rirn.commands.parser import Parser, add_blur, pick_device
-from rirn.figures.command import FIGURES, draw
+from rirn.figures import FIGURES
 
 
 def make_parser() -> Parser:
@@ -62,5 +61,8 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
+    from rirn import ops
+    from rirn.figures.command import draw
+
     with ops.use_backend(options.backend):
         draw(options, pick_device(options.device))

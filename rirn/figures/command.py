@@ -13,7 +13,6 @@ from rirn.figures import crops, cut, features, gates, reach, states
 from rirn.figures.canvas import make_folder
 from rirn.figures.subjects import Subject, find_clips, load_subjects
 
-FIGURES = ("3", "4", "5", "6", "reach", "cut")
 NEEDS: dict[str, tuple[str, Callable[[Subject], bool]]] = {
     "3": ("IRM (+irm, +rirn)", lambda subject: subject.has_inner),
     "4": ("temporal blending (+atb, +dtb, +rirn, or strcnn)", lambda subject: subject.has_blending),

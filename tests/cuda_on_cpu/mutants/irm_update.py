@@ -20,5 +20,7 @@ MUTANTS = [
     Mutant("tail of the last 16 pixels", FILE, "p >= pixels", "p >= pixels - 1", "if (@) continue;"),
     Mutant("second half of the pixels", FILE, "half * 8 + lane / 4", "half / 2 * 16 + lane / 4"),
     Mutant("bias past the last output", FILE, "channel < outputs", "true", "if (@) sum +="),
-    Mutant("result beyond the image", "conv3x3.cuh", "place.x + x >= w || place.y + y >= h", "place.y + y >= h"),
+    Mutant(
+        "result beyond the image", "conv3x3.cuh", "place.x + x >= w || place.y + y >= h", "place.y + y >= h"
+    ),
 ]
