@@ -32,9 +32,10 @@ struct AtbGateArgs {
   float decay, max_weight;
 };
 
-// Groups of 8 outputs that a block makes of both logits: their sums lie in registers together, where five would not fit.
+// Groups of 8 outputs that a block makes of both logits: their sums lie in registers together, and with
+// four the compiler has to spill.
 inline int gate_width(int outputs) {
-  const int groups = groups_of(outputs), blocks = (groups + 3) / 4;
+  const int groups = groups_of(outputs), blocks = (groups + 2) / 3;
   return std::max(2, (groups + blocks - 1) / blocks);
 }
 
@@ -146,11 +147,8 @@ size_t atb_update(const AtbUpdate<T>& job, void* workspace, const Stream& stream
                        static_cast<float>(job.decay), static_cast<float>(job.max_weight)};
   gates.logits.v[0].skip = only(job.f_prev);
   gates.logits.v[1].skip = only(job.f_cur);
-  switch (last_width) {
-    case 2: launch_gates<T, 2>(gates, stream); break;
-    case 3: launch_gates<T, 3>(gates, stream); break;
-    default: launch_gates<T, 4>(gates, stream);
-  }
+  if (last_width == 2) launch_gates<T, 2>(gates, stream);
+  else launch_gates<T, 3>(gates, stream);
   return arena.used();
 }
 }  // namespace cuda

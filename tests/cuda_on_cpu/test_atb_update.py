@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("emulator")
 
 SLOPE, DECAY, MAX_WEIGHT = 0.1, 0.9, 1.5
 CASES = [
-    # 1 to 4 groups of 8 channels in a block; two and three blocks, and more channels than shared memory holds at once
+    # two and three groups of 8 channels in a block; one to three blocks, and more channels than shared memory holds at once
     Case(1, 1, 1, 1, "bf16"),
     Case(2, 5, 3, 5, "fp16", "strided"),
     Case(2, 20, 9, 3, "bf16", "channels_last"),
