@@ -107,7 +107,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a whole checkpoint of rirn ({error}); move it away to do without it"
         ) from error
     step = content.get("step") if isinstance(content, dict) else None
-    if not isinstance(step, int) or step < 0:
+    if type(step) is not int or step < 0:
         raise RirnError(f"{path} is no checkpoint of rirn: it names no step; move it away to do without it")
     return content
 

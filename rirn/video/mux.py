@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 
+from rirn.errors import RirnError
 from rirn.video.files import FORMATS, part_name, write_failures
 from rirn.video.frames import VideoInfo
 
@@ -77,6 +78,8 @@ def _write(part, format, target, segments, info, source, replaced, whole) -> Non
         av.open(f"file:{part}", "w", format=format, container_options=options) as out,
         av.open(f"file:{segments[0]}") as first,
     ):
+        if not first.streams.video:
+            raise _damaged(segments[0])
         template = first.streams.video[0]
         video = out.add_stream_from_template(template)
         if template.codec_context.name == "hevc" and format in ("mp4", "mov"):
@@ -149,6 +152,10 @@ def _lead(shown: Sequence[int], delay: int) -> list[int]:
     return [shown[0] - delay + i for i in range(delay)]
 
 
+def _damaged(segment: Path) -> RirnError:
+    return RirnError(f"{segment} is damaged; delete its folder to start again.")
+
+
 def _reordering(pts: Sequence[int]) -> int:
     """By how many packets the decoding of a picture goes ahead of its turn to be shown, at most."""
     rank = {time: i for i, time in enumerate(sorted(pts))}
@@ -157,7 +164,10 @@ def _reordering(pts: Sequence[int]) -> int:
 
 def _delay(path: Path) -> int:
     with av.open(f"file:{path}") as container:
-        return _reordering([p.pts for p in container.demux(video=0) if p.size])
+        pts = [p.pts for p in container.demux(video=0) if p.size] if container.streams.video else []
+    if not pts or None in pts:
+        raise _damaged(path)
+    return _reordering(pts)
 
 
 def _end_ticks(container: av.container.InputContainer) -> int:

@@ -69,7 +69,10 @@ def load(
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
-        raise RirnError(f"the weights file {path} is damaged or no safetensors file ({error})") from error
+        reason = " ".join(str(error).split())  # it may quote the file
+        raise RirnError(
+            f"the weights file {path} is damaged or no safetensors file ({reason:.300})"
+        ) from error
     model = _make(metadata, path)
     expected = model.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):

@@ -21,7 +21,8 @@ from rirn.models.registry import TYPES, model_names, recipes
 from rirn.models.torch_files import read_torch_file
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
 from rirn.training.checkpoint import read_checkpoint
-from rirn.video import deblur, pipeline
+from rirn.video import Reader, deblur, pipeline
+from rirn.video.mux import assemble
 from rirn.weights import load
 from tests.data.layouts import gopro, reds
 from tests.fuzz.kinds.base import Echo
@@ -114,7 +115,7 @@ def test_a_published_layer_of_another_shape(shape, tmp_path):
         from_public("estrnn", tmp_path / "in.pth")
 
 
-@pytest.mark.parametrize("content", ([], {}, {"step": None}, {"step": -1}, {"step": "1"}))
+@pytest.mark.parametrize("content", ([], {}, {"step": None}, {"step": -1}, {"step": "1"}, {"step": True}))
 def test_a_checkpoint_without_a_step(content, tmp_path):
     torch.save(content, tmp_path / "checkpoint-00000001.pt")
     with pytest.raises(RirnError, match="names no step"):
@@ -170,6 +171,27 @@ def test_the_settings_of_an_interrupted_run_that_are_none(settings, tmp_path):
     (parts / "settings.json").write_text(settings)
     with pytest.raises(RirnError):
         deblur(Echo(), clip, tmp_path / "out.mkv", progress=False, resume=True)
+
+
+@pytest.mark.parametrize("keep", (0, 200, 400))
+def test_segments_without_a_picture(keep, tmp_path):
+    """What an interrupted run left, with the second segment cut off behind its header."""
+    whole, broken = (write_clip(tmp_path / f"{n}.mkv", 2, 32, 24, codec="ffv1") for n in "ab")
+    broken.write_bytes(broken.read_bytes()[:keep])
+    for segments in ([whole, broken], [broken, whole]):
+        with Reader(whole) as reader, pytest.raises(RirnError):
+            assemble(tmp_path / "out.mkv", segments, reader.info)
+        assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_damaged_header_that_is_quoted(tmp_path):
+    """The words of the reader of safetensors quote what they found, line breaks and all."""
+    header = json.dumps({"x": {"dtype": "two\nlines" * 500, "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "in.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(RirnError, match="damaged") as refused:
+        load(path)
+    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
 
 
 def _changed(*path, value=None, drop=False):
