@@ -208,11 +208,3 @@ def test_the_first_page_leads_to_all_others():
         name for name in named if "/" not in name
     }
     assert {"../README.md", "../ARCHITECTURE.md", "../CONTRIBUTING.md", "../CHANGELOG.md"} <= named
-
-
-def test_tests_that_a_page_names_exist():
-    text = (ROOT / "docs" / "deblur.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(test_\w+)::(test_\w+)`", text)
-    assert len(named) > 20
-    for file, name in named:
-        assert f"def {name}(" in (ROOT / "tests" / "video" / f"{file}.py").read_text(encoding="utf-8")
