@@ -29,25 +29,22 @@ std::vector<Image> images_of(const Tensors& tensors, int64_t n, bool shuffled) {
 // Height (2) or width (3) of the images that the layers see.
 int side(const Tensor& t, int dimension, bool shuffled) { return (int)t.size(dimension) / (shuffled ? 2 : 1); }
 
-// Layers with their weights packed into the calling thread's scratch memory.
+// Layers with their packed weights.
 struct Packed {
   std::vector<std::vector<float>> biases;
+  std::vector<std::shared_ptr<const float>> weights;
   std::vector<ConvLayer> layers;
 };
 
 // Packs the weights of the first `used` layers only.
 Packed pack_layers(const SimdKernels& simd, const std::vector<ChainLayer>& chain, size_t used) {
-  size_t size = 0;
-  for (const ChainLayer& l : chain) size += packed_size((int)l.weight.size(0), (int)l.weight.size(1));
-  float* weights = thread_scratch(Scratch::weights, size);
   Packed packed;
   for (size_t i = 0; i < chain.size(); ++i) {
     const ChainLayer& l = chain[i];
-    const int co = (int)l.weight.size(0), ci = (int)l.weight.size(1);
     packed.biases.push_back(read_dense<float>(l.bias));
-    packed.layers.push_back({weights, packed.biases.back().data(), ci, co, (float)l.slope, l.skip});
-    if (i < used) pack_weights(simd, read_dense<float>(l.weight).data(), co, ci, weights);
-    weights += packed_size(co, ci);
+    packed.weights.push_back(i < used ? pack_weights(simd, l.weight, false) : nullptr);
+    packed.layers.push_back({packed.weights.back().get(), packed.biases.back().data(), (int)l.weight.size(1),
+                             (int)l.weight.size(0), (float)l.slope, l.skip});
   }
   return packed;
 }
@@ -278,23 +275,17 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
   while (!want_input && last < n && !wanted(gradients.weights[last]) && !wanted(gradients.biases[last])) ++last;
   if (last == n) return;
 
-  std::vector<float*> rotated(n);
+  std::vector<std::shared_ptr<const float>> rotated(n);
   std::vector<std::unique_ptr<WeightSums>> sums(n);
-  size_t rotated_size = 0, sums_size = 0;
+  size_t sums_size = 0;
   for (int l = last; l < n; ++l) {
-    rotated_size += packed_size(layers[l].ci, layers[l].co);
+    if (l > last || want_input) rotated[l] = pack_weights(simd, chain[l].weight, true);
     if (!wanted(gradients.weights[l]) && !wanted(gradients.biases[l])) continue;
     sums[l] = std::make_unique<WeightSums>(simd, layers[l], H, groups);
     sums_size += sums[l]->size();
   }
-  float *next_rotated = thread_scratch(Scratch::rotated_weights, rotated_size),
-        *next_sums = thread_scratch(Scratch::weight_sums, sums_size);
+  float* next_sums = thread_scratch(Scratch::weight_sums, sums_size);
   for (int l = last; l < n; ++l) {
-    if (l > last || want_input) {
-      rotated[l] = next_rotated;
-      pack_rotated_weights(simd, read_dense<float>(chain[l].weight).data(), layers[l].co, layers[l].ci, rotated[l]);
-      next_rotated += packed_size(layers[l].ci, layers[l].co);
-    }
     if (!sums[l]) continue;
     sums[l]->use(next_sums);
     next_sums += sums[l]->size();
@@ -317,7 +308,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
       // The input of layer l also went round the layer after it if that one's result had it added.
       const bool skipped = l + 1 < n && layers[l + 1].skip;
       LayerJob job{};
-      job.layer = {rotated[l], nullptr, layers[l].co, layers[l].ci, 1.f, false};
+      job.layer = {rotated[l].get(), nullptr, layers[l].co, layers[l].ci, 1.f, false};
       job.in = planes[l + 1];
       job.skip = skipped ? &planes[l + 2] : nullptr;
       job.gate = l > 0 && layers[l - 1].slope != 1 ? &planes[l] : nullptr;

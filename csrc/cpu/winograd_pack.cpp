@@ -2,6 +2,11 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <cstring>
+#include <list>
+#include <mutex>
+
+#include "dense.h"
 #include "working_memory.h"
 
 namespace rirn {
@@ -9,23 +14,111 @@ namespace {
 int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
 int blocks(int co) { return (co + output_block(co) - 1) / output_block(co); }
 
-void pack(const SimdKernels& simd, PackJob job) {
-  torch::stable::parallel_for(0, blocks(job.co), 2, [&](int64_t begin, int64_t end) {
-    PackJob mine = job;
-    mine.arena = thread_scratch(Scratch::job, simd.pack_arena(job.co, job.ci));
-    for (int64_t b = begin; b < end; ++b) simd.pack_block(mine, (int)b * output_block(job.co));
-  });
-}
-}  // namespace
-
+// Floats of `co` outputs of `ci` inputs.
 size_t packed_size(int co, int ci) { return (size_t)blocks(co) * output_block(co) * kPoints * ci; }
 
-void pack_weights(const SimdKernels& simd, const float* weights, int co, int ci, float* packed) {
-  pack(simd, {weights, (int64_t)ci * 9, 9, false, co, ci, packed, nullptr});
-}
+// What packed weights were made of.
+struct Source {
+  const SimdKernels* simd;
+  bool rotated;
+  int co, ci;
+  const float* values;  // [co][ci][3][3]
 
-void pack_rotated_weights(const SimdKernels& simd, const float* weights, int co, int ci, float* packed) {
-  pack(simd, {weights, 9, (int64_t)ci * 9, true, ci, co, packed, nullptr});
+  size_t size() const { return (size_t)co * ci * 9; }
+  bool operator==(const Source& s) const {
+    return simd == s.simd && rotated == s.rotated && co == s.co && ci == s.ci &&
+           !std::memcmp(values, s.values, size() * sizeof(float));
+  }
+};
+
+// Packed weights with a copy of their source.
+class Entry {
+ public:
+  explicit Entry(const Source& source)
+      : source_(source), packed_size_(source.rotated ? packed_size(source.ci, source.co) : packed_size(source.co, source.ci)),
+        memory_(size()) {
+    float* values = memory_.get() + packed_size_;
+    std::memcpy(values, source.values, source.size() * sizeof(float));
+    source_.values = values;
+    pack();
+  }
+
+  const Source& source() const { return source_; }
+  const float* packed() const { return memory_.get(); }
+  size_t size() const { return packed_size_ + source_.size(); }
+
+ private:
+  void pack() const {
+    const int co = source_.rotated ? source_.ci : source_.co, ci = source_.rotated ? source_.co : source_.ci;
+    const int64_t kernel = 9, row = (int64_t)source_.ci * 9;
+    const PackJob job{source_.values, source_.rotated ? kernel : row, source_.rotated ? row : kernel, source_.rotated, co, ci,
+                      memory_.get(), nullptr};
+    torch::stable::parallel_for(0, blocks(co), 2, [&](int64_t begin, int64_t end) {
+      PackJob mine = job;
+      mine.arena = thread_scratch(Scratch::job, source_.simd->pack_arena(co, ci));
+      for (int64_t b = begin; b < end; ++b) source_.simd->pack_block(mine, (int)b * output_block(co));
+    });
+  }
+
+  Source source_;
+  size_t packed_size_;
+  Arena memory_;
+};
+
+// The entries used last, the latest first.
+class Cache {
+ public:
+  static Cache& get() {
+    static Cache cache;
+    return cache;
+  }
+
+  std::shared_ptr<const Entry> find(const Source& source) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto it = entries_.begin(); it != entries_.end(); ++it)
+      if ((*it)->source() == source) {
+        entries_.splice(entries_.begin(), entries_, it);
+        return *it;
+      }
+    return nullptr;
+  }
+
+  void keep(std::shared_ptr<const Entry> entry) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    size_ += entry->size();
+    entries_.push_front(std::move(entry));
+    while ((size_ > kMostKept || entries_.size() > kMostEntries) && entries_.size() > 1) {
+      size_ -= entries_.back()->size();
+      entries_.pop_back();
+    }
+  }
+
+ private:
+  static constexpr size_t kMostKept = (128 << 20) / sizeof(float), kMostEntries = 1024;
+
+  std::mutex mutex_;
+  std::list<std::shared_ptr<const Entry>> entries_;
+  size_t size_ = 0;
+};
+}  // namespace
+
+std::shared_ptr<const float> pack_weights(const SimdKernels& simd, const Tensor& weight, bool rotated) {
+  std::vector<float> converted;
+  Tensor dense = weight;
+  Source source{&simd, rotated, (int)weight.size(0), (int)weight.size(1), nullptr};
+  if (weight.scalar_type() == ScalarType::Float) {
+    dense = torch::stable::contiguous(weight);
+    source.values = static_cast<const float*>(dense.const_data_ptr());
+  } else {
+    converted = read_dense<float>(weight);
+    source.values = converted.data();
+  }
+  std::shared_ptr<const Entry> entry = Cache::get().find(source);
+  if (!entry) {
+    entry = std::make_shared<const Entry>(source);  // not under the lock: packing has threads of its own
+    Cache::get().keep(entry);
+  }
+  return {entry, entry->packed()};
 }
 
 std::vector<float> unpack_weight_gradient(const SimdKernels& simd, const float* sums, int parts, size_t stride, int co, int ci) {

@@ -1,20 +1,22 @@
 // Weights of 3x3 convolutions to and from the transform domain of Winograd F(4x4, 3x3), see simd/weights.h.
 #pragma once
+#include <torch/csrc/stable/tensor.h>
+
+#include <memory>
 #include <vector>
 
+#include "scalar.h"
 #include "simd.h"
 
 namespace rirn {
-// Floats of `co` outputs of `ci` inputs as the layers read them: [co / block][point][ci][block], the last block filled up with
-// zeros.
-size_t packed_size(int co, int ci);
-
-// Packs dense weights [co][ci][3][3].
-void pack_weights(const SimdKernels& simd, const float* weights, int co, int ci, float* packed);
-
-// The same for the convolution that takes the gradient of the output to that of the input: co and ci trade places and the
-// kernels are rotated by 180 degrees. The result is packed as ci outputs of co inputs.
-void pack_rotated_weights(const SimdKernels& simd, const float* weights, int co, int ci, float* packed);
+// Packs weights [co][ci][3][3] of any dtype and strides as the layers read them: [co / block][point][ci][block], the last block
+// filled up with zeros. `rotated` is for the convolution that takes the gradient of the output to that of the input: co and ci
+// trade places and the kernels are rotated by 180 degrees.
+//
+// The frames of a video or a clip go through the same weights, so packed weights are kept and found again by the values that
+// they were made of. Comparing those is a small part of the work of packing, and weights that were changed in place, or
+// others that came into the same memory, cannot be mistaken for those before.
+std::shared_ptr<const float> pack_weights(const SimdKernels& simd, const Tensor& weight, bool rotated);
 
 // The gradient of dense weights [co][ci][3][3] from `parts` partial sums as WeightJob makes them, `stride` floats apart.
 std::vector<float> unpack_weight_gradient(const SimdKernels& simd, const float* sums, int parts, size_t stride, int co, int ci);

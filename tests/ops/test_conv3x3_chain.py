@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rirn.ops import conv3x3_chain, reference
+from rirn.ops import conv3x3_chain, reference, use_backend
 from rirn.ops._library import library
 from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT, runs_kernel
 from tests.ops import rounded
@@ -201,6 +201,38 @@ def test_the_compiled_op_checks_its_own_arguments(slopes, count, message):
 def test_every_variant(isa, chain, case, monkeypatch):
     monkeypatch.setenv("RIRN_CPU_ISA", isa)
     check(chain, case, "cpu", "cpu")
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_weights_are_packed_by_their_values(dtype):
+    """Packed weights are kept from call to call, and must not outlive a change of the weights."""
+    (x,), (w,), (b,) = Chain((4,), (4,), (1,), (False,)).inputs(Case(1, 4, 9, 11, dtype))
+    x, w, b = x.detach(), w.detach(), b.detach()
+
+    def run(weight):
+        leaves = [
+            x.clone().requires_grad_(),
+            weight.clone(memory_format=torch.preserve_format).requires_grad_(),
+        ]
+        with use_backend("cpu"):
+            out = conv3x3_chain([leaves[0]], [leaves[1]], [b], [1.0], [False])
+        return out.detach(), *torch.autograd.grad(out.sum(), leaves)
+
+    def assert_same(got, want):
+        for a, c in zip(got, want, strict=True):
+            assert torch.equal(a, c)
+
+    first = run(w)
+    place = w.data_ptr()
+    w.mul_(2)  # a power of two: nothing is rounded
+    assert w.data_ptr() == place
+    out, grad_x, grad_w = run(w)
+    b_alone = run(torch.zeros_like(w))[0]
+    torch.testing.assert_close(out - b_alone, 2 * (first[0] - b_alone), rtol=1e-2, atol=1e-2)
+    assert_same((grad_x, grad_w), (2 * first[1], first[2]))
+    assert_same(run(w / 2), first)
+    assert_same(run(w.to(memory_format=torch.channels_last)), (out, grad_x, grad_w))
 
 
 @needs_library
