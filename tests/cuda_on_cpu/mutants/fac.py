@@ -5,7 +5,9 @@ from tests.cuda_on_cpu.mutants import Mutant
 FILE = "fac.cuh"
 MUTANTS = [
     Mutant("padding reflects", FILE, "0", "-i < count ? -i : 0", "return i < 0 ? @ : i < count"),
-    Mutant("no barrier before the halo is read", FILE, "__syncthreads();", ""),
+    Mutant("no barrier before the halo is read", FILE, "__syncthreads();", "", "@\n  }\n"),
+    Mutant("no barrier before the filters are read", FILE, "__syncthreads();", "", "@\n  FacPlace at;"),
+    Mutant("no barrier before the filters are written", FILE, "__syncthreads();", "", "@\n  fac_each_pack"),
     Mutant("halo one row short", FILE, "kHeight", "kHeight - 1", "i < @ * kWidth; i += kThreads"),
     Mutant("tile without bounds", FILE, "if (at.y >= job.height || at.x >= job.width) return;", ""),
     Mutant("nothing from the left", FILE, "if (column > 0) sums[kFacReach + k] += from_left;", ""),
