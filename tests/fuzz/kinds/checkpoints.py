@@ -16,7 +16,7 @@ from rirn.training.checkpoint import read_checkpoint
 from tests.data.layouts import gopro
 from tests.fuzz.kinds.base import Act, attribute, command
 from tests.fuzz.mutate import change_value, damage
-from tests.models.test_convert import estrnn
+from tests.weights.test_convert import estrnn
 
 
 class Bomb:
