@@ -16,7 +16,6 @@ from rirn.bench import report as bench_report
 from rirn.cli import main
 from rirn.data import find_sequences
 from rirn.errors import RirnError
-from rirn.weights.convert import from_public
 from rirn.models.registry import TYPES, model_names, recipes
 from rirn.models.torch_files import read_torch_file
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
@@ -24,11 +23,12 @@ from rirn.training.checkpoint import read_checkpoint
 from rirn.video import Reader, deblur, pipeline
 from rirn.video.mux import assemble
 from rirn.weights import load
+from rirn.weights.convert import from_public
 from tests.data.layouts import gopro, reds
 from tests.fuzz.kinds.base import Echo
 from tests.fuzz.kinds.benchmarks import report
-from tests.weights.test_convert import estrnn
 from tests.video.clips import write_clip
+from tests.weights.test_convert import estrnn
 
 
 def refusal(capsys, *argv):

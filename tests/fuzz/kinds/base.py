@@ -54,24 +54,25 @@ def command(name: str, *argv: object) -> Act:
     """A command line, as a person would type it, without the parsers of all other commands, which cost most of the time."""
 
     def run() -> int | None:
-        from rirn import cli
+        from rirn.cli import COMMANDS
+        from rirn.commands.data import ACTIONS
 
         words = [str(a) for a in argv]
         if name == "bench":
-            return cli._bench(words)
+            return COMMANDS[name][1](words)
         if name == "data":
             options = _data_parser(words[0]).parse_args(words[1:])
-            return cli.DATA_ACTIONS[words[0]][1](options)
-        return cli.COMMANDS[name][1](_parser(name).parse_args(words))
+            return ACTIONS[words[0]][1](options)
+        return COMMANDS[name][1](_parser(name).parse_args(words))
 
     return run
 
 
 @functools.cache
 def _data_parser(action: str) -> Any:
-    from rirn.cli import DATA_ACTIONS
+    from rirn.commands.data import ACTIONS
 
-    parser = DATA_ACTIONS[action][0]()
+    parser = ACTIONS[action][0]()
     parser.prog = f"rirn data {action}"
     return parser
 

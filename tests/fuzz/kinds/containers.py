@@ -6,7 +6,7 @@ import random
 from fractions import Fraction
 from pathlib import Path
 
-from rirn.video import command as deblur_command
+from rirn.commands import deblur as deblur_command
 from tests.fuzz.kinds.base import Act, Echo, attribute, command, pick, with_input
 from tests.fuzz.mutate import damage
 from tests.video.clips import picture, write_clip

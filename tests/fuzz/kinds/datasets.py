@@ -6,9 +6,9 @@ import random
 import shutil
 from pathlib import Path
 
+from rirn.commands import deblur as deblur_command
 from rirn.data import find_sequences
 from rirn.data.clips import ClipDataset
-from rirn.video import command as deblur_command
 from tests.data.layouts import bsd, dvd, gopro, reds
 from tests.fuzz.kinds.base import Act, Echo, attribute, command
 from tests.fuzz.mutate import damage
