@@ -43,8 +43,10 @@ $(CLIP): | $(VENV)/bin/python
 demo: env $(CLIP)
 	$(BIN)/rirn demo --out demo_out --clip $(CLIP)
 
+# As many test processes as JOBS says.
+JOBS ?= 2
 test: env
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
 
 # Everything that takes more than half a minute: every model compiled, long videos, wheels compiled and installed.
 test-slow: env

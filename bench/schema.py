@@ -18,6 +18,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
+def is_error(value: Any) -> bool:
+    """A number, or what a wrong result may come to: NaN or infinite."""
+    return isinstance(value, float) or is_number(value)
+
+
 def is_count(value: Any) -> bool:
     return isinstance(value, int)
 
@@ -50,8 +55,8 @@ _UNTIMED = has(
             ("group", "name", "size", "dtype", "passes", "competitor", "layout", "case"), is_text
         ),
         **dict.fromkeys(("channels", "batch", "frames"), maybe(is_count)),
-        "error": is_number,
-        "gradient_error": maybe(is_number),
+        "error": is_error,
+        "gradient_error": maybe(is_error),
         "median_ms": maybe(is_number),
     }
 )

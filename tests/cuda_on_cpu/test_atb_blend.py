@@ -32,7 +32,7 @@ MORE = [
 ]
 
 SMALL = [
-    Case(1, 3, 5, 3, "fp32"),
+    Case(1, 3, 5, 3, "fp32", max_weight=2.0),
     Case(1, 3, 5, 3, "fp16", "strided", "1C"),
     Case(1, 8, 2, 8, "fp32", "contiguous", "C1"),
     Case(1, 36, 2, 5, "fp16", "channels_last", "11"),

@@ -347,6 +347,7 @@ def with_changed(**changes):
     ("changes", "message"),
     [
         ({"inputs": []}, "at least one input .* got 0 inputs"),
+        ({"inputs": [torch.ones(1, 0, 4, 4)]}, "inputs must have at least 1 channel together"),
         ({"slopes": [0]}, "got 1 inputs and 2, 2, 1, 2 of these"),
         ({"inputs": [torch.ones(1, 5, 4, 4)]}, r"weights\[0\] must be \[out, 5, 3, 3\]"),
         ({"inputs": [torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4, 5)]}, r"inputs\[1\] must have the N, H, W"),

@@ -103,6 +103,7 @@ def _chain(op: str, n: int, c: int, h: int, w: int, draw: st.DrawFn) -> Form:
     if unshuffle:
         h, w = h - h % 2, w - w % 2
     extra = draw(st.sampled_from(((), (3,), (1, 2))))
+    c = c if c or extra else 1  # no channels at all are refused
     channels = [(c + sum(extra)) * (4 if unshuffle else 1)]
     slopes, skips = [], []
     for layer in range(draw(st.integers(1, 3))):
