@@ -65,6 +65,8 @@ _TIMED = has(
         **dict.fromkeys(("speedup", "speedup_over_compiled", "speedup_over_fp32", "share"), maybe(is_number)),
         **dict.fromkeys(("flops", "GFLOP_per_s", "peak_bytes", "saved_bytes"), maybe(is_number)),
         **dict.fromkeys(("GB_per_s", "ideal_bytes"), is_number),
+        "error": is_number,
+        "gradient_error": maybe(is_number),
         "quartiles_ms": list_of(is_number, least=2, most=2),
         "median_ms": lambda ms: ms > 0,
         "limit": is_text,
