@@ -17,15 +17,15 @@ from tests.training.runs import config, losses, rows
 
 
 def test_it_learns(tmp_path):
-    # A dimmed picture is a flaw that a tiny network mends within seconds.
-    sharp = [np.full((40, 40, 3), 90 + 20 * i, np.uint8) for i in range(5)]
+    # A dimmed picture is a flaw that a tiny network mends within seconds; a grain, since the first filters, of mean zero, see
+    # nothing in flat ones.
+    sharp = list(np.random.default_rng(0).integers(60, 250, (5, 40, 40, 3), np.uint8))
     write_sequence(tmp_path / "dim", [(s - 50, s) for s in sharp])
     settings = config(tmp_path / "dim", tmp_path / "out", optim=OptimConfig(lr=2e-2, steps=60, warmup=5))
     weights = train(settings)
     history = losses(tmp_path / "out")
     assert history[0] == pytest.approx(50 / 255, rel=1e-3)  # a residual model starts as the identity
-    # Its first filters, of mean zero, see how bright a picture is at the borders only.
-    assert np.mean(history[-5:]) < 0.65 * history[0]
+    assert np.mean(history[-5:]) < 0.5 * history[0]
     assert load(weights).config["width"] == 0.2
 
 
