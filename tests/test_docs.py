@@ -208,3 +208,22 @@ def test_the_first_page_leads_to_all_others():
         name for name in named if "/" not in name
     }
     assert {"../README.md", "../ARCHITECTURE.md", "../CONTRIBUTING.md", "../CHANGELOG.md"} <= named
+
+
+def test_speedups_of_the_readme_are_those_of_the_results():
+    def rows(page):
+        found = re.findall(
+            r"^\| (.+?) \| (forward\S*) \|(.*)\|$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE
+        )
+        return {
+            (what.replace("`", ""), passes): re.findall(r"([\d.]+)x", rest)[:2]
+            for what, passes, rest in found
+        }
+
+    committed = rows("bench/results/cpu-xeon-avx512-2threads.md")
+    printed = rows("README.md")
+    assert printed
+    for (what, passes), speedups in printed.items():
+        what = what.removesuffix(", a residual block")
+        case = what.replace(", bf16", " bf16") if what.endswith("bf16") else f"{what} fp32"
+        assert speedups == committed[case, passes], what
