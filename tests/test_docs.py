@@ -2,6 +2,7 @@
 
 import doctest
 import functools
+import glob
 import importlib.util
 import json
 import re
@@ -174,6 +175,7 @@ def test_commands_of_a_page_run(page, stand_ins):
         if block.page == page and runs(block, line):
             (words,) = commands(line.replace("~/", ""))
             words = after(words, "rirn") or words[1:]
+            words = [path for word in words for path in sorted(glob.glob(word)) or [word]]  # as a shell does
             assert cli.main([*words, *SMALLER.get(words[0], "").split()]) == 0, f"{block}: {line}"
             count += 1
     assert count

@@ -19,7 +19,7 @@ from rirn.nn.convolutions import ConvSequential
 class Cell(nn.Module):
     """F_B (frame encoder), F_R (residual trunk) and F_h (state update) of one IFI-RNN cell."""
 
-    def __init__(self, width: float):
+    def __init__(self, width: float, blocks: int):
         super().__init__()
         full, half, quarter, hidden = (scaled(c, width) for c in (20, 40, 60, 20))
         self.encoder = ConvSequential(
@@ -29,7 +29,7 @@ class Cell(nn.Module):
         )
         self.hidden_channels = hidden
         self.feature_channels = quarter + hidden
-        self.trunk = nn.Sequential(*[ResBlock(self.feature_channels) for _ in range(6)])
+        self.trunk = nn.Sequential(*[ResBlock(self.feature_channels) for _ in range(blocks)])
         self.update = StateUpdate(self.feature_channels, hidden)
 
     def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
@@ -44,13 +44,16 @@ class IFIRNN(BaseNetwork):
         variant: ``"CxHy"``: x cells with weights of their own; the first x - 1 update the hidden state once
             each, the last one y times, all on the same frame. Public code calls one cell A and three passes
             of a cell B "C2H3".
+        blocks: residual blocks in the trunk of a cell.
 
     Raises:
-        RirnError: ``variant`` is not of the form CxHy with x and y from 1 to 9.
+        RirnError: there is not one block, or ``variant`` is not of the form CxHy with x and y from 1 to 9.
     """
 
-    def __init__(self, *, width: float = 1.0, variant: str = "C1H1"):
+    def __init__(self, *, width: float = 1.0, variant: str = "C1H1", blocks: int = 6):
         super().__init__()
+        if blocks < 1:
+            raise RirnError(f"the trunk of ifi-rnn needs at least one residual block; got {blocks}")
         match = re.fullmatch(r"C([1-9])H([1-9])", variant)
         if match is None:
             raise RirnError(
@@ -58,7 +61,7 @@ class IFIRNN(BaseNetwork):
                 "write it as CxHy with x and y from 1 to 9, for example C1H1 or C2H3"
             )
         cells, self.passes = int(match[1]), int(match[2])
-        self.cells = nn.ModuleList([Cell(width) for _ in range(cells)])
+        self.cells = nn.ModuleList([Cell(width, blocks) for _ in range(cells)])
         features, hidden = self.cells[-1].feature_channels, self.cells[-1].hidden_channels
         self.channels = {"features": features, "hidden": hidden}
         self.state_channels = (hidden,)

@@ -69,7 +69,13 @@ def model_names() -> list[str]:
 
 
 def create_model(
-    name: str, *, residual: bool = False, identity_init: bool = False, atb_decay: float = 1.0, **options
+    name: str,
+    *,
+    residual: bool = False,
+    identity_init: bool = False,
+    atb_decay: float = 1.0,
+    half_resolution: bool = False,
+    **options,
 ) -> VideoDeblurrer:
     """Make a model with fresh weights.
 
@@ -82,8 +88,10 @@ def create_model(
         identity_init: with an addition, start as exactly the base network; no effect on one alone.
         atb_decay: with ATB, bound of the gate of f~_{t-1}, in (0, 1]; below 1, f~ cannot grow without end on long
             videos (see :class:`~rirn.nn.ATB`).
+        half_resolution: with ``residual``, work on frames of half the size (see
+            :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         **options: of the base network: ``width`` (factor on the internal channels) for all,
-            ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and
+            ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for IFI-RNN and RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and
             more in their docstrings.
 
     Raises:
@@ -102,12 +110,13 @@ def create_model(
     names = [option for option in inspect.signature(recipe.base).parameters if option not in recipe.fixed]
     for option in options:
         if option not in names:
-            near = near_match(option, [*names, "residual", "identity_init", "atb_decay"])
+            near = near_match(option, [*names, "residual", "identity_init", "atb_decay", "half_resolution"])
             raise RirnError(f"model {name!r} has no option {option!r}; {near}")
     parameters = inspect.signature(recipe.base).parameters
     for option, value in options.items():
         _check_option(option, value, parameters[option].default)
-    for option, value in (("residual", residual), ("identity_init", identity_init)):
+    flags = {"residual": residual, "identity_init": identity_init, "half_resolution": half_resolution}
+    for option, value in flags.items():
         _check_option(option, value, False)
     _check_option("atb_decay", atb_decay, 1.0)
     width = options.get("width", 1.0)
@@ -117,13 +126,18 @@ def create_model(
         raise RirnError(f"atb_decay must lie in (0, 1]; got {atb_decay}")
     if atb_decay < 1 and not recipe.additions.get("atb"):
         raise RirnError(f"atb_decay is an option of models with ATB, which {name!r} has not")
+    if half_resolution and not residual:
+        raise RirnError(
+            "half_resolution needs residual=True, for the finest detail of the result comes from the input; "
+            "got residual=False"
+        )
     base = recipe.base(**options, **recipe.fixed)
-    model = VideoDeblurrer(
-        base, residual=residual, identity_init=identity_init, atb_decay=atb_decay, **recipe.additions
-    )
+    model = VideoDeblurrer(base, **flags, atb_decay=atb_decay, **recipe.additions)
     model.config = {"name": name, "residual": residual, **options}
     if atb_decay < 1:
         model.config["atb_decay"] = atb_decay
+    if half_resolution:
+        model.config["half_resolution"] = True
     return model
 
 

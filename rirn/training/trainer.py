@@ -226,7 +226,10 @@ def _start_from(model: VideoDeblurrer, path: Path) -> None:
     """Copy the weights of a file into a model of the same kind."""
     start = load(path)
     ours, theirs = (
-        ([m.config.get(option) for option in ("name", "residual", "atb_decay")], _shapes(m))
+        (
+            [m.config.get(option) for option in ("name", "residual", "atb_decay", "half_resolution")],
+            _shapes(m),
+        )
         for m in (model, start)
     )
     if ours != theirs:

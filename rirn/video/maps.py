@@ -41,7 +41,7 @@ class GateMaps:
     def __init__(self, model: Any, device: str | torch.device = "cpu"):
         self._device = pick_device(device)
         self._model = model.to(self._device).eval()
-        self._stride = model.base.stride
+        self._stride = model.stride
         self.model_name: str = model.config["name"]
         if not blending_modules(model):
             raise RirnError(
