@@ -22,7 +22,7 @@ from rirn.ops.backends import INFERENCE_OPS
 
 Tile = tuple[int, int]
 
-CONVOLUTION_TILE: Tile = (8, 32)  # csrc/cuda/conv3x3.cuh
+CONVOLUTION_TILE: Tile = (8, 32)  # csrc/cuda/conv3x3_mma.cuh and conv3x3_ffma.cuh
 IRM_TILES: Mapping[int, Tile] = {
     16: (16, 32),
     20: (16, 32),

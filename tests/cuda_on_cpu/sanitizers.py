@@ -105,6 +105,7 @@ def run_small_tests(mode: str, *select: str, env: Mapping[str, str] | None = Non
     if mode == "plain":
         passed, text = _run_fork(arguments, env or {})
     else:
-        done = run_python(mode, "-m", "pytest", *arguments, env=env)
+        # -s: what pytest captures is lost when the sanitizer ends the process.
+        done = run_python(mode, "-m", "pytest", "-s", *arguments, env=env)
         passed, text = done.returncode == 0, done.stdout + done.stderr
     return passed and "passed" in text and "skipped" not in text, text

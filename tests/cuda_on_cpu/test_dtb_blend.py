@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from tests.cuda_on_cpu.harness import Kernel, check, check_single_gradients
+from tests.cuda_on_cpu.harness import Kernel, check, check_single_gradients, in_every_order
 from tests.cuda_on_cpu.pointwise_cases import PACKS, SUMS, TAILS, TOTALS, kernels, sums
 from tests.ops.cases import Case
+from tests.ops.contract import random_grads
 from tests.ops.test_dtb_blend import CASES, DTB
-from tests.tolerances import NAMES
+from tests.tolerances import NAMES, TABLE, assert_close
 
 pytestmark = pytest.mark.usefixtures("emulator")
 
@@ -30,6 +32,24 @@ SMALL = [
 def test_small(case: Case) -> None:
     check(KERNEL, case)
     check_single_gradients(KERNEL, case)
+
+
+def cut(x: Tensor) -> Tensor:
+    """Return ``x`` as the left part of rows of 8 elements, the rest NaN."""
+    n, c, h, w = x.shape
+    view = x.new_full((n, c, h, 8), torch.nan)[..., :w]
+    return view.copy_(x)
+
+
+def test_small_sums_of_rows_that_end_inside_a_pack() -> None:
+    """Rows begin at multiples of a pack; where only sums over the channels are wanted, nothing of their length is written."""
+    case, logit = Case(1, 3, 2, 5, logits="11"), KERNEL.inputs.index("logit")
+    *features, beta = [t.detach() for t in KERNEL.make(case)]
+    tensors = [*map(cut, features), beta]
+    grads = [cut(g) for g in random_grads(KERNEL.forward(tensors, case))]
+    found = in_every_order(lambda: KERNEL.backward(grads, tensors, case, 1 << logit))
+    _, want = KERNEL.truth(grads, tensors, case)
+    assert_close(found[logit], want[logit], TABLE["dtb_blend", "gradient", "fp32"], "gradient of logit")
 
 
 @pytest.mark.parametrize("case", [*CASES, *TAILS, *SUMS], ids=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.cuda_on_cpu import test_atb_update as atb
 from tests.cuda_on_cpu.test_irm_update import update
 from tests.kernels import budget
 from tests.ops.cases import Case, irm_inputs
@@ -44,6 +45,18 @@ def test_of_irm_update(emulator, c, groups):
     for dtype in ("fp16", "bf16"):
         for front in (True, False):
             assert budgeted("irm_three_layers", TYPES[dtype], groups, front) == found["irm_three_layers"]
+
+
+@pytest.mark.parametrize(
+    ("c", "groups", "of_gates"), [(16, 2, None), (24, 3, None), (32, 4, 2), (72, 5, 3), (64, 8, 3)]
+)
+def test_of_atb_update(emulator, c, groups, of_gates):
+    """The channels of which a kernel with so many groups of outputs takes most."""
+    found = shared_of(emulator, lambda: atb.update(Case(1, c, 1, 1, "fp16")))
+    for dtype in ("fp16", "bf16"):
+        assert budgeted("conv3x3_mma_pair", TYPES[dtype], groups) == found["conv3x3_mma_pair"]
+        if of_gates:
+            assert budgeted("atb_gates", TYPES[dtype], of_gates) == found["atb_gates"]
 
 
 @pytest.mark.parametrize("dtype", WIDTHS)

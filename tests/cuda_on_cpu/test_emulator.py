@@ -15,6 +15,7 @@ plain_only = pytest.mark.skipif(
 )
 # As in kernels/self_test.cu.
 SUM, MISSING_BARRIER, WRITE_AFTER_READ, TWO_BLOCKS, STATIC, DYNAMIC = range(6)
+WRITE_AFTER_OTHERS_READ = 18
 MULTIPLY = {"by element": 20, "with ldmatrix": 21}
 
 
@@ -36,7 +37,7 @@ def test_votes():
 
 
 @plain_only
-@pytest.mark.parametrize("which", [MISSING_BARRIER, WRITE_AFTER_READ, TWO_BLOCKS])
+@pytest.mark.parametrize("which", [MISSING_BARRIER, WRITE_AFTER_READ, WRITE_AFTER_OTHERS_READ, TWO_BLOCKS])
 def test_races_depend_on_the_order(which, emulator):
     results = []
     for order in ORDERS:

@@ -40,9 +40,9 @@ def test_what_is_wrong_is_reported(mode):
         assert "AddressSanitizer: heap-buffer-overflow" in done.stderr
         assert "out_of_bounds" in done.stderr
         return
-    done = run_python(mode, "-c", SELF_TEST, "1", "2", "3", env={"TSAN_OPTIONS": "halt_on_error=0"})
+    done = run_python(mode, "-c", SELF_TEST, "1", "2", "3", "18", env={"TSAN_OPTIONS": "halt_on_error=0"})
     assert "ThreadSanitizer: data race" in done.stderr
-    for kernel in ("missing_barrier", "write_after_read", "two_blocks_one_place"):
+    for kernel in ("missing_barrier", "write_after_read", "write_after_others_read", "two_blocks_one_place"):
         assert kernel in done.stderr, kernel
 
 

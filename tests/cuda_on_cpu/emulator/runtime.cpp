@@ -215,13 +215,13 @@ void copy_bytes(unsigned char* to, const void* from, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) p[i] = static_cast<const unsigned char*>(from)[i];
 }
 
-// Lets the warp operations go on of which all lanes have arrived. Returns whether there were any.
-bool release_warps() {
+// Lets the warp operations of threads [begin, end), whole warps, go on of which all lanes have arrived. Returns whether there were
+// any.
+bool release_warps(unsigned begin, unsigned end) {
   bool any = false;
   auto& fibers = block->fibers;
-  const unsigned n = fibers.size();
-  for (unsigned first = 0; first < n; first += 32) {
-    const unsigned lanes = std::min(32u, n - first);
+  for (unsigned first = begin; first < end; first += 32) {
+    const unsigned lanes = std::min(32u, end - first);
     for (unsigned i = first; i < first + lanes; ++i) {
       const Fiber& caller = fibers[i];
       if (caller.state != State::kAtWarpOperation) continue;
@@ -279,6 +279,24 @@ void release_barrier() {
     if (fiber.state == State::kAtBarrier) fiber.state = State::kReady;
 }
 
+// Lets threads [begin, end), whole warps, take turns until they all wait at a barrier or have returned. Returns how many have.
+unsigned take_turns(unsigned begin, unsigned end) {
+  std::vector<unsigned> turns;
+  unsigned returned = 0;
+  do {
+    turns.clear();
+    for (unsigned i = begin; i < end; ++i)
+      if (block->fibers[i].state == State::kReady) turns.push_back(i);
+    order.apply(turns);
+    for (unsigned i : turns) {
+      go_on(block->fibers[i]);
+      if (!block->error.empty()) report(block->error);
+      returned += block->fibers[i].state == State::kDone;
+    }
+  } while (release_warps(begin, end));
+  return returned;
+}
+
 void run_block(unsigned linear) {
   const dim3 grid = block->launch->grid, dim = block->launch->block;
   block->index = {linear % grid.x, linear / grid.x % grid.y, linear / grid.x / grid.y};
@@ -293,18 +311,15 @@ void run_block(unsigned linear) {
     fiber.position = {{i % dim.x, i / dim.x % dim.y, i / dim.x / dim.y}, block->index, dim, grid, i % 32};
     start(fiber);
   }
-  std::vector<unsigned> turns;
+  // At random all warps go on side by side, an operation at a time. Forwards and in reverse one goes as far as it can before the
+  // next one starts: else none could overtake another between its operations, and write what that has still to read.
+  const unsigned threads = left, together = order.kind == Order::kRandom ? threads : 32;
+  std::vector<unsigned> groups;
+  for (unsigned begin = 0; begin < threads; begin += together) groups.push_back(begin);
+  order.apply(groups);
   while (left) {
-    turns.clear();
-    for (const Fiber& fiber : block->fibers)
-      if (fiber.state == State::kReady) turns.push_back(fiber.index);
-    order.apply(turns);
-    for (unsigned i : turns) {
-      go_on(block->fibers[i]);
-      if (!block->error.empty()) report(block->error);
-      left -= block->fibers[i].state == State::kDone;
-    }
-    if (left && !release_warps()) release_barrier();
+    for (unsigned begin : groups) left -= take_turns(begin, std::min(begin + together, threads));
+    if (left) release_barrier();
   }
   acquire(&end_of_launch);  // what follows frees what the fibers read
 #ifdef EMULATE_TSAN

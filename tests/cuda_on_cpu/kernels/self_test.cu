@@ -36,6 +36,17 @@ __global__ void write_after_read(const float* in, float* out) {
   out[threadIdx.x] = tile[threadIdx.x];
 }
 
+// As write_after_read, but what is read is in registers of all lanes of a warp before one of them writes.
+__global__ void write_after_others_read(const float* in, float* out) {
+  __shared__ float tile[64];
+  tile[threadIdx.x] = in[threadIdx.x];
+  __syncthreads();
+  const float other = __shfl_xor_sync(0xffffffffu, tile[63 - threadIdx.x], 1);
+  tile[threadIdx.x] = 2.f * other;
+  __syncthreads();
+  out[threadIdx.x] = tile[threadIdx.x];
+}
+
 __global__ void two_blocks_one_place(float* out) { out[threadIdx.x] = float(blockIdx.x); }
 
 __global__ void uninitialised(float* out, bool dynamic) {
@@ -167,6 +178,7 @@ Tensor run(int64_t which, Tensor a, Tensor b, Tensor out) {
     case 15: copy<0, true><<<1, 1>>>(in, to); break;
     case 16: copy<1, true><<<1, 1>>>(in, to); break;
     case 17: copy<0, false><<<1, 1>>>(in, to); break;
+    case 18: write_after_others_read<<<1, 64>>>(in, to); break;
     case 20:
     case 21:
       if (a.scalar_type() == ScalarType::Half) launch_multiply<__half>(a, b, out, which == 21);

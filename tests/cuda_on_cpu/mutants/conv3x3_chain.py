@@ -2,62 +2,64 @@
 
 from tests.cuda_on_cpu.mutants import Mutant
 
-CONV = "conv3x3.cuh"
+ARGS = "conv3x3_args.cuh"
+MMA = "conv3x3_mma.cuh"
+FFMA = "conv3x3_ffma.cuh"
 CHAIN = "conv3x3_chain.cuh"
 GRADIENT = "conv3x3_weight_gradient.cuh"
 BARRIER = "__syncthreads();"
 MUTANTS = [
-    Mutant("no barrier after the region is filled", CONV, BARRIER, "", "kMmaPitch);\n    @"),
+    Mutant("no barrier after the region is filled", MMA, BARRIER, "", "kMmaPitch);\n    @"),
     Mutant(
         "region filled while it is read",
-        CONV,
+        MMA,
         f"if (first) {BARRIER}",
         "",
         "@  // the channels before have been read",
     ),
     Mutant(
         "sums staged while the region is read",
-        CONV,
+        MMA,
         BARRIER,
         "",
         "@  // the sums take the place of the region",
     ),
-    Mutant("tile without its left rim", CONV, "place.x - 1", "place.x", "place.y - 1, @, kMmaTileH + 2"),
-    Mutant("taps transposed", CONV, "tap / 3 * pitch + tap % 3", "tap % 3 * pitch + tap / 3", "(@) * 16"),
+    Mutant("tile without its left rim", MMA, "place.x - 1", "place.x", "place.y - 1, @, kMmaTileH + 2"),
+    Mutant("taps transposed", MMA, "tap / 3 * pitch + tap % 3", "tap % 3 * pitch + tap / 3", "(@) * 16"),
     Mutant(
-        "a row of a fragment read twice", CONV, "n % 2 ? pair.z : pair.x", "n % 2 ? pair.w : pair.y", "{@,"
+        "a row of a fragment read twice", MMA, "n % 2 ? pair.z : pair.x", "n % 2 ? pair.w : pair.y", "{@,"
     ),
     Mutant(
         "last output not packed",
-        CONV,
+        MMA,
         "out < job.weight.outputs",
         "out < job.weight.outputs - 1",
         "@ && in <",
     ),
     Mutant(
         "channels past the last one not zero",
-        CONV,
+        MMA,
         "region[slots.at(i / rest, c / 8) * 8 + c % 8] = Scalar<T>::narrow(0.f);",
         "",
     ),
-    Mutant("result beyond the image", CONV, "y >= a.h || x >= a.w", "y >= a.h", "if (@) continue;"),
+    Mutant("result beyond the image", MMA, "y >= a.h || x >= a.w", "y >= a.h", "if (@) continue;"),
     Mutant(
         "inputs filled while they are read",
-        CONV,
+        FFMA,
         f"if (first) {BARRIER}",
         "",
         "@  // the inputs before have been read",
     ),
     Mutant(
         "padding not looked at",
-        CONV,
+        FFMA,
         "y >= 0 && y < a.h && x >= 0 && x < a.w",
         "y >= 0 && y < a.h && x >= 0",
         "@ ? image.data",
     ),
     Mutant(
         "weights not turned round",
-        CONV,
+        ARGS,
         "return {data + 2 * y + 2 * x, i, o, -y, -x, inputs, outputs};",
         "return {data, i, o, y, x, inputs, outputs};",
     ),

@@ -21,6 +21,9 @@ MUTANTS = [
     Mutant("second half of the pixels", FILE, "half * 8 + lane / 4", "half / 2 * 16 + lane / 4"),
     Mutant("bias past the last output", FILE, "channel < outputs", "true", "if (@) sum +="),
     Mutant(
-        "result beyond the image", "conv3x3.cuh", "place.x + x >= w || place.y + y >= h", "place.y + y >= h"
+        "result beyond the image",
+        "conv3x3_mma.cuh",
+        "place.x + x >= w || place.y + y >= h",
+        "place.y + y >= h",
     ),
 ]
