@@ -22,6 +22,7 @@ from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, tra
 from rirn.training.checkpoint import read_checkpoint
 from rirn.video import Reader, deblur, pipeline
 from rirn.video.mux import assemble
+from rirn.video.parts import Parts
 from rirn.weights import load
 from rirn.weights.convert import from_public
 from tests.data.layouts import gopro, reds
@@ -171,6 +172,16 @@ def test_the_settings_of_an_interrupted_run_that_are_none(settings, tmp_path):
     (parts / "settings.json").write_text(settings)
     with pytest.raises(RirnError):
         deblur(Echo(), clip, tmp_path / "out.mkv", progress=False, resume=True)
+
+
+@pytest.mark.parametrize("settings", ({"rate": "two\nlines"}, {"rate": "x" * 5000}, {"x\n" * 5000: 1}))
+def test_the_settings_of_an_interrupted_run_that_are_quoted(settings, tmp_path):
+    parts = tmp_path / "out.mkv.resume"
+    parts.mkdir()
+    (parts / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(RirnError, match="Cannot continue") as refused:
+        Parts(tmp_path / "out.mkv", {"rate": 25}, resume=True)
+    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
 
 
 @pytest.mark.parametrize("keep", (0, 200, 400))
