@@ -237,7 +237,8 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     machines = list(dict.fromkeys(machine(r) for r in reports))
     if len(machines) > 1:
-        raise RirnError(f"results of different machines do not belong into one table: {'; '.join(machines)}")
+        named = "; ".join(f"{m!r:.200}" for m in machines)  # the files may hold anything
+        raise RirnError(f"results of different machines do not belong into one table: {named}")
     limits: dict[str, float] = {}
     for name, value in (pair for r in reports for pair in r["limits"].items()):
         limits[name] = max(value, limits.get(name, 0.0))

@@ -244,6 +244,13 @@ def test_results_of_a_benchmark_with_something_missing(content, tmp_path):
         bench_report.load(path)
 
 
+@pytest.mark.parametrize("version", ("x" * 5000, "two\nlines"))
+def test_results_of_a_machine_that_is_quoted(version):
+    with pytest.raises(RirnError, match="different machines") as refused:
+        bench_report.join([report(), _changed("versions", "torch", value=version)])
+    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
+
+
 def test_whole_results_of_a_benchmark(tmp_path):
     path = tmp_path / "in.json"
     path.write_text(json.dumps(report()))
