@@ -228,7 +228,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return several reports of one machine as one, a later row in the place of an equal earlier one.
+    """Return several reports of one machine as one, a later row in the place of an equal earlier one; commands and commits are
+    those of the reports of which a row is left.
 
     The limits are the highest that were measured, and every share is taken of them.
 
@@ -237,20 +238,23 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     machines = list(dict.fromkeys(machine(r) for r in reports))
     if len(machines) > 1:
-        raise RirnError(f"results of different machines do not belong into one table: {'; '.join(machines)}")
+        named = "; ".join(f"{m!r:.200}" for m in machines)  # the files may hold anything
+        raise RirnError(f"results of different machines do not belong into one table: {named}")
     limits: dict[str, float] = {}
     for name, value in (pair for r in reports for pair in r["limits"].items()):
         limits[name] = max(value, limits.get(name, 0.0))
-    merged = {tuple(row[f] for f in KEY): dict(row) for r in reports for row in r["results"]}
-    for row in merged.values():
+    last = {tuple(row[f] for f in KEY): (i, dict(row)) for i, r in enumerate(reports) for row in r["results"]}
+    merged = [row for _, row in last.values()]
+    for row in merged:
         if row["median_ms"] is not None:
             row["share"] = _share(row, limits)
+    left = [reports[i] for i in sorted({i for i, _ in last.values()})]
     return {
         **reports[-1],
-        "command": "\n".join(dict.fromkeys(r["command"] for r in reports)),
-        "commit": ", ".join(dict.fromkeys(str(r["commit"]) for r in reports)),
+        "command": "\n".join(dict.fromkeys(r["command"] for r in left)),
+        "commit": ", ".join(dict.fromkeys(str(r["commit"]) for r in left)),
         "limits": limits,
-        "results": list(merged.values()),
+        "results": merged,
     }
 
 

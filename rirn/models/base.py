@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rirn.models.window import Window
+from rirn.nn.convolutions import Convolution
 
 Stem = tuple[Tensor, ...]
 BaseState = tuple[Tensor, ...]
@@ -90,13 +91,13 @@ class BaseNetwork(nn.Module, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def input_layers(self) -> list[nn.Conv2d]:
+    def input_layers(self) -> list[Convolution]:
         """First layers of all that reads frames, whose filters a residual model makes blind to brightness at the start of
         training."""
 
     @property
     @abc.abstractmethod
-    def output_layer(self) -> nn.Module:
+    def output_layer(self) -> Convolution:
         """Last layer of the head, the one that a residual model zeroes at the start of training."""
 
 

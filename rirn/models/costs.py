@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ class Row:
 
 
 def summary(
-    names: Iterable[str] | None = None, *, frame_size: tuple[int, int] = (720, 1280), **options
+    names: Iterable[str] | None = None, *, frame_size: tuple[int, int] = (720, 1280), **options: Any
 ) -> list[Row]:
     """Costs of models for one frame of a video, counted without computing or allocating anything large.
 

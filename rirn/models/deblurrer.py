@@ -15,6 +15,7 @@ from rirn.models.recompute import recomputed
 from rirn.models.state import State
 from rirn.models.window import Window
 from rirn.nn import ATB, DTB, IRM, Fuse
+from rirn.nn.blocks import bias_of
 
 MULTIPLE = 4
 """Sides of the frames inside a base network are multiples of this; frames are padded by replication and the output
@@ -65,6 +66,9 @@ class VideoDeblurrer(nn.Module):
         (torch.Size([1, 3, 3, 30, 46]), torch.Size([1, 3, 30, 46]))
     """
 
+    config: dict[str, Any]
+    """Name and options, in models that :func:`~rirn.models.registry.create_model` made."""
+
     def __init__(
         self,
         base: BaseNetwork,
@@ -106,7 +110,7 @@ class VideoDeblurrer(nn.Module):
             for layer in base.input_layers:
                 remove_mean_(layer)
             nn.init.zeros_(base.output_layer.weight)
-            nn.init.zeros_(base.output_layer.bias)
+            nn.init.zeros_(bias_of(base.output_layer))
         if identity_init and self.fuse is not None:
             self.fuse.init_identity()
 
@@ -222,7 +226,7 @@ class VideoDeblurrer(nn.Module):
         if not inputs:
             return []
         stem = self.base.stem(self._shrink(self._pad(_stack(inputs))) - self.base.input_shift)
-        return list(zip(*(tensor.split(inputs[0].shape[0]) for tensor in stem), strict=True))
+        return list(zip(*(torch.split(tensor, inputs[0].shape[0]) for tensor in stem), strict=True))
 
     def _recur(self, stem: Stem, state: State) -> tuple[tuple[Tensor, ...], State]:
         """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in order."""

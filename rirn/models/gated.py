@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.nn.blocks import ResBlock, conv3
-from rirn.nn.convolutions import ConvSequential
+from rirn.nn.convolutions import Convolution, ConvSequential
 from rirn.nn.gated import ConvGRU, ConvLSTM
 
 
@@ -24,6 +24,7 @@ class GatedNetwork(BaseNetwork):
     """
 
     head_reads: ClassVar[tuple[str, ...]] = ("features", "hidden")
+    cell: ConvGRU | ConvLSTM
 
     def __init__(self, *, width: float = 1.0):
         super().__init__()
@@ -53,16 +54,18 @@ class GatedNetwork(BaseNetwork):
         return self.decoder(x)
 
     @property
-    def input_layers(self) -> list[nn.Conv2d]:
-        return [self.encoder[0]]
+    def input_layers(self) -> list[Convolution]:
+        return [self.encoder.convolution(0)]
 
     @property
-    def output_layer(self) -> nn.Module:
-        return self.decoder[-1]
+    def output_layer(self) -> Convolution:
+        return self.decoder.convolution(-1)
 
 
 class GRU(GatedNetwork):
     """The gated network with a convolutional GRU; its state is h."""
+
+    cell: ConvGRU
 
     def __init__(self, *, width: float = 1.0):
         super().__init__(width=width)
@@ -77,6 +80,8 @@ class GRU(GatedNetwork):
 
 class LSTM(GatedNetwork):
     """The gated network with a convolutional LSTM; its state is (h, c), of which others see h."""
+
+    cell: ConvLSTM
 
     def __init__(self, *, width: float = 1.0):
         super().__init__(width=width)

@@ -6,6 +6,8 @@ Layers follow the public implementation in zzh-tech/ESTRNN.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.nn.blocks import ResBlock, StateUpdate
-from rirn.nn.convolutions import ConvSequential
+from rirn.nn.convolutions import Convolution, ConvSequential
 
 
 class Cell(nn.Module):
@@ -33,7 +35,8 @@ class Cell(nn.Module):
         self.update = StateUpdate(self.feature_channels, hidden)
 
     def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
-        return self.trunk(torch.cat([encoded, hidden], 1))
+        features: Tensor = self.trunk(torch.cat([encoded, hidden], 1))
+        return features
 
 
 class IFIRNN(BaseNetwork):
@@ -61,7 +64,7 @@ class IFIRNN(BaseNetwork):
                 "write it as CxHy with x and y from 1 to 9, for example C1H1 or C2H3"
             )
         cells, self.passes = int(match[1]), int(match[2])
-        self.cells = nn.ModuleList([Cell(width, blocks) for _ in range(cells)])
+        self.cells = cast("Sequence[Cell]", nn.ModuleList([Cell(width, blocks) for _ in range(cells)]))
         features, hidden = self.cells[-1].feature_channels, self.cells[-1].hidden_channels
         self.channels = {"features": features, "hidden": hidden}
         self.state_channels = (hidden,)
@@ -92,9 +95,9 @@ class IFIRNN(BaseNetwork):
         return self.decoder(x)
 
     @property
-    def input_layers(self) -> list[nn.Conv2d]:
-        return [cell.encoder[0] for cell in self.cells]
+    def input_layers(self) -> list[Convolution]:
+        return [cell.encoder.convolution(0) for cell in self.cells]
 
     @property
-    def output_layer(self) -> nn.Module:
-        return self.decoder[-1]
+    def output_layer(self) -> Convolution:
+        return self.decoder.convolution(-1)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from rirn.nn.blocks import ResBlock
+from rirn.nn.convolutions import Convolution
 
 
 @torch.no_grad()
@@ -19,10 +20,10 @@ def preserve_variance_(module: nn.Module) -> None:
     Biases stay as they are.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, Convolution):
             taps = layer.weight[0, 0].numel()
             if isinstance(layer, nn.Conv2d):
-                fan_in = layer.in_channels // layer.groups * taps
+                fan_in = layer.in_channels / layer.groups * taps
             else:
                 # A transposed convolution of stride s reaches each output pixel with 1 / s^2 of its taps.
                 fan_in = layer.in_channels * taps / math.prod(layer.stride)
@@ -38,7 +39,7 @@ CONTRAST_GAIN = 5.0
 
 
 @torch.no_grad()
-def remove_mean_(layer: nn.Conv2d) -> None:
+def remove_mean_(layer: Convolution) -> None:
     """Make each filter of a first layer, freshly drawn, blind to the brightness of what it sees, and enlarge it for what is left.
 
     Nearly all variance of an image is in its slow changes, which blur leaves as they are. Behind filters with a mean they swamp

@@ -7,6 +7,9 @@ ESTRNN without its global spatio-temporal attention.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +17,7 @@ from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.models.window import Window, repeat_ends
 from rirn.nn.blocks import conv3, run_chain
-from rirn.nn.convolutions import ConvSequential, conv1x1
+from rirn.nn.convolutions import Convolution, ConvSequential, conv1x1
 from rirn.nn.gsa import GSA
 
 LAYERS = 3
@@ -32,7 +35,8 @@ class RDB(nn.Module):
 
     def __init__(self, channels: int, growth: int):
         super().__init__()
-        self.dense = nn.ModuleList([conv3(channels + i * growth, growth) for i in range(LAYERS)])
+        layers = [conv3(channels + i * growth, growth) for i in range(LAYERS)]
+        self.dense = cast("Sequence[nn.Conv2d]", nn.ModuleList(layers))
         self.condense = nn.Conv2d(channels + LAYERS * growth, channels, 1)
         self.gelu = nn.GELU()
 
@@ -56,7 +60,7 @@ class Trunk(nn.Module):
         for block in self.blocks:
             x = block(x)
             outputs.append(x)
-        first, last = self.condense
+        first, last = cast("Iterable[nn.Conv2d]", self.condense)
         return run_chain([conv1x1(outputs, first)], [last], [1])
 
 
@@ -115,12 +119,12 @@ class RDBN(BaseNetwork):
         return self.decoder(x)
 
     @property
-    def input_layers(self) -> list[nn.Conv2d]:
-        return [self.encoder[0]]
+    def input_layers(self) -> list[Convolution]:
+        return [self.encoder.convolution(0)]
 
     @property
-    def output_layer(self) -> nn.Module:
-        return self.decoder[-1]
+    def output_layer(self) -> Convolution:
+        return self.decoder.convolution(-1)
 
 
 class ESTRNN(RDBN):

@@ -25,7 +25,7 @@ def recomputed(model: nn.Module, stage: Callable[..., Any], *args: Any) -> Any:
     """
     backend = backend_in_use()
 
-    def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+    def contexts() -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
         return contextlib.nullcontext(), _again(model, backend)
 
     return checkpoint(stage, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork
@@ -75,7 +76,7 @@ def create_model(
     identity_init: bool = False,
     atb_decay: float = 1.0,
     half_resolution: bool = False,
-    **options,
+    **options: Any,
 ) -> VideoDeblurrer:
     """Make a model with fresh weights.
 
@@ -105,13 +106,13 @@ def create_model(
     """
     known = recipes()
     if name not in known:
-        raise RirnError(f"there is no model {name!r}; {near_match(name, known)}")
+        raise RirnError(f"there is no model {name!r:.100}; {near_match(name, known)}")
     recipe = known[name]
     names = [option for option in inspect.signature(recipe.base).parameters if option not in recipe.fixed]
     for option in options:
         if option not in names:
             near = near_match(option, [*names, "residual", "identity_init", "atb_decay", "half_resolution"])
-            raise RirnError(f"model {name!r} has no option {option!r}; {near}")
+            raise RirnError(f"model {name!r} has no option {option!r:.100}; {near}")
     parameters = inspect.signature(recipe.base).parameters
     for option, value in options.items():
         _check_option(option, value, parameters[option].default)
@@ -147,7 +148,7 @@ def _check_option(option: str, value: object, default: object) -> None:
     allowed = (int, float) if kind is float else kind
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, allowed):
         raise RirnError(f"{option} must be a {TYPES[kind]}; got {value!r:.50}")
-    if kind is int and value > LARGEST_COUNT:
+    if kind is int and isinstance(value, int) and value > LARGEST_COUNT:
         raise RirnError(f"{option} must be at most {LARGEST_COUNT}; got {value:.0e}")
 
 

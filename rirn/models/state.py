@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -44,7 +45,7 @@ class State:
             tuple(function(t) for t in self.features),
         )
 
-    def to(self, *args, **kwargs) -> State:
+    def to(self, *args: Any, **kwargs: Any) -> State:
         """:meth:`torch.Tensor.to` on each tensor."""
         return self.map(lambda t: t.to(*args, **kwargs))
 

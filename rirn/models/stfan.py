@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
-from rirn.nn.blocks import ResBlock, conv3
-from rirn.nn.convolutions import ConvSequential
+from rirn.nn.blocks import ResBlock, bias_of, conv3
+from rirn.nn.convolutions import Convolution, ConvSequential
 from rirn.nn.fac import FAC
 
 TAPS = 25
@@ -60,7 +60,7 @@ class STFAN(BaseNetwork):
     def __init__(self, *, width: float = 1.0, clamp_feedback: bool = True, input_shift: float = 0.5):
         super().__init__()
         self.clamp_feedback, self.input_shift = clamp_feedback, input_shift
-        full, half, quarter = widths = tuple(scaled(c, width) for c in (32, 64, 128))
+        full, half, quarter = widths = scaled(32, width), scaled(64, width), scaled(128, width)
         self.channels = {"features": quarter, "hidden": quarter, "aligned": quarter}
         self.state_channels, self.state_strides = (quarter, 3, 3), (4, 1, 1)
         self.kernel_net = pyramid(9, widths)
@@ -81,9 +81,9 @@ class STFAN(BaseNetwork):
             act(),
         )
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            if isinstance(layer, Convolution):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(bias_of(layer))
 
     def stem(self, frames: Tensor) -> Stem:
         return self.encoder(frames), frames
@@ -116,9 +116,9 @@ class STFAN(BaseNetwork):
         return self.decoder(x)
 
     @property
-    def input_layers(self) -> list[nn.Conv2d]:
-        return [self.kernel_net[0], self.encoder[0]]
+    def input_layers(self) -> list[Convolution]:
+        return [self.kernel_net.convolution(0), self.encoder.convolution(0)]
 
     @property
-    def output_layer(self) -> nn.Module:
-        return self.decoder[-2]
+    def output_layer(self) -> Convolution:
+        return self.decoder.convolution(-2)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.models.window import Window, repeat_ends
-from rirn.nn.blocks import conv3
-from rirn.nn.convolutions import ConvSequential
+from rirn.nn.blocks import bias_of, conv3
+from rirn.nn.convolutions import Convolution, ConvSequential
 from rirn.nn.dtb import DTB
 from rirn.ops.conv3x3_chain import conv3x3_chain, runs_kernel
 
@@ -41,8 +41,9 @@ class NormResBlock(nn.Module):
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that does both, with the norm's running statistics."""
+    assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return conv.weight * scale[:, None, None, None], (conv.bias - norm.running_mean) * scale + norm.bias
+    return conv.weight * scale[:, None, None, None], (bias_of(conv) - norm.running_mean) * scale + norm.bias
 
 
 class STRCNN(BaseNetwork):
@@ -77,7 +78,7 @@ class STRCNN(BaseNetwork):
             nn.ReLU(),
         )
         self.encoder_trunk = nn.Sequential(*[NormResBlock(wide) for _ in range(4)])
-        self.dtb = DTB(wide, variant=dtb)
+        self.dtb: DTB | None = DTB(wide, variant=dtb)
         self.decoder_trunk = nn.Sequential(*[NormResBlock(wide) for _ in range(4)])
         self.decoder = ConvSequential(
             nn.ConvTranspose2d(wide, wide, 4, stride=2, padding=1), nn.ReLU(), conv3(wide, 3)
@@ -95,22 +96,18 @@ class STRCNN(BaseNetwork):
         return {"features": self.encoder_trunk(torch.cat([*stem, state[0]], 1))}
 
     def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
-        if self.dtb is None:
-            blended, kept = tensors["blended"], ()
-        else:
-            blended = self.dtb(tensors["features"], state[1])
-            kept = (blended,)
+        blended = self.dtb(tensors["features"], state[1]) if self.dtb else tensors["blended"]
         latent = self.decoder_trunk(blended)
         hidden = self.state_update(latent)
-        return {"hidden": hidden, "latent": latent}, (hidden, *kept)
+        return {"hidden": hidden, "latent": latent}, (hidden, blended) if self.dtb else (hidden,)
 
     def head(self, x: Tensor) -> Tensor:
         return self.decoder(x)
 
     @property
-    def input_layers(self) -> list[nn.Conv2d]:
-        return [self.encoder[0]]
+    def input_layers(self) -> list[Convolution]:
+        return [self.encoder.convolution(0)]
 
     @property
-    def output_layer(self) -> nn.Module:
-        return self.decoder[-1]
+    def output_layer(self) -> Convolution:
+        return self.decoder.convolution(-1)

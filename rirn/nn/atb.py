@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rirn import ops
-from rirn.nn.blocks import conv3, run_chain
+from rirn.nn.blocks import bias_of, conv3, run_chain, weights_and_biases
 from rirn.ops.atb_update import atb_update, runs_atb_update
 from rirn.ops.conv3x3_chain import runs_kernel
 
@@ -65,17 +65,15 @@ class ATB(nn.Module):
             u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
             return self.branch_prev(u_prev), self.branch_cur(u_cur)
         # Each branch in one run with its half of the joint convolution: what that makes need not be stored.
-        weights, biases = self.joint.weight.chunk(2), self.joint.bias.chunk(2)
-        return tuple(
-            ops.conv3x3_chain(
-                [f_cur, f_prev],
-                [weight, branch.conv1.weight, branch.conv2.weight],
-                [bias, branch.conv1.bias, branch.conv2.bias],
-                [1, branch.slope, 1],
-                [False] * 3,
+        halves = zip(self.joint.weight.chunk(2), bias_of(self.joint).chunk(2), strict=True)
+        logits = []
+        for (weight, bias), branch in zip(halves, (self.branch_prev, self.branch_cur), strict=True):
+            weights, biases = weights_and_biases([branch.conv1, branch.conv2])
+            slopes, skips = [1, branch.slope, 1], [False] * 3
+            logits.append(
+                ops.conv3x3_chain([f_cur, f_prev], [weight, *weights], [bias, *biases], slopes, skips)
             )
-            for weight, bias, branch in zip(weights, biases, (self.branch_prev, self.branch_cur), strict=True)
-        )
+        return logits[0], logits[1]
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
         """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and 6)."""
@@ -90,9 +88,16 @@ class ATB(nn.Module):
         if runs_atb_update(f_cur, [f_cur, f_prev, *self.parameters()]):
             branches = (self.branch_prev, self.branch_cur)
             layers = [self.joint, *(layer for branch in branches for layer in (branch.conv1, branch.conv2))]
-            weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-            options = {"slope": GateBranch.slope, "decay": self.decay, "max_weight": self.max_weight}
-            return atb_update(f_cur, f_prev, weights, biases, **options)
+            weights, biases = weights_and_biases(layers)
+            return atb_update(
+                f_cur,
+                f_prev,
+                weights,
+                biases,
+                slope=GateBranch.slope,
+                decay=self.decay,
+                max_weight=self.max_weight,
+            )
         logits = self.logits(f_cur, f_prev)
         kept = f_prev if self.decay == 1 else self.decay * f_prev
         return ops.atb_blend(kept, f_cur, *logits, max_weight=self.max_weight)

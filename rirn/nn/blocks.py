@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -21,8 +22,18 @@ def run_chain(
     skips: Sequence[bool] | None = None,
 ) -> Tensor:  # [N, C, H, W]
     """Run layers made by :func:`conv3` as one op, see :func:`rirn.ops.conv3x3_chain`."""
-    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
-    return ops.conv3x3_chain(inputs, weights, biases, slopes, skips or [False] * len(layers))
+    return ops.conv3x3_chain(inputs, *weights_and_biases(layers), slopes, skips or [False] * len(layers))
+
+
+def weights_and_biases(layers: Sequence[nn.Conv2d]) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and biases of layers, as ops take them."""
+    return [layer.weight for layer in layers], [bias_of(layer) for layer in layers]
+
+
+def bias_of(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    """The bias of a layer that was made with one."""
+    assert layer.bias is not None
+    return layer.bias
 
 
 class ResBlock(nn.Module):
@@ -52,6 +63,6 @@ class StateUpdate(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        first, block, last = self
+        first, block, last = cast("tuple[nn.Conv2d, ResBlock, nn.Conv2d]", tuple(self))
         layers = [first, block.conv1, block.conv2, last]
         return run_chain([x], layers, [1, block.slope, 1, 1], [False, False, True, False])

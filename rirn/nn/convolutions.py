@@ -15,14 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn import ops
+from rirn.nn.blocks import bias_of
 from rirn.ops._call import is_autocast
 from rirn.ops.conv3x3_chain import runs_kernel
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 class ConvSequential(nn.Sequential):
@@ -38,6 +42,16 @@ class ConvSequential(nn.Sequential):
             x = conv1x1([x], part) if isinstance(part, nn.Conv2d) and _is_1x1(part) else part(x)
         return x
 
+    def convolution(self, index: int) -> Convolution:
+        """The module at ``index``, which is a convolution."""
+        module = self[index]
+        assert isinstance(module, Convolution)
+        return module
+
+    if TYPE_CHECKING:  # torch says of the call of a module that it returns anything
+
+        def __call__(self, x: Tensor) -> Tensor: ...
+
 
 def conv1x1(
     inputs: Sequence[Tensor],  # [N, C_k, H, W] each
@@ -49,14 +63,15 @@ def conv1x1(
     at 180x320 products took a third to a half of the time of concatenation and convolution (two runs on a busy machine).
     """
     if not _suits_products(inputs):
-        return layer(inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1))
+        joined: Tensor = layer(inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1))
+        return joined
     n, _, h, w = inputs[0].shape
-    weights = layer.weight[:, :, 0, 0].split([x.shape[1] for x in inputs], 1)
+    weights = torch.split(layer.weight[:, :, 0, 0], [x.shape[1] for x in inputs], 1)
     (first, *others), (image, *images) = weights, inputs
-    out = torch.baddbmm(layer.bias[:, None], first.expand(n, -1, -1), image.flatten(2))
+    out = torch.baddbmm(bias_of(layer)[:, None], first.expand(n, -1, -1), image.flatten(2))
     for weight, image in zip(others, images, strict=True):
         out.baddbmm_(weight.expand(n, -1, -1), image.flatten(2))
-    return out.unflatten(2, (h, w))
+    return torch.unflatten(out, 2, (h, w))
 
 
 def _suits_products(inputs: Sequence[Tensor]) -> bool:
@@ -78,7 +93,7 @@ class _Run:
     in_phases: bool
     """The first convolution reads phases."""
     modules: list[nn.Module] = field(default_factory=list)
-    convolutions: list[nn.Conv2d | nn.ConvTranspose2d] = field(default_factory=list)
+    convolutions: list[Convolution] = field(default_factory=list)
     slopes: list[float] = field(default_factory=list)
 
     @property
@@ -113,16 +128,16 @@ def _parts(modules: nn.Sequential) -> Iterator[nn.Module | _Run]:
             run.modules.append(module)
             run.slopes[-1] = slope
             continue
-        suits = _suits(module)
-        if run is not None and not (suits and _reads_phases(module) == run.out_phases):
+        convolution = module if _suits(module) else None
+        if run is not None and (convolution is None or _reads_phases(convolution) != run.out_phases):
             yield run
             run = None
-        if not suits:
+        if convolution is None:
             yield module
             continue
-        run = run or _Run(_reads_phases(module))
-        run.modules.append(module)
-        run.convolutions.append(module)
+        run = run or _Run(_reads_phases(convolution))
+        run.modules.append(convolution)
+        run.convolutions.append(convolution)
         run.slopes.append(1.0)
     if run is not None:
         yield run
@@ -135,28 +150,29 @@ def _slope(module: nn.Module) -> float | None:
     return module.negative_slope if isinstance(module, nn.LeakyReLU) else None
 
 
-def _suits(module: nn.Module) -> bool:
-    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or module.groups != 1 or module.bias is None:
+def _suits(module: nn.Module) -> TypeGuard[Convolution]:
+    if not isinstance(module, Convolution) or module.groups != 1 or module.bias is None:
         return False
-    (k, k2), (stride, stride2), (pad, pad2) = module.kernel_size, module.stride, module.padding
-    if (k, stride, pad) != (k2, stride2, pad2) or module.dilation != (1, 1) or module.padding_mode != "zeros":
+    k, stride, pad = module.kernel_size[0], module.stride[0], module.padding[0]
+    is_square = (module.kernel_size, module.stride, module.padding) == ((k, k), (stride, stride), (pad, pad))
+    if not is_square or module.dilation != (1, 1) or module.padding_mode != "zeros":
         return False
     if isinstance(module, nn.ConvTranspose2d):
         return stride == 2 and pad == 1 and (k, module.output_padding) in ((3, (1, 1)), (4, (0, 0)))
     return k in (3, 5) and stride in (1, 2) and pad == k // 2
 
 
-def _reads_phases(module: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+def _reads_phases(module: Convolution) -> bool:
     return isinstance(module, nn.Conv2d) and (module.stride[0] == 2 or module.kernel_size[0] == 5)
 
 
-def _writes_phases(module: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+def _writes_phases(module: Convolution) -> bool:
     return isinstance(module, nn.ConvTranspose2d) or (module.stride[0] == 1 and module.kernel_size[0] == 5)
 
 
-def _as_3x3(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+def _as_3x3(module: Convolution) -> tuple[Tensor, Tensor]:
     """Weight [out, in, 3, 3] and bias [out] of the 3x3 convolution that does the same on phases."""
-    weight, bias = module.weight, module.bias
+    weight, bias = module.weight, bias_of(module)
     if isinstance(module, nn.ConvTranspose2d):
         weight = _transposed(weight)
     elif module.stride[0] == 2:
@@ -186,5 +202,5 @@ def _transposed(weight: Tensor) -> Tensor:
     """
     k = weight.shape[-1]
     weight = F.pad(weight, (1, 5 - k, 1, 5 - k))
-    weight = weight.unflatten(3, (3, 2)).unflatten(2, (3, 2))  # [in, out, 2 - r, a, 2 - s, b]
+    weight = weight.view(*weight.shape[:2], 3, 2, 3, 2)  # [in, out, 2 - r, a, 2 - s, b]
     return weight.flip(2, 4).permute(1, 3, 5, 0, 2, 4).flatten(0, 2)

@@ -40,11 +40,10 @@ class DTB(nn.Module):
     def logits(self, f_cur: Tensor, f_prev: Tensor) -> Tensor:
         """What the weight of f_t is the |tanh| of, [N, c, H, W]."""
         pair = torch.cat([f_cur, f_prev], 1)
-        if self.padded:
-            return self.conv(pair)
-        if min(pair.shape[2:]) < 5:  # no pixel has a whole neighbourhood
+        if not self.padded and min(pair.shape[2:]) < 5:  # no pixel has a whole neighbourhood
             return torch.zeros_like(f_cur)
-        return F.pad(self.conv(pair) / 2, (2, 2, 2, 2))
+        logits: Tensor = self.conv(pair)
+        return logits if self.padded else F.pad(logits / 2, (2, 2, 2, 2))
 
     def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of f~_{t-1} and of f_t in [0, 1], each [N, c, H, W]; they sum to one."""

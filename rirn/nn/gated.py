@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rirn import ops
-from rirn.nn.blocks import conv3
+from rirn.nn.blocks import bias_of, conv3
 
 
 class ConvGRU(nn.Module):
@@ -31,7 +31,7 @@ class ConvGRU(nn.Module):
         W]; of many frames at once if there are."""
         layers = (self.gates, self.candidate)
         weight = torch.cat([layer.weight[:, : self.in_channels] for layer in layers])
-        return F.conv2d(x, weight, torch.cat([layer.bias for layer in layers]), padding=1)
+        return F.conv2d(x, weight, torch.cat([bias_of(layer) for layer in layers]), padding=1)
 
     def forward(
         self,
@@ -68,7 +68,7 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.gates = conv3(in_channels + channels, 4 * channels)
-        nn.init.ones_(self.gates.bias[channels : 2 * channels])
+        nn.init.ones_(bias_of(self.gates)[channels : 2 * channels])
 
     def read(self, x: Tensor) -> Tensor:
         """The halves of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 4 * channels, H,

@@ -43,4 +43,5 @@ class GSA(nn.Module):
                 pair = torch.cat([reference, neighbour], 1)
                 gate = self.gate(pair.mean((2, 3)))[:, :, None, None]
                 fused.append(self.condense(gate * self.expand(pair)))
-        return self.fusion(torch.cat([*fused, reference], 1))
+        out: Tensor = self.fusion(torch.cat([*fused, reference], 1))
+        return out

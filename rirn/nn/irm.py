@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rirn import ops
-from rirn.nn.blocks import ResBlock, conv3
+from rirn.nn.blocks import ResBlock, conv3, weights_and_biases
 
 
 class IRM(nn.Module):
@@ -43,6 +43,4 @@ class IRM(nn.Module):
         inner: Tensor,  # [N, c, H, W]  h~_{t-1}, zeros at the start of a sequence
     ) -> Tensor:  # [N, c, H, W]  h~_t
         layers = (self.joint, self.res1.conv1, self.res1.conv2, self.res2.conv1, self.res2.conv2, self.out)
-        return ops.irm_update(
-            hidden, inner, [layer.weight for layer in layers], [layer.bias for layer in layers]
-        )
+        return ops.irm_update(hidden, inner, *weights_and_biases(layers))

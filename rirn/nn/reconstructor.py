@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from rirn.nn.blocks import ResBlock
+from rirn.nn.blocks import ResBlock, bias_of
 from rirn.nn.convolutions import conv1x1
 
 
@@ -30,11 +31,12 @@ class Fuse(nn.Module):
     def init_identity(self) -> None:
         """Pass the first ``out_channels`` input channels through and ignore the rest, until training says otherwise."""
         nn.init.dirac_(self.fuse.weight)
-        nn.init.zeros_(self.fuse.bias)
-        for block in self.blocks:
+        nn.init.zeros_(bias_of(self.fuse))
+        for block in cast("Iterable[ResBlock]", self.blocks):
             nn.init.zeros_(block.conv2.weight)
-            nn.init.zeros_(block.conv2.bias)
+            nn.init.zeros_(bias_of(block.conv2))
 
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         """Tensors [N, c_i, H, W] in a fixed order -> [N, out_channels, H, W]."""
-        return self.blocks(conv1x1(tensors, self.fuse))
+        fused: Tensor = self.blocks(conv1x1(tensors, self.fuse))
+        return fused

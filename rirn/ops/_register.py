@@ -55,7 +55,8 @@ def call(op: str, device: torch.device, backend: str | None, *args: Any) -> Any:
 
 def form(op: str, backend: str) -> Callable[..., Any]:
     """Return the torch op that a fused backend runs."""
-    return getattr(torch.ops.rirn, f"triton_{op}" if backend == "triton" else op)
+    found: Callable[..., Any] = getattr(torch.ops.rirn, f"triton_{op}" if backend == "triton" else op)
+    return found
 
 
 @functools.cache
@@ -80,14 +81,10 @@ def define_triton(op: str) -> None:
         return found
 
     def backward(*args: Any) -> list[Tensor]:
-        *args, needs = args
-        grads = _allocate_gradients(args[n_results:], needs)
-        if args[0].numel():
-            kernels.backward(
-                [g if is_wanted(needs, i) else None for i, g in enumerate(grads)],
-                *args[:n_results],
-                *args[n_results:],
-            )
+        *given, needs = args
+        grads = _allocate_gradients(given[n_results:], needs)
+        if given[0].numel():
+            kernels.backward([g if is_wanted(needs, i) else None for i, g in enumerate(grads)], *given)
             return grads
         return [g.zero_() for g in grads]
 
@@ -106,9 +103,12 @@ def define_triton(op: str) -> None:
 
 def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
     """What is left of a gradient in front of the activation that made ``result``, as torch has it: a NaN is no closed ReLU."""
+    through: Tensor
     if slope == 0:
-        return torch.ops.aten.threshold_backward(grad, result, 0)
-    return torch.ops.aten.leaky_relu_backward(grad, result, slope, True)
+        through = torch.ops.aten.threshold_backward(grad, result, 0)
+    else:
+        through = torch.ops.aten.leaky_relu_backward(grad, result, slope, True)
+    return through
 
 
 def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
@@ -142,8 +142,8 @@ def _attach(name: str, glue: Glue) -> None:
     returns_list = len(gradient._schema.returns) == 1
 
     def fake_backward(*args: Any) -> Any:
-        *args, needs = args
-        grads = _allocate_gradients(args[n_results:], needs)
+        *given, needs = args
+        grads = _allocate_gradients(given[n_results:], needs)
         return grads if returns_list else tuple(grads)
 
     def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -64,7 +64,10 @@ def atb_blend(
         raise ValueError(
             f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
         )
-    return call("atb_blend", f_cur.device, backend, f_prev, f_cur, logit_prev, logit_cur, max_weight)
+    result: Tensor = call(
+        "atb_blend", f_cur.device, backend, f_prev, f_cur, logit_prev, logit_cur, max_weight
+    )
+    return result
 
 
 def _fake(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> Tensor:

@@ -53,7 +53,10 @@ def atb_update(
     Only where :func:`runs_atb_update` says so: there is a CUDA kernel of float16 and bfloat16, and no other.
     """
     op = torch.ops.rirn.atb_update
-    return op(f_cur, f_prev, list(weights), list(biases), float(slope), float(decay), float(max_weight))
+    result: Tensor = op(
+        f_cur, f_prev, list(weights), list(biases), float(slope), float(decay), float(max_weight)
+    )
+    return result
 
 
 def _fake(f_cur: Tensor, *others: Any) -> Tensor:

@@ -111,7 +111,7 @@ class Triton:
             return f"the Triton kernels are not installed ({error}): run `pip install -e .` in the checkout"
         if op not in kernels.OPS:
             return f"there is no Triton kernel of {op}, only of {', '.join(kernels.OPS)}"
-        missing = kernels.why_not()
+        missing: str | None = kernels.why_not()
         if missing:
             return missing
         kind = torch.device(device).type
@@ -313,7 +313,7 @@ def _pick(op: str, device: torch.device, name: str, asked_by: str) -> str:
 # installed, which GPUs there are). torch.compile may therefore take it as a constant: it guards on the
 # arguments, which is all that can change. The mark is what torch.compiler.assume_constant_result sets; the
 # decorator itself would import all of torch._dynamo, seconds that most users of rirn never need.
-_pick._dynamo_marked_constant = True
+_pick._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

@@ -111,9 +111,10 @@ def conv3x3_chain(
         arguments = inputs, weights, biases, slopes, skips, unshuffle, shuffle
         return call_reference(reference.conv3x3_chain, device.type, *arguments)
     run = form("conv3x3_chain", choose("conv3x3_chain", device, backend))
-    return run(
+    result: Tensor = run(
         inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips], unshuffle, shuffle
     )
+    return result
 
 
 def runs_kernel(

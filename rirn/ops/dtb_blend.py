@@ -52,7 +52,8 @@ def dtb_blend(
         raise ValueError(
             f"beta must be one number without dimensions; got {list(beta.shape)}: use beta.squeeze()"
         )
-    return call("dtb_blend", f_cur.device, backend, f_prev, f_cur, logit, beta)
+    result: Tensor = call("dtb_blend", f_cur.device, backend, f_prev, f_cur, logit, beta)
+    return result
 
 
 def _fake(f_prev: Tensor, f_cur: Tensor, logit: Tensor, beta: Tensor) -> Tensor:

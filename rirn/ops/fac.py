@@ -49,7 +49,8 @@ def fac(
     features, kernels = autocast(features, kernels)
     check_images(features=features)
     check_channels("kernels", kernels, f"{TAPS}C", (TAPS * features.shape[1],), features=features)
-    return call("fac", features.device, backend, features, kernels)
+    result: Tensor = call("fac", features.device, backend, features, kernels)
+    return result
 
 
 def _fake(features: Tensor, kernels: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ def gru_reset(
     """
     logit_r, hidden = autocast(logit_r, hidden)
     check_images(hidden=hidden, logit_r=logit_r)
-    return call("gru_reset", hidden.device, backend, logit_r, hidden)
+    result: Tensor = call("gru_reset", hidden.device, backend, logit_r, hidden)
+    return result
 
 
 def gru_update(
@@ -53,7 +54,8 @@ def gru_update(
     """
     hidden, logit_z, logit_n = autocast(hidden, logit_z, logit_n)
     check_images(hidden=hidden, logit_z=logit_z, logit_n=logit_n)
-    return call("gru_update", hidden.device, backend, hidden, logit_z, logit_n)
+    result: Tensor = call("gru_update", hidden.device, backend, hidden, logit_z, logit_n)
+    return result
 
 
 def lstm_update(
@@ -76,7 +78,8 @@ def lstm_update(
     gates, cell = autocast(gates, cell)
     check_images(cell=cell)
     check_channels("gates", gates, "4C", (4 * cell.shape[1],), cell=cell)
-    return call("lstm_update", cell.device, backend, gates, cell)
+    hidden, memory = call("lstm_update", cell.device, backend, gates, cell)
+    return hidden, memory
 
 
 def _fake_reset(logit_r: Tensor, hidden: Tensor) -> Tensor:

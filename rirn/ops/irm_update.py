@@ -65,7 +65,8 @@ def irm_update(
     hidden, inner, *parameters = autocast(hidden, inner, *weights, *biases)
     weights, biases = parameters[: len(LAYERS)], parameters[len(LAYERS) :]
     _check(hidden, inner, weights, biases)
-    return call("irm_update", hidden.device, backend, hidden, inner, weights, biases)
+    result: Tensor = call("irm_update", hidden.device, backend, hidden, inner, weights, biases)
+    return result
 
 
 def _check(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:

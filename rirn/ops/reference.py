@@ -134,7 +134,7 @@ def fac(
     """
     c, h, w = features.shape[1:]
     padded = F.pad(_widen(features), (2, 2, 2, 2), mode="replicate")
-    taps = kernels.unflatten(1, (c, 25))
+    taps = torch.unflatten(kernels, 1, (c, 25))
     out = torch.zeros_like(features, dtype=padded.dtype)
     # Tap by tap: the 25 shifted copies of the features at once would be as large as the kernels.
     for tap in range(25):

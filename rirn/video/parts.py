@@ -150,9 +150,11 @@ class Parts:
         settings = json.loads(json.dumps(settings))
         for name in settings | before:
             if settings.get(name) != before.get(name):
+                # Quoted, and not in full: the file may hold anything.
+                was, now = (repr(values.get(name)) for values in (before, settings))
                 raise RirnError(
-                    f"Cannot continue {self.target}: {name} was {before.get(name)} and is {settings.get(name)} "
-                    f"now; use the same again, or delete {self.path} to start afresh."
+                    f"Cannot continue {self.target}: {name!r:.100} was {was:.300} and is {now:.300} now; "
+                    f"use the same again, or delete {self.path} to start afresh."
                 )
 
     def _clean(self) -> None:

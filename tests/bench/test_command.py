@@ -217,6 +217,16 @@ def test_files_of_another_kind_are_refused(file, tmp_path):
         main(["--from", str(file), "--op", "fac"])
 
 
+def test_a_joined_report_names_the_commands_of_its_rows(file):
+    first = json.loads(file.read_text())
+    again = {**first, "command": "again", "commit": "2"}
+    part = {**first, "results": first["results"][:1], "command": "part", "commit": "3"}
+    assert report.join([first, again])["command"] == "again"
+    joined = report.join([first, part])
+    assert joined["command"].splitlines() == [first["command"], "part"]
+    assert len(joined["results"]) == len(first["results"])
+
+
 def test_sizes_and_devices_are_read():
     assert parse_size("--size", "180x320") == (180, 320)
     assert parse_device("cpu") == torch.device("cpu")

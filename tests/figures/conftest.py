@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
 from rirn.data import write_sequence
+from tests.threads import one_thread
 
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="package")

@@ -64,7 +64,7 @@ class Process:
             self._start()
             limit *= FIRST
         answer = self._ask(kind, seed, number, limit)
-        return answer if answer is not None else self._died(kind, number)
+        return answer if isinstance(answer, Outcome) else self._died(kind, number, silent=answer is None)
 
     def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -74,15 +74,18 @@ class Process:
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
         )
 
-    def _ask(self, kind: str, seed: int, number: int, limit: float) -> Outcome | None:
+    def _ask(self, kind: str, seed: int, number: int, limit: float) -> Outcome | str | None:
+        """The outcome, what there is of a line where the process ended before it had one, None where it says nothing."""
         assert self._process is not None and self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(f"{kind} {seed} {number}\n".encode())
             self._process.stdin.flush()
         except BrokenPipeError:
+            return ""
+        if not self._answers(limit):
             return None
-        line = self._process.stdout.readline() if self._answers(limit) else b""
-        return Outcome(**json.loads(line)) if line.endswith(b"\n") else None
+        line = self._process.stdout.readline().decode()
+        return Outcome(**json.loads(line)) if line.endswith("\n") else line
 
     def _answers(self, limit: float) -> bool:
         """Whether an answer comes before the process has computed for ``limit`` seconds, or waited for ten times as long: a busy
@@ -95,15 +98,14 @@ class Process:
                 return False
         return True
 
-    def _died(self, kind: str, number: int) -> Outcome:
+    def _died(self, kind: str, number: int, *, silent: bool) -> Outcome:
         process, self._process = self._process, None
         assert process is not None
-        try:
-            status = process.wait(1)
-        except subprocess.TimeoutExpired:
+        if silent:
             process.kill()
             process.wait()
             return Outcome(kind, number, "hang", f"no answer after {self._limit:g} s of computing")
+        status = process.wait()
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
         tail = (self._folder / "stderr.log").read_text(errors="replace")[-1500:]
         return Outcome(kind, number, "crash", f"{name}: {tail}")

@@ -22,6 +22,7 @@ from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, tra
 from rirn.training.checkpoint import read_checkpoint
 from rirn.video import Reader, deblur, pipeline
 from rirn.video.mux import assemble
+from rirn.video.parts import Parts
 from rirn.weights import load
 from rirn.weights.convert import from_public
 from tests.data.layouts import gopro, reds
@@ -173,6 +174,16 @@ def test_the_settings_of_an_interrupted_run_that_are_none(settings, tmp_path):
         deblur(Echo(), clip, tmp_path / "out.mkv", progress=False, resume=True)
 
 
+@pytest.mark.parametrize("settings", ({"rate": "two\nlines"}, {"rate": "x" * 5000}, {"x\n" * 5000: 1}))
+def test_the_settings_of_an_interrupted_run_that_are_quoted(settings, tmp_path):
+    parts = tmp_path / "out.mkv.resume"
+    parts.mkdir()
+    (parts / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(RirnError, match="Cannot continue") as refused:
+        Parts(tmp_path / "out.mkv", {"rate": 25}, resume=True)
+    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
+
+
 @pytest.mark.parametrize("keep", (0, 200, 400))
 def test_segments_without_a_picture(keep, tmp_path):
     """What an interrupted run left, with the second segment cut off behind its header."""
@@ -233,6 +244,13 @@ def test_results_of_a_benchmark_with_something_missing(content, tmp_path):
         bench_report.load(path)
 
 
+@pytest.mark.parametrize("version", ("x" * 5000, "two\nlines"))
+def test_results_of_a_machine_that_is_quoted(version):
+    with pytest.raises(RirnError, match="different machines") as refused:
+        bench_report.join([report(), _changed("versions", "torch", value=version)])
+    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
+
+
 def test_whole_results_of_a_benchmark(tmp_path):
     path = tmp_path / "in.json"
     path.write_text(json.dumps(report()))
@@ -253,19 +271,21 @@ HOSTILE_OPTIONS = (
     {"name": "stfan", "input_shift": "0"},
     {"name": ["gru"]},
     {"name": 7},
+    {"name": "x" * 5000},
+    {"name": "gru", "x" * 5000: 1},
     {},
     [],
 )
 
 
-@pytest.mark.parametrize("config", HOSTILE_OPTIONS, ids=str)
+@pytest.mark.parametrize("config", HOSTILE_OPTIONS, ids=lambda config: f"{config!s:.50}")
 def test_weights_that_name_an_impossible_model(config, tmp_path):
     """One of a thousand million blocks took a thousand million steps to refuse."""
     metadata = {"format": "rirn-weights-1", "model": json.dumps(config)}
     save_file({"x": torch.zeros(1)}, tmp_path / "in.safetensors", metadata=metadata)
     with pytest.raises(RirnError) as refused:
         load(tmp_path / "in.safetensors")
-    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
 
 
 @pytest.mark.parametrize("name", model_names())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from rirn.errors import RirnError
 from tests.fuzz import __main__ as driver
 from tests.fuzz import kinds
 from tests.fuzz.__main__ import SHARES, Process, plan, table
+from tests.fuzz.kinds.resumes import Resumes
 from tests.fuzz.worker import Outcome, Runner
 
 CASES = {
@@ -101,7 +103,7 @@ def test_what_a_case_does_is_seen(deed, runner, monkeypatch):
 
 
 DYING_WORKER = """
-import json, os, sys
+import json, os, sys, time
 for line in sys.stdin:
     kind, seed, number = line.split()
     if number == "1":
@@ -109,6 +111,10 @@ for line in sys.stdin:
     if number == "2":
         while True:
             pass
+    if number == "3":
+        os.close(1)
+        time.sleep(1.5)
+        sys.exit(1)
     print(json.dumps({"kind": kind, "number": int(number), "result": "ok", "detail": ""}), flush=True)
 """
 
@@ -121,10 +127,23 @@ def test_a_crash_and_a_hang_are_seen_and_the_next_case_runs(tmp_path, monkeypatc
     monkeypatch.setattr(driver, "FIRST", 20)
     process = Process(tmp_path, limit=0.1)
     try:
-        results = [process.run("x", 0, number).result for number in (0, 1, 0, 2, 0)]
+        results = [process.run("x", 0, number).result for number in (0, 1, 0, 2, 0, 3, 0)]
     finally:
         process.close()
-    assert results == ["ok", "crash", "ok", "hang", "ok"]
+    assert results == ["ok", "crash", "ok", "hang", "ok", "crash", "ok"]
+
+
+def test_a_worker_starts_over_in_the_folder_of_one_that_died(tmp_path):
+    for _ in range(2):
+        assert not Runner(tmp_path).run("resumes", SEED, 0).is_finding
+
+
+def test_no_part_of_a_run_is_copied_onto_itself(tmp_path):
+    for seed in range(40):
+        path = tmp_path / str(seed) / "state-000002.pt"
+        path.parent.mkdir()
+        path.write_bytes(b"x")
+        Resumes._misplace(random.Random(seed), path, path.parent)
 
 
 def test_shares_and_table():

@@ -55,7 +55,8 @@ class Runner:
 
         if name not in self._kinds:
             seeds = self.folder / "seeds" / name
-            seeds.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(seeds, ignore_errors=True)  # of a worker before this one that died
+            seeds.mkdir(parents=True)
             self._kinds[name] = KINDS[name](seeds)
         return self._kinds[name]
 

@@ -1,13 +1,5 @@
-"""One thread for the small modules here: with more, threads of a busy machine wait for each other longer than
-they compute."""
+"""The modules here are small."""
 
-import pytest
-import torch
+from tests.threads import one_thread
 
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]

@@ -114,15 +114,7 @@ class Environment:
         (self.site,) = (self.folder / "lib").glob("python*/site-packages")
         borrowed = self.folder / "borrowed"
         borrowed.mkdir()
-        hidden = (
-            "rirn",
-            "__editable__",
-            "__pycache__",
-            "pip",
-            "_distutils_hack",
-            "distutils-precedence",
-            *without,
-        )
+        hidden = ("rirn", "__editable__", "__pycache__", "pip", "distutils-precedence", *without)
         for path in SITE.iterdir():
             if not path.name.startswith(hidden):
                 (borrowed / path.name).symlink_to(path)

@@ -200,13 +200,13 @@ def test_other_settings_are_refused_by_name(tmp_path, clip):
     before = {p.name: p.read_bytes() for p in parts.iterdir()}
     other = Mean(Identity).network
     torch.nn.init.constant_(other.scale, 0.5)
-    with pytest.raises(RirnError, match=r"model was .* and is"):
+    with pytest.raises(RirnError, match=r"'model' was .* and is"):
         run(other, clip, tmp_path / "out.mp4", resume=True)
     same = Mean(Identity).network
-    with pytest.raises(RirnError, match=r"encoding was .*'18'.* and is .*'30'"):
+    with pytest.raises(RirnError, match=r"'encoding' was .*'18'.* and is .*'30'"):
         run(same, clip, tmp_path / "out.mp4", resume=True, encoding=Encoding(crf=30))
     os.utime(clip, (0, 0))
-    with pytest.raises(RirnError, match="changed was"):
+    with pytest.raises(RirnError, match="'changed' was"):
         run(same, clip, tmp_path / "out.mp4", resume=True)
     assert {p.name: p.read_bytes() for p in parts.iterdir()} == before
 

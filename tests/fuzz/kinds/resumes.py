@@ -42,7 +42,6 @@ class Resumes:
         self.clip = write_clip(seeds / "clip.mkv", 8, 32, 24, codec="ffv1")
         self.seeds = seeds
         for name in ("done.mkv", "done"):
-            shutil.rmtree(seeds / f"{name}.resume", ignore_errors=True)
             with attribute(pipeline, "SEGMENT", SEGMENT):
                 try:
                     self._deblur(Interrupted(), seeds / name, resume=False)
@@ -92,7 +91,8 @@ class Resumes:
         elif deed == 1:
             path.rename(parts / rng.choice(("segment-x", "segment-000009.mkv", "state-000009.pt", "x.part")))
         elif deed == 2:
-            shutil.copy(path, parts / rng.choice(("segment-000009.mkv", "segment-", "state-000002.pt")))
+            names = ("segment-000009.mkv", "segment-", "state-000002.pt")
+            shutil.copy(path, parts / rng.choice([name for name in names if parts / name != path]))
         elif deed == 3:
             path.unlink()
             path.mkdir()
