@@ -79,6 +79,11 @@ class Tiled:
         """Frames of look-ahead of the model."""
         return getattr(self._model, "delay", 0)
 
+    @property
+    def dropped(self) -> int:
+        """Frames at the start of a video that the model leaves out."""
+        return getattr(self._model, "dropped", 0)
+
     def step(
         self,
         frame: Tensor,  # [1, 3, H, W]
