@@ -13,6 +13,8 @@ from rirn.measure.memory import peak_bytes
 
 # Side of the piece of a frame on which the need is measured.
 PROBE = 256
+PROCESS = Path("/proc/self")
+GROUPS = Path("/sys/fs/cgroup")
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
@@ -31,23 +33,60 @@ def free_bytes(device: torch.device) -> int | None:
         return free + cached
     if device.type != "cpu":
         return None
+    return min([*_machine(), *_control_groups(), *_address_space()], default=None)
+
+
+def _machine() -> list[int]:
     try:
-        available = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        meminfo = (PROCESS.parent / "meminfo").read_text()
     except OSError:  # not Linux
-        return None
-    limits = [1024 * int(available[1])] if available else []
-    limits.extend(_container_limit())
-    return min(limits, default=None)
+        return []
+    return [1024 * int(kib) for kib in re.findall(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)]
 
 
-def _container_limit() -> list[int]:
-    """What the control group of a container leaves of its limit, if it has one."""
-    group = Path("/sys/fs/cgroup")
+def _control_groups() -> list[int]:
+    """What the limits of the control groups leave that this process is in, in a container or not.
+
+    Pages of files that were read count as used there, though they make way for what is needed.
+    """
+    free = []
     try:
-        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        lines = (PROCESS / "cgroup").read_text().splitlines()
     except OSError:
         return []
-    return [int(limit) - int(used)] if limit.isdigit() else []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            root, files, cached = GROUPS, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):  # version 1
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            root, cached = GROUPS / "memory", "total_inactive_file"
+        else:
+            continue
+        folder = root / group.strip("/")
+        for level in (folder, *folder.parents):
+            if not level.is_relative_to(root):
+                break
+            try:
+                limit, used = ((level / name).read_text().strip() for name in files)
+                pages = re.search(rf"^{cached} (\d+)", (level / "memory.stat").read_text(), re.MULTILINE)
+            except OSError:  # no limit at the root, or another view of the groups than the container's own
+                continue
+            if limit.isdigit():
+                free.append(int(limit) - int(used) + (int(pages[1]) if pages else 0))
+    return free
+
+
+def _address_space() -> list[int]:
+    """What `ulimit -v` leaves."""
+    try:
+        import resource  # not on Windows
+
+        pages = int((PROCESS / "statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return []
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if limit == resource.RLIM_INFINITY else [limit - pages * resource.getpagesize()]
 
 
 def needed_bytes(model: Any, frame: Tensor) -> int | None:
