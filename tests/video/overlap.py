@@ -5,8 +5,8 @@ of a clip, each stage alone, and all together. Beside `rirn-small` there are net
 long as the slower of decoding and encoding takes, where overlap is hardest to reach, and half as long. Rounds go by turns; the
 figures are medians.
 
-Where three stages have fewer cores than they would fill, or share them with other programs, none can be as fast as alone. So the last
-column divides by the time that the busiest stage worked inside the same run: what is above 1 is time in which it had nothing to do.
+Where three stages have fewer cores than they would fill, or share them with other programs, none can be as fast as alone. So the
+last column divides by the time that the busiest stage worked inside the same run: what is above 1 is time in which it waited.
 """
 
 import statistics
