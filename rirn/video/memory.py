@@ -12,7 +12,7 @@ from torch import Tensor
 from rirn.measure.memory import peak_bytes
 
 # Side of the piece of a frame on which the need is measured.
-PROBE = 256
+PROBE = 512
 PROCESS = Path("/proc/self")
 GROUPS = Path("/sys/fs/cgroup")
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -90,9 +90,18 @@ def _address_space() -> list[int]:
 
 
 def needed_bytes(model: Any, frame: Tensor) -> int | None:
-    """Bytes that a step on `frame` [1, 3, H, W] needs, from a step on a piece of it; None if not measurable."""
+    """Bytes that a step on `frame` [1, 3, H, W] needs, from steps on a piece of it; None if not measurable.
+
+    On a smaller piece first, since buffers that libraries make once would count as if they grew with the frame. A model
+    that looks ahead does nothing in its first steps, so there are as many as it takes to see a result.
+    """
+
+    def steps(side: int) -> None:
+        state = None
+        for _ in range(1 + getattr(model, "delay", 0)):
+            _, state = model.step(frame[..., :side, :side].contiguous(), state)
+
     height, width = frame.shape[-2:]
-    piece = frame[..., :PROBE, :PROBE].contiguous()
-    peak = peak_bytes(lambda: model.step(piece, None), frame.device)
-    pixels = piece.shape[-2] * piece.shape[-1]
-    return None if peak is None else round(peak / pixels * height * width)
+    steps(PROBE // 2)
+    peak = peak_bytes(lambda: steps(PROBE), frame.device)
+    return None if peak is None else round(peak / (min(height, PROBE) * min(width, PROBE)) * height * width)

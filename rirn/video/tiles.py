@@ -141,7 +141,12 @@ class Tiled:
         if height * width <= PROBE**2:
             return None  # not worth measuring
         free = free_bytes(frame.device)
-        needed = needed_bytes(self._model, frame) if free is not None else None
+        try:
+            needed = needed_bytes(self._model, frame) if free is not None else None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None  # not even a piece fits: halving finds what does
         if needed is None or needed <= SHARE * free:
             return None
         side = int((SHARE * free / needed * height * width) ** 0.5) // ALIGN * ALIGN

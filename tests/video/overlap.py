@@ -86,7 +86,9 @@ def main(clip=None, rounds=3):
             "rirn-small": rirn.load("rirn-small").eval(),
         }
         print(f"{clip}: {len(frames)} frames of {info.width}x{info.height}, {rounds} rounds, seconds")
-        print("| network | decode | network | encode | all together | over the slowest | over its work inside |")
+        print(
+            "| network | decode | network | encode | all together | over the slowest | over its work inside |"
+        )
         print("|---|---|---|---|---|---|---|")
         for name, network in networks.items():
             calls = {**alone, "network": lambda network=network: restore(network, frames)}

@@ -18,7 +18,10 @@ def system(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
 
     def write(files):
-        for name, text in {"proc/meminfo": f"MemTotal: 1 kB\nMemAvailable:  {8 * GIB // 1024} kB\n", **files}.items():
+        for name, text in {
+            "proc/meminfo": f"MemTotal: 1 kB\nMemAvailable:  {8 * GIB // 1024} kB\n",
+            **files,
+        }.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -33,7 +36,9 @@ def group(place, limit, used, cached=0, version=2):
     else:
         names, field = ("memory.max", "memory.current"), "inactive_file"
     texts = (str(limit), str(used), f"anon 1\n{field} {cached}\nactive_file 7\n")
-    return {f"groups/{place}/{n}": text + "\n" for n, text in zip((*names, "memory.stat"), texts, strict=True)}
+    return {
+        f"groups/{place}/{n}": text + "\n" for n, text in zip((*names, "memory.stat"), texts, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
