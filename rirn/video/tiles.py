@@ -84,6 +84,14 @@ class Tiled:
         """Frames at the start of a video that the model leaves out."""
         return getattr(self._model, "dropped", 0)
 
+    def prepare(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> None:
+        """Choose the tiles for frames of `size` (height, width) before the first one.
+
+        What a step needs is the growth of the whole process on a CPU, so other threads had better not be at work yet.
+        """
+        with torch.inference_mode():
+            self._layout(torch.zeros(1, 3, 1, 1, device=device, dtype=dtype).expand(1, 3, *size))
+
     def step(
         self,
         frame: Tensor,  # [1, 3, H, W]
@@ -93,6 +101,8 @@ class Tiled:
         if state is None:
             boxes = self._layout(frame)
             state = TileStates(tuple(frame.shape[-2:]), boxes, (None,) * len(boxes))
+        elif self._tile == "auto":  # a run that goes on: as it was, also after the next cut
+            self._tile = None if len(state.boxes) == 1 else _side(state.boxes)
         return self._shrinking(state, lambda state: self._step(frame, state))
 
     def flush(self, state: TileStates) -> list[Tensor]:
@@ -162,13 +172,11 @@ class Tiled:
         return side if side < max(height, width) else None
 
     def _smaller(self, state: TileStates) -> TileStates:
-        top, bottom, left, right = state.boxes[0]
-        side = max(bottom - top, right - left) // 2 // ALIGN * ALIGN
+        side = _side(state.boxes) // 2 // ALIGN * ALIGN
         height, width = state.size
         if side < SMALLEST:
             raise RirnError(
-                f"A frame of {width}x{height} does not fit in memory, not even in tiles of "
-                f"{max(bottom - top, right - left)} pixels; use a smaller model or bf16, or close other programs."
+                f"A frame of {width}x{height} does not fit in memory, not even in tiles of {_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs."
             )
         self._overlap = min(self._overlap, side // 2 // ALIGN * ALIGN)
         self._tile = side
@@ -213,6 +221,11 @@ class _Blend:
             self.result = sharp.new_zeros(*sharp.shape[:-2], *self._state.size, dtype=torch.float32)
         weight = self._tiled.weights(self._state, sharp)[index]
         self.result[..., top:bottom, left:right] += sharp * weight
+
+
+def _side(boxes: Sequence[Box]) -> int:
+    top, bottom, left, right = boxes[0]
+    return max(bottom - top, right - left)
 
 
 def boxes(size: tuple[int, int], side: int, overlap: int) -> tuple[Box, ...]:

@@ -176,6 +176,19 @@ def test_auto_takes_tiles_only_where_a_frame_does_not_fit(monkeypatch, caplog):
     assert caplog.text.count("working in tiles") == 1
 
 
+@pytest.mark.parametrize(("before", "after"), [(400, 10000), (10000, 400)])
+def test_a_run_that_goes_on_keeps_its_tiles(monkeypatch, before, after):
+    frame, free = torch.rand(1, 3, 600, 600), [before]
+    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: 1000)
+    monkeypatch.setattr(tiles_module, "free_bytes", lambda device: free[0])
+    _, state = Tiled(Blur()).step(frame, None)
+    free[0] = after
+    resumed = Tiled(Blur())
+    resumed.step(frame, state)
+    _, behind_a_cut = resumed.step(frame, None)
+    assert behind_a_cut.boxes == state.boxes and (len(state.boxes) == 1) == (before > after)
+
+
 class Late(Blur):
     """Does nothing until it has seen three frames."""
 
