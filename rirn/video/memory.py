@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from rirn.measure.memory import peak_bytes
 
@@ -89,19 +90,25 @@ def _address_space() -> list[int]:
     return [] if limit == resource.RLIM_INFINITY else [limit - pages * resource.getpagesize()]
 
 
-def needed_bytes(model: Any, frame: Tensor) -> int | None:
-    """Bytes that a step on `frame` [1, 3, H, W] needs, from steps on a piece of it; None if not measurable.
+def needed_bytes(model: Any, frame: Tensor) -> tuple[int, int] | None:
+    """Bytes that a step on `frame` [1, 3, H, W] needs, and those of the state after it, from steps on a piece of it.
 
     On a smaller piece first, since buffers that libraries make once would count as if they grew with the frame. A model
-    that looks ahead does nothing in its first steps, so there are as many as it takes to see a result.
+    that looks ahead does nothing in its first steps, so there are as many as it takes to see a result. None if not measurable.
     """
+    kept = 0
 
     def steps(side: int) -> None:
+        nonlocal kept
         state = None
         for _ in range(1 + getattr(model, "delay", 0)):
             _, state = model.step(frame[..., :side, :side].contiguous(), state)
+        kept = sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
 
     height, width = frame.shape[-2:]
     steps(PROBE // 2)
     peak = peak_bytes(lambda: steps(PROBE), frame.device)
-    return None if peak is None else round(peak / (min(height, PROBE) * min(width, PROBE)) * height * width)
+    if peak is None:
+        return None
+    share = height * width / (min(height, PROBE) * min(width, PROBE))
+    return round(peak * share), round(kept * share)

@@ -24,6 +24,8 @@ SMALLEST = 64
 OVERLAP = 32
 # Of the memory that is free when a video begins, a tile may need this much at most.
 SHARE = 0.7
+# Of a frame in fp32 that are there at once beside the tiles.
+COPIES = 5
 
 
 @dataclass(frozen=True)
@@ -157,15 +159,20 @@ class Tiled:
             if not is_out_of_memory(error):
                 raise
             return None  # not even a piece fits: halving finds what does
-        if needed is None or needed <= SHARE * free:
+        if needed is None:
             return None
-        side = int((SHARE * free / needed * height * width) ** 0.5) // ALIGN * ALIGN
+        step, state = needed
+        if step + state <= SHARE * free:
+            return None
+        # Whatever the tiles: the states of all of them, before and after, and the frame, its result, their sum of weights, ...
+        left = max(0, SHARE * free - 2 * state - COPIES * frame.nbytes)
+        side = int((left / step * height * width) ** 0.5) // ALIGN * ALIGN
         side = max(SMALLEST + 2 * self._overlap, side)
         log.warning(
             "A frame of %dx%d needs about %.1f GB, and %.1f GB are free: working in tiles of %d pixels.",
             width,
             height,
-            needed / 1e9,
+            (step + state) / 1e9,
             free / 1e9,
             side,
         )
@@ -176,7 +183,8 @@ class Tiled:
         height, width = state.size
         if side < SMALLEST:
             raise RirnError(
-                f"A frame of {width}x{height} does not fit in memory, not even in tiles of {_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs."
+                f"A frame of {width}x{height} does not fit in memory, not even in tiles of "
+                f"{_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs."
             )
         self._overlap = min(self._overlap, side // 2 // ALIGN * ALIGN)
         self._tile = side

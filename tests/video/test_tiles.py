@@ -168,18 +168,18 @@ def test_other_errors_are_not_taken_for_it():
 
 def test_auto_takes_tiles_only_where_a_frame_does_not_fit(monkeypatch, caplog):
     frame = torch.rand(1, 3, 500, 600)
-    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: 1000)
-    for free, count in ((10000, 1), (None, 1), (400, 6)):
+    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: (10**9, 10**8))
+    for free, count in ((10**10, 1), (None, 1), (10**9, 4), (5 * 10**8, 12)):
         monkeypatch.setattr(tiles_module, "free_bytes", lambda device, free=free: free)
         _, state = Tiled(Blur()).step(frame, None)
         assert len(state.boxes) == count
-    assert caplog.text.count("working in tiles") == 1
+    assert caplog.text.count("working in tiles") == 2
 
 
-@pytest.mark.parametrize(("before", "after"), [(400, 10000), (10000, 400)])
+@pytest.mark.parametrize(("before", "after"), [(5 * 10**8, 10**10), (10**10, 5 * 10**8)])
 def test_a_run_that_goes_on_keeps_its_tiles(monkeypatch, before, after):
     frame, free = torch.rand(1, 3, 600, 600), [before]
-    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: 1000)
+    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: (10**9, 10**8))
     monkeypatch.setattr(tiles_module, "free_bytes", lambda device: free[0])
     _, state = Tiled(Blur()).step(frame, None)
     free[0] = after
@@ -213,9 +213,11 @@ class Hoarding(Blur):
 @pytest.mark.parametrize("model", [Blur, Late, Hoarding])
 def test_the_need_of_a_step_is_measured(model):
     frame = torch.rand(1, 3, 1024, 512)
-    needed = needed_bytes(model(), frame)
-    if needed is None:
+    measured = needed_bytes(model(), frame)
+    if measured is None:
         pytest.skip("this system does not say how much memory a process had at most")
+    needed, state = measured
+    assert state == frame.nbytes * (2 if model is Late else 1)
     assert 2 * frame.nbytes < needed < 40 * frame.nbytes
     assert free_bytes(torch.device("cpu")) > 0
 
