@@ -1,12 +1,13 @@
 """How well decoding, network and encoding overlap: `python -m tests.video.overlap [CLIP [ROUNDS]]`.
 
-First three stages that only wait, a quarter of a second for each frame: what the queues alone cost, also on a busy machine. Then,
-of a clip, each stage alone, and all together. Beside `rirn-small` there are networks that only wait, as a CPU does for a GPU: as
-long as the slower of decoding and encoding takes, where overlap is hardest to reach, and half as long. Rounds go by turns; the
-figures are medians.
+First three stages that only wait, a quarter of a second for each frame: what the queues alone cost, also on a busy machine.
+Then real decoding and encoding of frames so small that they take little of it, around a network that waits for a tenth of a
+second: what the encoder's look-ahead costs at the end of a clip, and putting segments together.
 
-Where three stages have fewer cores than they would fill, or share them with other programs, none can be as fast as alone. So the
-last column divides by the time that the busiest stage worked inside the same run: what is above 1 is time in which it waited.
+Then, of a clip, each stage alone, and all together. Beside `rirn-small` there are networks that only wait, as a CPU does for a
+GPU: as long as the slower of decoding and encoding takes, where overlap is hardest to reach, and half as long. Rounds go by
+turns; the figures are medians. Where three stages have fewer cores than they would fill, or share them with other programs,
+none can be as fast as alone. So the last column divides by the time that the busiest stage worked inside the same run.
 """
 
 import statistics
@@ -19,6 +20,7 @@ import torch
 
 import rirn
 from rirn.video import Reader, VideoWriter, deblur
+from tests.video.clips import write_clip
 from tests.video.test_pipeline import Frames, Network, Writer, run
 
 
@@ -70,8 +72,18 @@ def structure(frames=40, seconds=0.25):
     return together / timed(lambda: [wait(i) for i in range(frames)])
 
 
+def around_a_network(frames, seconds=0.1):
+    """Time of `deblur` over that of its network, which is the slowest stage."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip = write_clip(Path(folder) / "in.mp4", frames, 96, 64)
+        run = deblur(Waiting(seconds), clip, Path(folder) / "out.mp4", progress=False)
+    return run.seconds / run.busy.model
+
+
 def main(clip=None, rounds=3):
     print(f"three stages that wait: {structure():.3f} times one of them, 1.050 at best", flush=True)
+    for count in (100, 400):
+        print(f"{count} small frames: {around_a_network(count):.3f} times the network", flush=True)
     if clip is None:
         return
     info, frames = decode(clip)
