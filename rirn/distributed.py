@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from rirn.errors import RirnError
@@ -123,11 +126,50 @@ def join_world(device: str, timeout: datetime.timedelta = _TIMEOUT) -> Iterator[
     chosen = _device(f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo",
+        timeout=timeout,
+        store=without_leftovers(store, rank, size, timeout),
+        rank=rank,
+        world_size=size,
+    )
     try:
-        yield World(chosen, dist.get_rank(), dist.get_world_size())
+        yield World(chosen, rank, size)
     finally:
         dist.destroy_process_group()
+
+
+def without_leftovers(store: dist.Store, rank: int, size: int, timeout: datetime.timedelta) -> dist.Store:
+    """A part of the store that is empty, and the same in all processes that call this now.
+
+    torchrun keeps its store when it restarts processes, so that one of them may find the address of another that is
+    gone. How often there was a restart is no name for a part: each machine counts its own. So the first process invents
+    a name and tells it to those who ask, each with a word of its own, until all have it: what dead ones asked or were told
+    leads nowhere.
+
+    Raises:
+        RirnError: the others did not come in time.
+    """
+    name, end = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
+    if rank:
+        store.set(f"rirn/asks/{rank}", name)
+        store.wait([f"rirn/told/{name}"], timeout)
+        name = store.get(f"rirn/told/{name}").decode()
+        store.set(f"rirn/knows/{name}/{rank}", "")
+    missing = set(range(1, size)) if rank == 0 else set()
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"rirn/knows/{name}/{other}"]):
+                missing.remove(other)
+            elif store.check([f"rirn/asks/{other}"]):
+                store.set(f"rirn/told/{store.get(f'rirn/asks/{other}').decode()}", name)
+        if missing and time.monotonic() > end:
+            raise RirnError(
+                f"{len(missing)} of {size} processes did not come within {timeout}; look at their errors, then start all again"
+            )
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store)
 
 
 def _device(name: str) -> torch.device:

@@ -126,8 +126,6 @@ def _run(
     A model with look-ahead lags behind its input, and one that drops the ends leaves those frames out.
     """
     like = next(model.parameters())
-    windows = (model.base.stem_window, model.base.feature_window)
-    dropped = sum(window.past for window in windows if not window.repeat_ends)
     waiting: deque[tuple[int, np.ndarray]] = deque()
 
     def finish(image: Tensor) -> tuple[int, np.ndarray, Tensor]:
@@ -139,7 +137,7 @@ def _run(
     state = None
     for number in range(first, end):
         blurry = read_image(sequence.blurry[number])
-        if number >= first + dropped:
+        if number >= first + model.dropped:
             waiting.append((number, blurry))
         frame = torch.from_numpy(blurry).permute(2, 0, 1)[None].to(like.device, like.dtype) / 255
         image, state = model.step(frame, state)

@@ -31,9 +31,7 @@ def gradient_norms(model: VideoDeblurrer, clip: Tensor, lags: int, seed: int = 0
     """
     clip = clip.detach().requires_grad_()
     last = clip.shape[0] - 1 - model.delay
-    windows = (model.base.stem_window, model.base.feature_window)
-    dropped = sum(window.past for window in windows if not window.repeat_ends)
-    image = model(clip[None])[0, last - dropped]
+    image = model(clip[None])[0, last - model.dropped]
     generator = torch.Generator().manual_seed(seed)
     squares = torch.zeros(lags + 1, dtype=torch.float64)
     for i in range(PROBES):

@@ -124,6 +124,13 @@ class VideoDeblurrer(nn.Module):
         """Frames of look-ahead: ``step`` returns the frame that came this many steps earlier."""
         return self.base.stem_window.future + self.base.feature_window.future
 
+    @property
+    def dropped(self) -> int:
+        """Frames at the start of a video that get no image: 0 unless made with ``ends="drop"``, which drops the last
+        :attr:`delay` frames, too."""
+        windows = (self.base.stem_window, self.base.feature_window)
+        return sum(window.past for window in windows if not window.repeat_ends)
+
     def step(
         self,
         frame: Tensor,  # [N, 3, H, W]  RGB in [0, 1]

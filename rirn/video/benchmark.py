@@ -88,7 +88,9 @@ def benchmark(
     device, torch_dtype = pick_device(device), pick_dtype(dtype)
     with Reader(source) as reader:
         model = model.to(device=device, dtype=torch_dtype).eval()
-        restorer, output = _Timed(Tiled(model, tile), device, torch_dtype), _Nowhere()
+        tiled, output = Tiled(model, tile), _Nowhere()
+        restorer = _Timed(tiled, device, torch_dtype)
+        tiled.prepare((reader.info.height, reader.info.width), device, torch_dtype)
         pipeline = Pipeline(reader, restorer, output, on_result=lambda: None)
         pipeline.run()
     counted = restorer.seconds[1:] or restorer.seconds

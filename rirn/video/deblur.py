@@ -117,7 +117,8 @@ def deblur(
         model = model.to(device=device, dtype=torch_dtype).eval()
         joined = SideBySide(reader.info) if compare else None
         info = joined.info if joined else reader.info
-        restorer = Restorer(Tiled(model, tile), device, torch_dtype, CutDetector() if scene_reset else None)
+        tiled = Tiled(model, tile)
+        restorer = Restorer(tiled, device, torch_dtype, CutDetector() if scene_reset else None)
         checkpoint: dict[str, Any] | None = None
         if os.fspath(target) == PIPE:
             output: Output = PipeOutput(info, raw=raw_size is not None)
@@ -157,6 +158,8 @@ def deblur(
             disable=None if progress else True,
             dynamic_ncols=True,
         )
+        if checkpoint is None:
+            tiled.prepare((reader.info.height, reader.info.width), device, torch_dtype)
         pipeline = Pipeline(reader, restorer, output, joined=joined, ahead=ahead, on_result=bar.update)
         with bar:
             pipeline.run(checkpoint)

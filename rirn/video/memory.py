@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from rirn.measure.memory import peak_bytes
 
 # Side of the piece of a frame on which the need is measured.
-PROBE = 256
+PROBE = 512
+PROCESS = Path("/proc/self")
+GROUPS = Path("/sys/fs/cgroup")
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
 
@@ -31,29 +34,81 @@ def free_bytes(device: torch.device) -> int | None:
         return free + cached
     if device.type != "cpu":
         return None
+    return min([*_machine(), *_control_groups(), *_address_space()], default=None)
+
+
+def _machine() -> list[int]:
     try:
-        available = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        meminfo = (PROCESS.parent / "meminfo").read_text()
     except OSError:  # not Linux
-        return None
-    limits = [1024 * int(available[1])] if available else []
-    limits.extend(_container_limit())
-    return min(limits, default=None)
+        return []
+    return [1024 * int(kib) for kib in re.findall(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)]
 
 
-def _container_limit() -> list[int]:
-    """What the control group of a container leaves of its limit, if it has one."""
-    group = Path("/sys/fs/cgroup")
+def _control_groups() -> list[int]:
+    """What the limits of the control groups leave that this process is in, in a container or not.
+
+    Pages of files that were read count as used there, though they make way for what is needed.
+    """
+    free = []
     try:
-        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        lines = (PROCESS / "cgroup").read_text().splitlines()
     except OSError:
         return []
-    return [int(limit) - int(used)] if limit.isdigit() else []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            root, files, cached = GROUPS, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):  # version 1
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            root, cached = GROUPS / "memory", "total_inactive_file"
+        else:
+            continue
+        folder = root / group.strip("/")
+        for level in (folder, *folder.parents):
+            if not level.is_relative_to(root):
+                break
+            try:
+                limit, used = ((level / name).read_text().strip() for name in files)
+                pages = re.search(rf"^{cached} (\d+)", (level / "memory.stat").read_text(), re.MULTILINE)
+            except OSError:  # no limit at the root, or another view of the groups than the container's own
+                continue
+            if limit.isdigit():
+                free.append(int(limit) - int(used) + (int(pages[1]) if pages else 0))
+    return free
 
 
-def needed_bytes(model: Any, frame: Tensor) -> int | None:
-    """Bytes that a step on `frame` [1, 3, H, W] needs, from a step on a piece of it; None if not measurable."""
+def _address_space() -> list[int]:
+    """What `ulimit -v` leaves."""
+    try:
+        import resource  # not on Windows
+
+        pages = int((PROCESS / "statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return []
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if limit == resource.RLIM_INFINITY else [limit - pages * resource.getpagesize()]
+
+
+def needed_bytes(model: Any, frame: Tensor) -> tuple[int, int] | None:
+    """Bytes that a step on `frame` [1, 3, H, W] needs, and those of the state after it, from steps on a piece of it.
+
+    On a smaller piece first, since buffers that libraries make once would count as if they grew with the frame. A model
+    that looks ahead does nothing in its first steps, so there are as many as it takes to see a result. None if not measurable.
+    """
+    kept = 0
+
+    def steps(side: int) -> None:
+        nonlocal kept
+        state = None
+        for _ in range(1 + getattr(model, "delay", 0)):
+            _, state = model.step(frame[..., :side, :side].contiguous(), state)
+        kept = sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+
     height, width = frame.shape[-2:]
-    piece = frame[..., :PROBE, :PROBE].contiguous()
-    peak = peak_bytes(lambda: model.step(piece, None), frame.device)
-    pixels = piece.shape[-2] * piece.shape[-1]
-    return None if peak is None else round(peak / pixels * height * width)
+    steps(PROBE // 2)
+    peak = peak_bytes(lambda: steps(PROBE), frame.device)
+    if peak is None:
+        return None
+    share = height * width / (min(height, PROBE) * min(width, PROBE))
+    return round(peak * share), round(kept * share)

@@ -127,10 +127,12 @@ class Pipeline:
             for thread in threads:
                 thread.join()
             restored.check()
+            begin = time.perf_counter()
             if isinstance(stopped, KeyboardInterrupt):
                 self._output.stop()
             else:
                 self._output.complete()
+            self.busy.encode += time.perf_counter() - begin
         except BaseException:
             decoded.cancel()
             restored.cancel()

@@ -52,6 +52,9 @@ class Restorer:
         device: where the model is.
         dtype: of its frames.
         cuts: forgets the state where it says that a scene begins; None never does.
+
+    Raises:
+        RirnError: the model leaves out frames.
     """
 
     def __init__(
@@ -61,6 +64,11 @@ class Restorer:
         dtype: torch.dtype,
         cuts: CutDetector | None = None,
     ):
+        if getattr(model, "dropped", 0):
+            raise RirnError(
+                "These weights give no image for the first and last frames of a video (ends='drop'), and every frame must "
+                "come back; make or convert them without that option."
+            )
         self.device = device
         self._model, self._dtype, self._cuts = model, dtype, cuts
         self._state: Any = None

@@ -24,6 +24,8 @@ SMALLEST = 64
 OVERLAP = 32
 # Of the memory that is free when a video begins, a tile may need this much at most.
 SHARE = 0.7
+# Of a frame in fp32 that are there at once beside the tiles.
+COPIES = 5
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ class Tiled:
         """Frames of look-ahead of the model."""
         return getattr(self._model, "delay", 0)
 
+    @property
+    def dropped(self) -> int:
+        """Frames at the start of a video that the model leaves out."""
+        return getattr(self._model, "dropped", 0)
+
+    def prepare(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> None:
+        """Choose the tiles for frames of `size` (height, width) before the first one.
+
+        What a step needs is the growth of the whole process on a CPU, so other threads had better not be at work yet.
+        """
+        with torch.inference_mode():
+            self._layout(torch.zeros(1, 3, 1, 1, device=device, dtype=dtype).expand(1, 3, *size))
+
     def step(
         self,
         frame: Tensor,  # [1, 3, H, W]
@@ -88,6 +103,8 @@ class Tiled:
         if state is None:
             boxes = self._layout(frame)
             state = TileStates(tuple(frame.shape[-2:]), boxes, (None,) * len(boxes))
+        elif self._tile == "auto":  # a run that goes on: as it was, also after the next cut
+            self._tile = None if len(state.boxes) == 1 else _side(state.boxes)
         return self._shrinking(state, lambda state: self._step(frame, state))
 
     def flush(self, state: TileStates) -> list[Tensor]:
@@ -136,29 +153,38 @@ class Tiled:
         if height * width <= PROBE**2:
             return None  # not worth measuring
         free = free_bytes(frame.device)
-        needed = needed_bytes(self._model, frame) if free is not None else None
-        if needed is None or needed <= SHARE * free:
+        try:
+            needed = needed_bytes(self._model, frame) if free is not None else None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None  # not even a piece fits: halving finds what does
+        if needed is None:
             return None
-        side = int((SHARE * free / needed * height * width) ** 0.5) // ALIGN * ALIGN
+        step, state = needed
+        if step + state <= SHARE * free:
+            return None
+        # Whatever the tiles: the states of all of them, before and after, and the frame, its result, their sum of weights, ...
+        left = max(0, SHARE * free - 2 * state - COPIES * frame.nbytes)
+        side = int((left / step * height * width) ** 0.5) // ALIGN * ALIGN
         side = max(SMALLEST + 2 * self._overlap, side)
         log.warning(
             "A frame of %dx%d needs about %.1f GB, and %.1f GB are free: working in tiles of %d pixels.",
             width,
             height,
-            needed / 1e9,
+            (step + state) / 1e9,
             free / 1e9,
             side,
         )
         return side if side < max(height, width) else None
 
     def _smaller(self, state: TileStates) -> TileStates:
-        top, bottom, left, right = state.boxes[0]
-        side = max(bottom - top, right - left) // 2 // ALIGN * ALIGN
+        side = _side(state.boxes) // 2 // ALIGN * ALIGN
         height, width = state.size
         if side < SMALLEST:
             raise RirnError(
                 f"A frame of {width}x{height} does not fit in memory, not even in tiles of "
-                f"{max(bottom - top, right - left)} pixels; use a smaller model or bf16, or close other programs."
+                f"{_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs."
             )
         self._overlap = min(self._overlap, side // 2 // ALIGN * ALIGN)
         self._tile = side
@@ -203,6 +229,11 @@ class _Blend:
             self.result = sharp.new_zeros(*sharp.shape[:-2], *self._state.size, dtype=torch.float32)
         weight = self._tiled.weights(self._state, sharp)[index]
         self.result[..., top:bottom, left:right] += sharp * weight
+
+
+def _side(boxes: Sequence[Box]) -> int:
+    top, bottom, left, right = boxes[0]
+    return max(bottom - top, right - left)
 
 
 def boxes(size: tuple[int, int], side: int, overlap: int) -> tuple[Box, ...]:

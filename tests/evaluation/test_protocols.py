@@ -9,16 +9,12 @@ from rirn import RirnError
 from rirn.data import find_sequences, read_image, write_sequence
 from rirn.data.splits import OFFICIAL
 from rirn.evaluation import PROTOCOLS, evaluate, psnr, to_uint8
-from rirn.models.window import Window
 
 
 class Counter(torch.nn.Module):
     """Adds 10.6 levels for every frame that the state has seen before; so a score tells how old the state was."""
 
-    delay = 0
-
-    class base:
-        stem_window = feature_window = Window()
+    delay = dropped = 0
 
     def __init__(self):
         super().__init__()

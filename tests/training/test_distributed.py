@@ -1,17 +1,20 @@
 """Processes under torchrun train what one process trains."""
 
+import datetime
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rirn import RirnError
-from rirn.distributed import World, join_world
+from rirn.distributed import World, join_world, without_leftovers
 from rirn.models.state import State
 from rirn.training import OptimConfig, train
 from tests.training.runs import config, losses, rows
@@ -114,6 +117,23 @@ def test_torchrun_restarts_where_the_last_checkpoint_is(data, tmp_path):
         path.unlink()
     train(settings(data, cut))
     assert losses(cut) == pytest.approx(losses(whole), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_restarted_processes_meet_apart_from_what_dead_ones_left(size):
+    store, soon = dist.HashStore(), datetime.timedelta(seconds=60)
+    with ThreadPoolExecutor(size) as pool:
+        for attempt in range(3):
+            # The last comes first, and finds what it and the others left before.
+            made = [pool.submit(without_leftovers, store, rank, size, soon) for rank in reversed(range(size))]
+            stores = [m.result() for m in made]
+            assert not stores[0].check(["address"])
+            stores[0].set("address", str(attempt))
+            assert [s.get("address") for s in stores] == [str(attempt).encode()] * size
+        # One that died after it had asked.
+        store.set("rirn/asks/1", "dead")
+    with pytest.raises(RirnError, match=f"{size - 1} of {size} processes did not come"):
+        without_leftovers(store, 0, size, datetime.timedelta(seconds=0.1))
 
 
 def test_one_process_is_a_world_too():

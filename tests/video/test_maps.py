@@ -105,6 +105,23 @@ def test_command(frames, tmp_path, capsys):
     assert "--maps needs a model that blends features over time" in error and error.count("\n") == 1
 
 
+def test_weights_that_drop_the_ends_are_refused(frames, tmp_path, capsys):
+    model = small("strcnn+rirn", torch.float32, ends="drop")
+    model.config |= {"width": 0.1, "ends": "drop"}
+    path = tmp_path / "drop.safetensors"
+    save_weights(model, path)
+    calls = (
+        ["compare", str(frames), str(frames), "-o", str(tmp_path / "page.html"), "--maps"],
+        ["deblur", str(frames), str(tmp_path / "out")],
+        ["deblur", str(frames), "--benchmark"],
+    )
+    for arguments in calls:
+        assert main([*arguments, "--model", str(path)]) == 1
+        error = capsys.readouterr().err
+        assert "no image for the first and last frames" in error and error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["drop.safetensors", "left"]
+
+
 def test_no_device():
     with pytest.raises(RirnError, match="is no device"):
         GateMaps(stepped(), "nowhere")

@@ -115,7 +115,7 @@ def test_clicking_a_curve_goes_to_the_frame(window):
 def test_figures(window):
     window.press("Right", "Right")
     until(window, SHOWN, "2")
-    assert "right ∞" in window.run("document.querySelector('.card').textContent")
+    assert "right ∞" in window.run("document.querySelector('#curves .card').textContent")
 
 
 def test_keys_step_and_reach_everything(window):

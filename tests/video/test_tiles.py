@@ -10,6 +10,7 @@ import rirn
 from rirn.errors import RirnError
 from rirn.video import Tiled, deblur
 from rirn.video import tiles as tiles_module
+from rirn.video.memory import free_bytes, needed_bytes
 from rirn.video.tiles import TileStates, boxes, recut
 from tests.video.clips import Delayed, Identity, write_clip
 
@@ -166,24 +167,71 @@ def test_other_errors_are_not_taken_for_it():
 
 
 def test_auto_takes_tiles_only_where_a_frame_does_not_fit(monkeypatch, caplog):
-    frame = torch.rand(1, 3, 400, 600)
-    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: 1000)
-    for free, count in ((10000, 1), (None, 1), (400, 6)):
+    frame = torch.rand(1, 3, 500, 600)
+    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: (10**9, 10**8))
+    for free, count in ((10**10, 1), (None, 1), (10**9, 4), (5 * 10**8, 12)):
         monkeypatch.setattr(tiles_module, "free_bytes", lambda device, free=free: free)
         _, state = Tiled(Blur()).step(frame, None)
         assert len(state.boxes) == count
-    assert caplog.text.count("working in tiles") == 1
+    assert caplog.text.count("working in tiles") == 2
 
 
-def test_the_need_of_a_step_is_measured():
-    from rirn.video.memory import free_bytes, needed_bytes
+@pytest.mark.parametrize(("before", "after"), [(5 * 10**8, 10**10), (10**10, 5 * 10**8)])
+def test_a_run_that_goes_on_keeps_its_tiles(monkeypatch, before, after):
+    frame, free = torch.rand(1, 3, 600, 600), [before]
+    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: (10**9, 10**8))
+    monkeypatch.setattr(tiles_module, "free_bytes", lambda device: free[0])
+    _, state = Tiled(Blur()).step(frame, None)
+    free[0] = after
+    resumed = Tiled(Blur())
+    resumed.step(frame, state)
+    _, behind_a_cut = resumed.step(frame, None)
+    assert behind_a_cut.boxes == state.boxes and (len(state.boxes) == 1) == (before > after)
 
-    frame = torch.rand(1, 3, 512, 512)
-    needed = needed_bytes(Blur(), frame)
-    if needed is None:
+
+class Late(Blur):
+    """Does nothing until it has seen three frames."""
+
+    delay = 2
+
+    def step(self, frame, state):
+        state = [*(state or []), frame]
+        return (super().step(state[0], None)[0], state[1:]) if len(state) > self.delay else (None, state)
+
+
+class Hoarding(Blur):
+    """Makes a buffer for all sizes once."""
+
+    buffer = None
+
+    def step(self, frame, state):
+        if self.buffer is None:
+            self.buffer = torch.ones(50_000_000)
+        return super().step(frame, state)
+
+
+@pytest.mark.parametrize("model", [Blur, Late, Hoarding])
+def test_the_need_of_a_step_is_measured(model):
+    frame = torch.rand(1, 3, 1024, 512)
+    measured = needed_bytes(model(), frame)
+    if measured is None:
         pytest.skip("this system does not say how much memory a process had at most")
-    assert frame.nbytes < needed < 40 * frame.nbytes
+    needed, state = measured
+    assert state == frame.nbytes * (2 if model is Late else 1)
+    assert 2 * frame.nbytes < needed < 40 * frame.nbytes
     assert free_bytes(torch.device("cpu")) > 0
+
+
+def test_when_not_even_a_piece_fits_tiles_are_halved():
+    class Small(Blur):
+        def step(self, frame, state):
+            if frame.shape[-1] > 160:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return super().step(frame, state)
+
+    frame = torch.rand(1, 3, 600, 600)
+    sharp, state = Tiled(Small()).step(frame, None)
+    assert sharp.shape == frame.shape and len(state.boxes) > 16
 
 
 @pytest.mark.parametrize(
