@@ -38,7 +38,8 @@ def body(source: str) -> str:
         ),
         (
             "__shared__ Pair<T, 4> tile[2][kHalo<3, 4> + 1];",
-            "__shared__ Pair<T, 4> tile[2][kHalo<3, 4> + 1]; cuda_on_cpu::poison_shared(&tile, sizeof tile);",
+            "__shared__ Pair<T, 4> tile[2][kHalo<3, 4> + 1] = {}; "
+            "cuda_on_cpu::poison_shared(&tile, sizeof tile);",
         ),
         ("STABLE_TORCH_LIBRARY_IMPL(rirn, CUDA, m) {}", "STABLE_TORCH_LIBRARY_IMPL(rirn_on_cpu, CPU, m) {}"),
         ("STABLE_TORCH_LIBRARY(rirn, m) {}", "STABLE_TORCH_LIBRARY(rirn_on_cpu, m) {}"),

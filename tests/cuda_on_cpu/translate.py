@@ -122,9 +122,10 @@ def _shared(code: str) -> list[tuple[int, int, str]]:
             or "=" in flat
         ):
             raise TranslationError(f"declare one shared variable at a time, without a value: {found[0]!r}")
-        edits.append(
-            (found.end(), found.end(), f" cuda_on_cpu::poison_shared(&{name[1]}, sizeof {name[1]});")
-        )
+        # With a value, for g++ makes one of __half only when a thread first comes by, and remembers that in a byte beside it:
+        # ThreadSanitizer would see the threads of a block race for it.
+        made = f" = {{}}; cuda_on_cpu::poison_shared(&{name[1]}, sizeof {name[1]});"
+        edits.append((found.end() - 1, found.end(), made))
     return edits
 
 
