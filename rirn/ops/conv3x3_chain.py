@@ -147,7 +147,15 @@ def _suits_library(name: str, image: Tensor, tensors: Sequence[Tensor], columns:
         return image.dtype not in reference.HALF_DTYPES or in_phases or widest > WIDEST_ON_GPU
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
-    return image.dtype == torch.float64 or image.shape[0] * columns < narrowest or library().isa == "generic"
+    return image.dtype == torch.float64 or image.shape[0] * columns < narrowest or _is_generic()
+
+
+def _is_generic() -> bool:
+    return library().isa == "generic"
+
+
+# For torch.compile a constant, like what a call is answered by: see rirn.ops.backends.
+_is_generic._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _check(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rirn.errors import RirnError
-from rirn.ops import atb_blend, backends, irm_update, use_backend
+from rirn.ops import atb_blend, backends, conv3x3_chain, irm_update, use_backend
 from tests.ops.cases import Case, atb_inputs, irm_inputs
 from tests.tolerances import TABLE, assert_close
 
@@ -45,6 +45,19 @@ def train(function, args):
     leaves = [*args[:4], *args[4], *args[5]]
     loss = function(*args)
     return [loss, *torch.autograd.grad(loss, leaves)]
+
+
+@pytest.mark.parametrize("columns", (9, 64))
+def test_the_choice_of_auto_is_no_graph_break(columns):
+    """Narrow images are the library's; wide ones are a kernel's, but for that of a processor without AVX."""
+    x, weight, bias = torch.rand(1, 4, 3, columns), torch.rand(4, 4, 3, 3), torch.rand(4)
+
+    def chain(x):
+        return conv3x3_chain([x], [weight], [bias], [0], [False])
+
+    with torch.no_grad():
+        compiled = torch.compile(chain, fullgraph=True, backend="eager")
+        assert_close(compiled(x), chain(x), TABLE["conv3x3_chain", "output", "fp32"])
 
 
 @pytest.mark.parametrize(("function", "backend"), [(blend_step, "reference"), (step, "auto")])
