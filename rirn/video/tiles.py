@@ -153,8 +153,10 @@ class Tiled:
         if height * width <= PROBE**2:
             return None  # not worth measuring
         free = free_bytes(frame.device)
+        if free is None:
+            return None
         try:
-            needed = needed_bytes(self._model, frame) if free is not None else None
+            needed = needed_bytes(self._model, frame)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
