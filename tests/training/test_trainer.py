@@ -26,7 +26,9 @@ def test_it_learns_a_clip(tmp_path):
     steps = OptimConfig(loss="psnr", lr=5e-3, steps=60, warmup=5)
     weights = train(config(tmp_path / "pan", tmp_path / "out", optim=steps, frames=2, batch=1, save_every=60))
     history = losses(tmp_path / "out")
-    blurry, sharp = (torch.from_numpy(np.stack(side)).movedim(-1, 1) / 255 for side in zip(*pairs, strict=True))
+    blurry, sharp = (
+        torch.from_numpy(np.stack(side)).movedim(-1, 1) / 255 for side in zip(*pairs, strict=True)
+    )
     before = psnr_loss(blurry[None], sharp[None]).item()
     assert history[0] == pytest.approx(before, rel=1e-3)  # a residual model starts as the identity
     one_decibel = 0.02 * np.log(10) / 10
