@@ -118,6 +118,7 @@ def deblur(
         joined = SideBySide(reader.info) if compare else None
         info = joined.info if joined else reader.info
         tiled = Tiled(model, tile)
+        tiled.prepare((reader.info.height, reader.info.width), device, torch_dtype)
         restorer = Restorer(tiled, device, torch_dtype, CutDetector() if scene_reset else None)
         checkpoint: dict[str, Any] | None = None
         if os.fspath(target) == PIPE:
@@ -158,8 +159,6 @@ def deblur(
             disable=None if progress else True,
             dynamic_ncols=True,
         )
-        if checkpoint is None:
-            tiled.prepare((reader.info.height, reader.info.width), device, torch_dtype)
         pipeline = Pipeline(reader, restorer, output, joined=joined, ahead=ahead, on_result=bar.update)
         with bar:
             pipeline.run(checkpoint)

@@ -74,6 +74,7 @@ class Tiled:
         if overlap % ALIGN:
             raise ValueError(f"the overlap must be a multiple of {ALIGN}; got {overlap}")
         self._model, self._tile, self._overlap = model, tile, overlap
+        self._auto = tile == "auto"
         self._weights: dict[tuple[Box, ...], list[Tensor]] = {}
 
     @property
@@ -103,7 +104,7 @@ class Tiled:
         if state is None:
             boxes = self._layout(frame)
             state = TileStates(tuple(frame.shape[-2:]), boxes, (None,) * len(boxes))
-        elif self._tile == "auto":  # a run that goes on: as it was, also after the next cut
+        elif self._auto:  # a run that goes on takes what the first one chose, behind the next cut, too
             self._tile = None if len(state.boxes) == 1 else _side(state.boxes)
         return self._shrinking(state, lambda state: self._step(frame, state))
 
@@ -153,8 +154,10 @@ class Tiled:
         if height * width <= PROBE**2:
             return None  # not worth measuring
         free = free_bytes(frame.device)
+        if free is None:
+            return None
         try:
-            needed = needed_bytes(self._model, frame) if free is not None else None
+            needed = needed_bytes(self._model, frame)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

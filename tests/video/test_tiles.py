@@ -184,6 +184,7 @@ def test_a_run_that_goes_on_keeps_its_tiles(monkeypatch, before, after):
     _, state = Tiled(Blur()).step(frame, None)
     free[0] = after
     resumed = Tiled(Blur())
+    resumed.prepare((600, 600), frame.device, frame.dtype)
     resumed.step(frame, state)
     _, behind_a_cut = resumed.step(frame, None)
     assert behind_a_cut.boxes == state.boxes and (len(state.boxes) == 1) == (before > after)
