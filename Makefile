@@ -90,7 +90,8 @@ sdist: env
 SANITIZE := build/sanitize
 test-sanitize: env
 	RIRN_BUILD_SANITIZE=1 $(BIN)/python setup.py --quiet build --build-lib $(SANITIZE) --build-temp $(SANITIZE)-objects
-	rm -rf $(SANITIZE)/tests $(SANITIZE)/csrc && cp -r tests csrc pyproject.toml $(SANITIZE)
+	cd $(SANITIZE) && rm -rf tests csrc kernels docs
+	cp -r tests csrc kernels docs pyproject.toml $(SANITIZE)
 	cd $(SANITIZE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not slow" $(or $(ARGS),tests/ops --ignore tests/ops/test_compile.py)

@@ -139,7 +139,7 @@ class Environment:
 
     def run_tests(self, *select: str, **settings: str) -> str:
         """Run a copy of the tests against what is installed here, and return what pytest prints."""
-        for name in ("tests", "csrc"):  # some tests read the sources
+        for name in ("tests", "csrc", "kernels", "docs"):  # some tests read sources and pages
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(ROOT / name, self.folder / name, ignore=_not_source)
         shutil.copy(ROOT / "pyproject.toml", self.folder)
