@@ -159,6 +159,7 @@ def test_identity_init_starts_as_the_base(name):
 def test_dropped_ends_are_the_only_difference(name):
     clip = video(1, 7, 3, 8, 8)
     dropping, repeating = small(name, ends="drop"), small(name)
+    assert (dropping.dropped, repeating.dropped) == (2, 0)
     kept = slice(2, 7 - dropping.delay)
     restored = dropping(clip)
     assert restored.shape[1] == kept.stop - kept.start

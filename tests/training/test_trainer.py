@@ -21,10 +21,10 @@ def test_it_learns_a_clip(tmp_path):
     coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     pan = Shake(tremor=0, drift=0, jerk_rate=0, pan=(5, 7))
     photo = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
-    pairs = list(shake_photo(photo, np.random.default_rng(0), size=(32, 32), frames=2, shake=pan))
+    pairs = list(shake_photo(photo, np.random.default_rng(0), size=(32, 32), frames=3, shake=pan))
     write_sequence(tmp_path / "pan", pairs)
     steps = OptimConfig(loss="psnr", lr=5e-3, steps=60, warmup=5)
-    weights = train(config(tmp_path / "pan", tmp_path / "out", optim=steps, frames=2, batch=1, save_every=60))
+    weights = train(config(tmp_path / "pan", tmp_path / "out", optim=steps, batch=1, save_every=60))
     history = losses(tmp_path / "out")
     blurry, sharp = (
         torch.from_numpy(np.stack(side)).movedim(-1, 1) / 255 for side in zip(*pairs, strict=True)

