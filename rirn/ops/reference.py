@@ -69,7 +69,7 @@ def conv3x3_chain(
     library's half-precision convolutions are wanted.
     """
     if unshuffle:
-        inputs = [F.pixel_unshuffle(x, 2) for x in inputs]
+        inputs = [_unshuffled(x) for x in inputs]
     before = x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
     for weight, bias, slope, skip in zip(weights, biases, slopes, skips, strict=True):
         y = F.conv2d(x, weight, bias, padding=1)
@@ -77,7 +77,18 @@ def conv3x3_chain(
         if slope != 1:
             y = torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
         before, x = x, y
-    return F.pixel_shuffle(x, 2) if shuffle else x
+    return _shuffled(x) if shuffle else x
+
+
+# torch returns an empty batch from pixel_unshuffle as it is, and so from the derivative of pixel_shuffle.
+def _unshuffled(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return F.pixel_unshuffle(x, 2) if x.numel() else x.reshape(n, 4 * c, h // 2, w // 2)
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return F.pixel_shuffle(x, 2) if x.numel() else x.reshape(n, c // 4, 2 * h, 2 * w)
 
 
 def dtb_blend(

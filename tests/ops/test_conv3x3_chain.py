@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rirn.ops import conv3x3_chain, reference, use_backend
+from rirn.ops import conv3x3_chain, reference, use_backend, why_not
 from rirn.ops._library import library
 from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT, runs_kernel
 from tests.ops import rounded
@@ -379,3 +379,16 @@ def with_changed(**changes):
 def test_errors_name_rule_and_value(changes, message, backend):
     with pytest.raises(ValueError, match=message):
         conv3x3_chain(**with_changed(**changes), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_an_empty_batch_goes_to_phases_and_back(backend):
+    """torch's own pixel_unshuffle returns it as it is."""
+    if backend == "cpu" and why_not("cpu", "conv3x3_chain", "cpu"):
+        pytest.skip("no CPU kernels")
+    x = torch.zeros(0, 3, 4, 6, requires_grad=True)
+    weight, bias = torch.rand(8, 12, 3, 3, requires_grad=True), torch.rand(8, requires_grad=True)
+    out = conv3x3_chain([x], [weight], [bias], [0], [False], unshuffle=True, shuffle=True, backend=backend)
+    assert out.shape == (0, 2, 4, 6)
+    grads = torch.autograd.grad(out.sum(), (x, weight, bias))
+    assert grads[0].shape == x.shape and not any(g.any() for g in grads)
