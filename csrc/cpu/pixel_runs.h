@@ -32,11 +32,12 @@ struct Piece {
 // `like` has the full shape; tensors without elements are gradients that are not wanted.
 inline Layout layout_of(const Tensor& like, const Tensors& tensors) {
   const int64_t N = like.size(0), C = like.size(1), H = like.size(2), W = like.size(3);
-  bool flat = is_dense(like), rows_join = true;
+  const auto joins = [&](const Tensor& t) { return H == 1 || t.stride(2) == W * t.stride(3); };
+  bool flat = is_dense(like), rows_join = joins(like);
   for (const Tensor& t : tensors) {
     if (!t.numel()) continue;
     flat &= same_shape(t, like) && same_strides(t, like);
-    rows_join &= H == 1 || t.stride(2) == W * t.stride(3);
+    rows_join &= joins(t);
   }
   if (flat) return {1, 1, like.numel(), 1, true, false};
   const bool channels_inner = C > 1 && like.stride(1) == 1;
