@@ -224,9 +224,10 @@ def test_a_call_equals_the_reference(op: str, data: st.DataObject) -> None:
     tolerance_row = row_of(op, backend, name)
     if op == "conv3x3_chain" and (name == "fp64" or (backend == "auto" and name in ("fp16", "bf16"))):
         tolerance_row = "irm_update" if name == "fp64" else "conv3x3_per_layer"
+    scale = max((t.abs().max().item() for t in wide if t.numel()), default=1.0)
     for out, expected in zip(outs, want, strict=True):
         assert out.dtype == DTYPES[name] and out.shape == expected.shape
-        compare(out, expected, tolerance_row, "output", name)
+        compare(out, expected, tolerance_row, "output", name, scale)
     wanted = [i for i, leaf in enumerate(leaves) if leaf.requires_grad and i in places]
     if not wanted:
         assert not any(out.requires_grad for out in outs)
@@ -235,19 +236,19 @@ def test_a_call_equals_the_reference(op: str, data: st.DataObject) -> None:
     found = torch.autograd.grad(outs, [leaves[i] for i in wanted], grads)
     truths = torch.autograd.grad(want, [wide[i] for i in wanted], [g.double() for g in grads])
     for i, got, expected in zip(wanted, found, truths, strict=True):
-        compare(got, expected, tolerance_row, "gradient", name, sums=places.count(i))
+        compare(got, expected, tolerance_row, "gradient", name, scale, sums=places.count(i))
 
 
-def compare(got: Tensor, truth: Tensor, row: str, kind: str, dtype: str, sums: int = 1) -> None:
-    """No element further from the truth than the table allows, relative to values of order one at least: single numbers may be
-    what is left of a cancelled sum, and of so few the root mean square says nothing.
+def compare(got: Tensor, truth: Tensor, row: str, kind: str, dtype: str, scale: float, sums: int = 1) -> None:
+    """No element further from the truth than the table allows, relative to the largest number that went in, or to one: single
+    numbers may be what is left of a cancelled sum, and of so few the root mean square says nothing.
 
     A tensor that stands at several places gets its gradient in ``sums`` parts, each rounded, and so is what they add up to.
     What float16 has no number for is left out.
     """
     largest = torch.finfo(DTYPES[dtype]).max
     representable = truth.abs() <= largest / 2
-    terms = truth.abs().clamp(1, largest / 2) if truth.numel() else None
+    terms = truth.abs().clamp(min(max(1.0, scale), largest / 2), largest / 2) if truth.numel() else None
     got, truth = (torch.where(representable, t.double(), 0.0) for t in (got.detach(), truth.detach()))
     worst, _ = errors(got, truth, terms)
     limit = TABLE[row, kind, dtype].max * (1 if sums == 1 else sums + 1)

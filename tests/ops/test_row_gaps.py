@@ -1,0 +1,34 @@
+"""One tensor whose rows have gaps between them, among others that have none."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.ops.calls import arguments
+from tests.ops.cases import Case
+from tests.ops.contract import as_tuple
+
+SIZE = (2, 4, 3, 5)
+CALLS = [
+    (op, Case(*SIZE)) for op in ("atb_blend", "dtb_blend", "fac", "gru_reset", "gru_update", "lstm_update")
+]
+CALLS += [("atb_blend", Case(*SIZE, logits="11"))]
+
+
+def with_gaps(tensor):
+    """The same numbers in channels-last order, with two pixels of NaN between one row and the next."""
+    n, c, h, w = tensor.shape
+    wide = tensor.new_full((n, h, w + 2, c), float("nan"))
+    return wide.permute(0, 3, 1, 2)[..., :w].copy_(tensor)
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize(("op", "case"), CALLS, ids=str)
+def test_rows_with_gaps(op, case, backward):
+    args = arguments(op, case, backward=backward)
+    function = getattr(torch.ops.rirn, f"{op}_backward" if backward else op)
+    want = as_tuple(function(*args))
+    for i, arg in enumerate(args):
+        if isinstance(arg, Tensor) and arg.ndim == 4:
+            got = as_tuple(function(*args[:i], with_gaps(arg), *args[i + 1 :]))
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
