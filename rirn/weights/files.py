@@ -50,7 +50,7 @@ def load(
     """A model ready to run, in evaluation mode.
 
     Args:
-        name: weights that come with the package, ``"rirn-small"`` or ``"rirn-tiny"``, or the path of a file that ``rirn train`` wrote.
+        name: weights that come with the package, ``"rirn-small"`` or ``"rirn-tiny"``, or a file that ``rirn train`` wrote.
         device: where to run.
         dtype: what to compute in, whatever the file stores.
 
