@@ -36,13 +36,12 @@ class ModelConfig:
 
     def options(self) -> dict[str, object]:
         """Arguments of ``create_model`` but the name."""
-        options = {
-            "width": self.width,
-            "residual": self.residual,
-            "atb_decay": self.atb_decay,
-            "half_resolution": self.half_resolution,
+        options = {"width": self.width, "residual": self.residual, "atb_decay": self.atb_decay}
+        given = {
+            "variant": self.variant,
+            "blocks": self.blocks,
+            "half_resolution": self.half_resolution or None,  # checkpoints of earlier versions do not name it
         }
-        given = {"variant": self.variant, "blocks": self.blocks}
         return options | {name: value for name, value in given.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rirn.errors import RirnError
-from rirn.training.config import TrainConfig
+from rirn.training.config import ModelConfig, TrainConfig
 from rirn.training.paper import TABLES, Row
 
 ALL = "all"
@@ -52,6 +52,9 @@ class Result:
     @staticmethod
     def from_line(line: str) -> Result:
         fields = json.loads(line)
+        # Of an option that is younger than the run, the run had the default.
+        model = dataclasses.asdict(ModelConfig()) | fields["settings"]["model"]
+        fields["settings"] = fields["settings"] | {"model": model}
         return Result(**{**fields, "scores": {part: Scores(**s) for part, s in fields["scores"].items()}})
 
     def to_line(self) -> str:

@@ -213,7 +213,7 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
     if job.dataset == SHAKEN:
         for score in scores:  # test/steady/chelsea
             parts.setdefault(score.sequence.split("/")[1], []).append(score)
-    (cost,) = summary([job.row.model], **_base_options(job.config))
+    (cost,) = summary([job.row.model], **job.config.model.options())
     machine, seconds = _log_facts(job.config.out / "log.jsonl")
     return Result(
         dataset=job.dataset,
@@ -231,10 +231,6 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
 
 def _mean_scores(scores: list[Score]) -> Scores:
     return Scores(*(frame_mean(scores, field.name) for field in dataclasses.fields(Scores)))
-
-
-def _base_options(config: TrainConfig) -> dict[str, object]:
-    return {name: value for name, value in config.model.options().items() if name != "residual"}
 
 
 def _log_facts(log: Path) -> tuple[dict[str, object], float]:

@@ -1,5 +1,6 @@
 """The paper's tables: every row is planned, trained once, scored once, and printed beside the paper's figures."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from rirn.cli import main
 from rirn.data import Shake, find_sequences, read_image, write_sequence
 from rirn.models import model_names
 from rirn.training import photos, tables
+from rirn.training.config import ModelConfig
 from rirn.training.paper import TABLES
 from rirn.training.results import (
     ALL,
@@ -114,7 +116,8 @@ def scores(out):
 
 def result(model, seed, *outs, **changes):
     parts = dict(zip((ALL, "abrupt"), map(scores, outs), strict=False))
-    fields = {"parameters": 1, "gmacs": 2.0, "seconds": 1.0, "settings": {}, "machine": {}} | changes
+    settings = {"model": dataclasses.asdict(ModelConfig(model))}
+    fields = {"parameters": 1, "gmacs": 2.0, "seconds": 1.0, "settings": settings, "machine": {}} | changes
     return Result("shaken", "mini-gopro", model, seed, parts, **fields)
 
 
@@ -157,6 +160,14 @@ def test_lines_of_results(tmp_path):
     file.write_text("{}\n" + file.read_text())
     with pytest.raises(RirnError, match=r"line 1 of .*results.jsonl is no result"):
         read_results(file)
+
+
+def test_an_option_that_is_younger_than_a_result_had_its_default(tmp_path):
+    now = result("gru", 0, 21)
+    model = {name: value for name, value in now.settings["model"].items() if name != "half_resolution"}
+    file = tmp_path / "results.jsonl"
+    append_result(file, dataclasses.replace(now, settings={"model": model}))
+    assert read_results(file) == [now]
 
 
 def test_rows_that_another_process_is_at_are_left_to_it(monkeypatch, tmp_path):
