@@ -184,7 +184,8 @@ def test_a_killed_run_is_continued(tmp_path, clip):
     class Killed(Identity):  # the fingerprint has the name
         pass
 
-    assert run(Killed(), clip, tmp_path / "out.mp4", resume=True).resumed in (5, 10, 15)  # what was written then
+    resumed = run(Killed(), clip, tmp_path / "out.mp4", resume=True).resumed
+    assert resumed in (5, 10, 15)  # what was written then
     run(Killed(), clip, tmp_path / "whole.mp4")
     assert digest(tmp_path / "out.mp4") == digest(tmp_path / "whole.mp4")
 
