@@ -26,7 +26,7 @@ class ModelConfig:
     atb_decay: float = 1.0
     """Bound of the gate of the blended feature; below 1 it cannot grow without end on long videos."""
     half_resolution: bool = False
-    """Work on frames of half the size and enlarge the difference: four times faster; only with ``residual``."""
+    """Work on frames of half the size and enlarge the difference: a quarter of the arithmetic; only with ``residual``."""
     variant: str | None = None
     """CxHy of IFI-RNN."""
     blocks: int | None = None
