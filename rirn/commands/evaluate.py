@@ -18,7 +18,7 @@ def make_parser() -> Parser:
         epilog="examples:\n"
         "  rirn evaluate --data GOPRO_Large --split test --json scores.json\n"
         "  rirn evaluate --data GOPRO_Large --split test --protocol estrnn --model runs/mine/weights.safetensors\n"
-        "  rirn evaluate --speed ifi-rnn rdbn",
+        "  rirn evaluate --speed ifi-rnn rdbn+gsa",
     )
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[], metavar="DIR", help="data sets or parts of them"
@@ -51,8 +51,8 @@ def make_parser() -> Parser:
         "--speed",
         nargs="*",
         default=None,
-        metavar="BASE",
-        help="time a step of these base networks (all of the paper) without and with RIRN; needs no data",
+        metavar="NAME",
+        help="time a step of these networks (default: all of the paper) over one of their base; gru is gru+rirn; needs no data",
     )
     parser.add_argument("--height", type=int, default=720, help="of the frames for --speed, pixels")
     parser.add_argument("--width", type=int, default=1280, help="of the frames for --speed, pixels")
@@ -96,12 +96,15 @@ def run(options: Namespace) -> None:
 
 def _speed(options: Namespace) -> None:
     from rirn import ops
-    from rirn.evaluation.speed import PAPER_FPS, added_time, format_ratios
+    from rirn.evaluation import paper
+    from rirn.evaluation.speed import added_time, format_ratios
 
+    names = dict.fromkeys(
+        row.model for table in paper.TABLES.values() for row in table.rows if row.model != row.base
+    )
     size = (options.height, options.width)
     with ops.use_backend(options.backend):
         ratios = [
-            added_time(base, size=size, device=pick_device(options.device))
-            for base in options.speed or PAPER_FPS
+            added_time(name, size=size, device=pick_device(options.device)) for name in options.speed or names
         ]
     print(format_ratios(ratios, size))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rirn.errors import RirnError
+from rirn.evaluation.paper import TABLES, Row
 from rirn.training.config import ModelConfig, TrainConfig
-from rirn.training.paper import TABLES, Row
 
 ALL = "all"
 """The part of a test set that is the whole of it."""

@@ -14,9 +14,9 @@ from rirn.data.sequences import find_sequences
 from rirn.distributed import join_world
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import Score, evaluate, frame_mean
+from rirn.evaluation.paper import TABLES, Row
 from rirn.models import summary
 from rirn.training.config import TrainConfig
-from rirn.training.paper import TABLES, Row
 from rirn.training.photos import write_photo_data
 from rirn.training.recipes import load_recipe
 from rirn.training.results import (
@@ -114,7 +114,7 @@ def plan(
             run without one makes a small data set under ``out``.
         out: folder of all runs.
         seeds: trainings per row.
-        controls: also rows that the paper does not have, see :class:`~rirn.training.paper.Table`.
+        controls: also rows that the paper does not have, see :class:`~rirn.evaluation.paper.Table`.
         device: as for a training.
         backend: as for a training.
         say: gets a line about each data set that is not there, or is made.

@@ -14,10 +14,10 @@ import pytest
 import rirn
 from rirn.cli import main
 from rirn.data import list_images, read_image, write_png
-from rirn.evaluation import PROTOCOLS, FrameScore, Score, psnr, ssim
+from rirn.evaluation import PROTOCOLS, FrameScore, Score, paper, psnr, ssim
 from rirn.evaluation.report import to_json
 from rirn.evaluation.sharding import share
-from rirn.evaluation.speed import PAPER_FPS, added_time, format_ratios
+from rirn.evaluation.speed import Ratio, added_time, format_ratios
 from tests.data.layouts import gopro
 
 pytest.importorskip("skimage")
@@ -146,16 +146,24 @@ def test_shares_are_whole_and_even():
 
 def test_speed_is_a_ratio():
     ratio = added_time("gru", size=(32, 48), rounds=3, seconds=0.1, width=0.2)
-    assert ratio.ours > 0 and ratio.rounds == 3 and ratio.paper == pytest.approx(22.24 / 20.94)
-    text = format_ratios([ratio], (32, 48))
-    assert "1 : 1.06" in text and f"1 : {ratio.ours:.2f}" in text and " ms" not in text
-    assert set(PAPER_FPS) == {"ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm"}
+    assert ratio.model == "gru+rirn" and ratio.ours > 0 and ratio.rounds == 3
+    assert ratio.paper == pytest.approx(22.24 / 20.94)
+    lines = format_ratios([ratio, Ratio("rdbn+atb", 1.5, None, 3)], (32, 48)).splitlines()
+    assert lines[1].split() == ["gru+rirn", f"{ratio.ours:.2f}", "1.06", "3"]
+    assert lines[2].split() == ["rdbn+atb", "1.50", "-", "3"]
+
+
+@pytest.mark.parametrize(
+    "model, ratio", [("rdbn+gsa", 0.170 / 0.095), ("ifi-rnn+atb", 0.065 / 0.049), ("rdbn+rirn", 10.50 / 8.53)]
+)
+def test_times_of_the_paper_are_of_one_table(model, ratio):
+    assert paper.time_ratio(model) == pytest.approx(ratio)
 
 
 def test_speed_command(capsys):
     assert main(["evaluate", "--speed", "gru", "--height", "16", "--width", "16"]) == 0
     out = capsys.readouterr().out
-    assert "gru" in out and "16x16" in out
+    assert "gru+rirn" in out and "16x16" in out
 
 
 def test_json_has_no_infinite_numbers():

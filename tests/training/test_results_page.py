@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from rirn.cli import main
-from rirn.training.paper import TABLES
+from rirn.evaluation.paper import TABLES
 from rirn.training.results import read_results
 
 ROOT = Path(__file__).parents[2]

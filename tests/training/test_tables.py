@@ -9,10 +9,10 @@ import pytest
 from rirn import RirnError, create_model, save_weights
 from rirn.cli import main
 from rirn.data import Shake, find_sequences, read_image, write_sequence
+from rirn.evaluation.paper import TABLES
 from rirn.models import model_names
 from rirn.training import photos, tables
 from rirn.training.config import ModelConfig
-from rirn.training.paper import TABLES
 from rirn.training.results import (
     ALL,
     Line,

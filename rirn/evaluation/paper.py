@@ -92,3 +92,15 @@ TABLES = {
         controls=tuple(f"{base}+control" for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm")),
     ),
 }
+
+
+def time_ratio(model: str) -> float | None:
+    """Time of a frame over that of its base network in the paper, of a network with an addition; None where the paper has none.
+
+    Both are taken from the first table that has the network, for the tables differ in the same network's time.
+    """
+    for table in TABLES.values():
+        seconds = {row.model: row.seconds for row in table.rows}
+        if model in seconds:
+            return seconds[model] / seconds[model.partition("+")[0]]
+    return None
