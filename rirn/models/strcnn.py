@@ -24,13 +24,16 @@ FRAMES_AROUND = 2
 class NormResBlock(nn.Module):
     """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the sum.
 
-    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them.
+    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them. The last norm's scale
+    starts at zero, so that an untrained block passes its input on (Goyal et al., 2017). With ones what reaches the last layer says
+    nearly nothing about the blur; where that layer starts at zero as well (``residual=True``), L1 keeps it there.
     """
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv1, self.norm1 = conv3(channels, channels), nn.BatchNorm2d(channels)
         self.conv2, self.norm2 = conv3(channels, channels), nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or not runs_kernel(x, [x, *self.parameters()]):
