@@ -112,7 +112,9 @@ typecheck: env release
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 
 coverage: env release
-	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow" -n $(JOBS) $(ARGS)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 # Ops, layers and one network, a quarter of an hour and more; `make bench ARGS=--quick` only looks whether all of it runs.
