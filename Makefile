@@ -96,7 +96,8 @@ test-sanitize: env
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not slow" $(or $(ARGS),tests/ops --ignore tests/ops/test_compile.py)
 
-# Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md; a quarter of an hour.
+# Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md.
+# With other work on the machine it takes three quarters of an hour on two threads.
 # `make fuzz ARGS="--seed 1"` runs other cases.
 fuzz: env
 	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/ops/test_properties.py --hypothesis-seed=0
