@@ -96,7 +96,8 @@ test-sanitize: env
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not slow" $(or $(ARGS),tests/ops --ignore tests/ops/test_compile.py)
 
-# Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md; a quarter of an hour.
+# Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md.
+# With other work on the machine it takes three quarters of an hour on two threads.
 # `make fuzz ARGS="--seed 1"` runs other cases.
 fuzz: env
 	FUZZ_EXAMPLES=300 $(BIN)/python -m pytest -q tests/ops/test_properties.py --hypothesis-seed=0
@@ -112,7 +113,9 @@ typecheck: env release
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 
 coverage: env release
-	$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow" -n $(JOBS) $(ARGS)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 # Ops, layers and one network, a quarter of an hour and more; `make bench ARGS=--quick` only looks whether all of it runs.

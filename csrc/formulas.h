@@ -89,7 +89,7 @@ struct DtbBlend {
   }
 };
 
-// Gradients as torch defines them at the kinks: |t| is flat at 0, and the clamp passes gradients on up to its ends.
+// Gradients at the kinks as the reference has them: |t| is flat at 0, and the clamp passes gradients on up to its ends.
 struct DtbBlendBackward {
   static constexpr int kInputs = 5, kOutputs = 4;
   template <class V>

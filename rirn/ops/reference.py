@@ -91,6 +91,11 @@ def _shuffled(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x, 2) if x.numel() else x.reshape(n, c // 4, 2 * h, 2 * w)
 
 
+def _clamped_to_unit(x: Tensor) -> Tensor:
+    """``x.clamp(0, 1)`` that lets gradients through at both ends, as torch's own did until 2.14, which stops them there."""
+    return torch.where((x >= 0) & (x <= 1), x, x.detach().clamp(0, 1))
+
+
 def dtb_blend(
     f_prev: Tensor,  # [N, C, H, W]  blended features of frame t-1
     f_cur: Tensor,  # [N, C, H, W]  features of frame t
@@ -102,7 +107,7 @@ def dtb_blend(
     ``w * f_cur + (1 - w) * f_prev`` with ``w = clamp(|tanh(logit)| + beta, 0, 1)``
     """
     prev, cur = _widen(f_prev), _widen(f_cur)
-    weight = (torch.tanh(_widen(logit)).abs() + _widen(beta)).clamp(0, 1)
+    weight = _clamped_to_unit(torch.tanh(_widen(logit)).abs() + _widen(beta))
     return (weight * cur + (1 - weight) * prev).to(f_cur.dtype)
 
 

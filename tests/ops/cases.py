@@ -46,6 +46,8 @@ def lay_out(x: Tensor, layout: str) -> Tensor:
         view = x.new_full((n, 2 * c, h, w + 3), torch.nan)[:, ::2, :, 1 : w + 1]
     elif layout == "transposed":  # dense, in an unusual order
         view = x.new_full((n, c, w, h), torch.nan).transpose(2, 3)
+    elif layout == "row_gaps":  # channels last, two pixels between one row and the next
+        view = x.new_full((n, h, w + 2, c), torch.nan).permute(0, 3, 1, 2)[..., :w]
     elif layout == "expanded":  # one image read for the whole batch
         return x[:1].expand(n, c, h, w)
     else:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, note, settings
+from hypothesis import HealthCheck, assume, event, given, note, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -27,6 +27,7 @@ from rirn.ops.backends import OPS
 from tests.ops.calls import arguments
 from tests.ops.cases import Case
 from tests.ops.contract import as_tuple
+from tests.ops.kinks import Kinks
 from tests.tolerances import DTYPES, TABLE, errors, row_of
 
 # The number of calls for each op; unset, few and always the same.
@@ -44,6 +45,10 @@ REFUSALS = (ValueError, RirnError)
 
 RAW_REFUSALS = (RuntimeError, TypeError, ValueError)
 """The same for an op of the library, called past the public function; NotImplementedError is a RuntimeError."""
+
+GATED = ("atb_blend", "dtb_blend", "gru_reset", "gru_update", "lstm_update")
+"""Ops whose gradients hold the derivative of a gate times the number gated. One minus an open gate is off by the rounding of one,
+and its product with 30 or 100 by that much more, however small it is: here and in PyTorch alike."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +215,15 @@ def test_a_call_equals_the_reference(op: str, data: st.DataObject) -> None:
         f"{name} on {backend}: {[(tuple(t.shape), t.stride(), t.storage_offset()) for t in leaves]}, {places}"
     )
     wide = [t.detach().double().contiguous().requires_grad_(t.requires_grad) for t in leaves]
+    tolerance_row = row_of(op, backend, name)
+    if op == "conv3x3_chain" and (name == "fp64" or (backend == "auto" and name in ("fp16", "bf16"))):
+        tolerance_row = "irm_update" if name == "fp64" else "conv3x3_per_layer"
+    # The kernels that round half precision once compute in float32 until then.
+    inside = "fp32" if name in ("fp16", "bf16") and tolerance_row == op else name
+    kinks = Kinks(TABLE[tolerance_row, "output", inside].max_seen)
     try:
-        want = form.truth(at(places, wide))
+        with kinks:
+            want = form.truth(at(places, wide))
     except RuntimeError:  # the library has no such convolution or padding of nothing
         try:
             outs = form.run(at(places, leaves), backend)
@@ -221,10 +233,7 @@ def test_a_call_equals_the_reference(op: str, data: st.DataObject) -> None:
             assert all(out.numel() == 0 for out in outs)
         return
     outs = form.run(at(places, leaves), backend)
-    tolerance_row = row_of(op, backend, name)
-    if op == "conv3x3_chain" and (name == "fp64" or (backend == "auto" and name in ("fp16", "bf16"))):
-        tolerance_row = "irm_update" if name == "fp64" else "conv3x3_per_layer"
-    scale = max((t.abs().max().item() for t in wide if t.numel()), default=1.0)
+    scale = max((t.abs().max().item() for t in wide if t.numel()), default=1.0) if op in GATED else 1.0
     for out, expected in zip(outs, want, strict=True):
         assert out.dtype == DTYPES[name] and out.shape == expected.shape
         compare(out, expected, tolerance_row, "output", name, scale)
@@ -234,13 +243,16 @@ def test_a_call_equals_the_reference(op: str, data: st.DataObject) -> None:
         return
     grads = [torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype) for out in outs]
     found = torch.autograd.grad(outs, [leaves[i] for i in wanted], grads)
+    if kinks.found:  # of several right gradients
+        event("a gradient at a kink, not compared")
+        return
     truths = torch.autograd.grad(want, [wide[i] for i in wanted], [g.double() for g in grads])
     for i, got, expected in zip(wanted, found, truths, strict=True):
         compare(got, expected, tolerance_row, "gradient", name, scale, sums=places.count(i))
 
 
 def compare(got: Tensor, truth: Tensor, row: str, kind: str, dtype: str, scale: float, sums: int = 1) -> None:
-    """No element further from the truth than the table allows, relative to the largest number that went in, or to one: single
+    """No element further from the truth than the table allows, relative to the largest of the truth or to ``scale``: single
     numbers may be what is left of a cancelled sum, and of so few the root mean square says nothing.
 
     A tensor that stands at several places gets its gradient in ``sums`` parts, each rounded, and so is what they add up to.

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.ops.calls import arguments
-from tests.ops.cases import Case
+from tests.ops.cases import Case, lay_out
 from tests.ops.contract import as_tuple
 
 SIZE = (2, 4, 3, 5)
@@ -13,13 +13,6 @@ CALLS = [
     (op, Case(*SIZE)) for op in ("atb_blend", "dtb_blend", "fac", "gru_reset", "gru_update", "lstm_update")
 ]
 CALLS += [("atb_blend", Case(*SIZE, logits="11"))]
-
-
-def with_gaps(tensor):
-    """The same numbers in channels-last order, with two pixels of NaN between one row and the next."""
-    n, c, h, w = tensor.shape
-    wide = tensor.new_full((n, h, w + 2, c), float("nan"))
-    return wide.permute(0, 3, 1, 2)[..., :w].copy_(tensor)
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
@@ -30,5 +23,5 @@ def test_rows_with_gaps(op, case, backward):
     want = as_tuple(function(*args))
     for i, arg in enumerate(args):
         if isinstance(arg, Tensor) and arg.ndim == 4:
-            got = as_tuple(function(*args[:i], with_gaps(arg), *args[i + 1 :]))
+            got = as_tuple(function(*args[:i], lay_out(arg, "row_gaps"), *args[i + 1 :]))
             torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
