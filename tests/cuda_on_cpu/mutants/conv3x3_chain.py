@@ -36,7 +36,6 @@ MUTANTS = [
         "out < job.weight.outputs - 1",
         "@ && in <",
     ),
-    Mutant("only as many packed as there are threads", MMA, "i += threads", "i = size", "i < size; @) {"),
     Mutant(
         "channels past the last one not zero",
         MMA,
