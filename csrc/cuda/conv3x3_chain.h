@@ -5,8 +5,9 @@
 
 namespace rirn {
 namespace cuda {
-// Compiled once, in conv3x3_chain.cu.
+// Compiled once, in conv3x3_chain.cu, with the kernels that they launch.
 #define RIRN_CHAINS(PREFIX, T)                                                                    \
+  PREFIX template void launch_conv3x3(const ConvArgs<T>&, const Stream&);                         \
   PREFIX template size_t chain_forward(const Chain<T>&, const Image<T>&, void*, const Stream&);   \
   PREFIX template size_t chain_backward(const Chain<T>&, const Image<T>&, const ChainGradients<T>&, void*, const Stream&);
 #define RIRN_ALL_CHAINS(PREFIX) \

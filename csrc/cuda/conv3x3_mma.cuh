@@ -320,7 +320,11 @@ template <class T>
 void launch_pack(const PackArgs<T>& args, int jobs, const Stream& stream) {
   int64_t most = 0;
   for (int k = 0; k < jobs; ++k) most = std::max(most, packed_size(args.jobs[k].weight, args.jobs[k].n));
-  const dim3 grid(static_cast<unsigned>(std::min<int64_t>((most + kThreads - 1) / kThreads, 1024)), jobs);
+  int device = 0, multiprocessors = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const int at_once = 8 * multiprocessors;  // blocks; more of them would only wait
+  const dim3 grid(static_cast<unsigned>(std::min<int64_t>((most + kThreads - 1) / kThreads, std::max(1, at_once / jobs))), jobs);
   conv3x3_pack<T><<<grid, kThreads, 0, stream.handle>>>(args);
 }
 }  // namespace cuda

@@ -26,7 +26,7 @@ MODE = os.environ.get("RIRN_EMULATE_MODE", "plain")  # a key of FLAGS
 # A module to be loaded as it is, compiled in that mode: one with seeded bugs, or for a sanitizer.
 BUILT = os.environ.get("RIRN_EMULATE_MODULE")
 DTYPES = ("fp64", "fp32", "fp16", "bf16")
-SMALL_DTYPES = ("fp32", "fp16")  # of the tests named test_small
+SMALL_DTYPES = ("fp32", "fp16", "bf16")  # of the tests named test_small
 
 FLAGS = {
     "plain": ("-O1 -g0", ""),

@@ -36,6 +36,7 @@ SMALL = [
     Case(1, 3, 5, 3, "fp16", "strided", "1C"),
     Case(1, 8, 2, 8, "fp32", "contiguous", "C1"),
     Case(1, 36, 2, 5, "fp16", "channels_last", "11"),
+    Case(1, 8, 1, 2, "bf16", "channels_last", "11"),
     Case(1, 2, 13, 11, "fp32", "transposed", "C1"),  # two blocks
     Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
     Case(1, 40, 2, 16, "fp32", "contiguous", "11"),  # sums in packs, two blocks

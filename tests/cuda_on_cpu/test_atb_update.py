@@ -64,7 +64,10 @@ def check(case):
     assert_close(out, truth(case), rounded.STEPS[case.dtype], "output")
 
 
-@pytest.mark.parametrize("case", [Case(1, 12, 9, 3, "fp16"), Case(1, 36, 1, 2, "fp16")], ids=str)
+SMALL = [Case(1, 12, 9, 3, "fp16"), Case(1, 36, 1, 2, "fp16"), Case(1, 12, 1, 3, "bf16")]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
 def test_small(case):
     check(case)
 

@@ -116,6 +116,7 @@ SMALL_CHAIN = Chain((3, 6), (9, 9), (0.1, 1), (False, True))
 SMALL = [
     (SMALL_CHAIN, Case(1, 0, 9, 3, "fp16")),  # two blocks
     (SMALL_CHAIN, Case(1, 0, 9, 3, "fp32", "channels_last")),
+    (SMALL_CHAIN, Case(1, 0, 1, 3, "bf16")),
     (Chain((68,), (4,), (0,), (False,)), Case(1, 0, 1, 2, "fp16")),
 ]
 

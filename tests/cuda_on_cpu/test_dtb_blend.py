@@ -23,6 +23,7 @@ SMALL = [
     Case(1, 2, 9, 16),  # several warps
     Case(1, 8, 2, 8, "fp16", "contiguous", "11"),
     Case(1, 12, 2, 5, "fp16", "channels_last", "11"),
+    Case(1, 8, 1, 8, "bf16", "contiguous", "11"),
     Case(2, 3, 5, 3, "fp32", "strided", "11"),
     Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
 ]

@@ -35,6 +35,7 @@ SMALL = [
     Case(1, 2, 3, 8),
     Case(1, 1, 34, 36),  # two tiles in a row and in a column
     Case(1, 1, 2, 72, "fp16"),
+    Case(1, 1, 1, 8, "bf16"),
     Case(1, 2, 5, 3, "fp16", "channels_last"),
     Case(1, 2, 2, 5, "fp32", "sliced"),
     Case(1, 3, 10, 9, "fp16", "channels_last"),  # more than a block, and no whole number of packs

@@ -20,6 +20,7 @@ SMALL = [
     Case(1, 1, 5, 7),  # packs and three elements more
     Case(2, 8, 2, 8, "fp16"),
     Case(1, 8, 3, 5, "fp16", "channels_last"),
+    Case(1, 8, 1, 2, "bf16"),
     Case(2, 3, 5, 3, "fp32", "strided"),
     Case(3, 1, 3, 5, "fp32", "sliced"),  # not aligned to 16 bytes
 ]

@@ -78,8 +78,11 @@ def check_forward(case):
     rounded.assert_close_to_rounded("irm_update", "output", case, out, want, "output, every layer rounded")
 
 
-# Four blocks, one of them full to its last pixel; two.
-@pytest.mark.parametrize("case", [Case(1, 16, 17, 33, "fp16"), Case(1, 20, 1, 33, "fp16")], ids=str)
+# Four blocks, one of them full to its last pixel; two; one.
+SMALL = [Case(1, 16, 17, 33, "fp16"), Case(1, 20, 1, 33, "fp16"), Case(1, 16, 1, 3, "bf16")]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
 def test_small(case):
     check_forward(case)
 

@@ -71,7 +71,8 @@ struct Fiber {
   // the last, and must not be ordered with that.
   char tags[2];
   unsigned turn = 0;
-  unsigned turns = 0;  // of all lanes at the operation that has just ended, one bit each
+  unsigned turns = 0;     // of all lanes at the operation that has just ended, one bit each
+  unsigned warp_turn = 0;  // of the tags of its warp
 #endif
 #ifdef EMULATE_ASAN
   void* fake_stack = nullptr;
@@ -80,6 +81,9 @@ struct Fiber {
 
 struct Warp {
   unsigned char given[32 * kPayload];  // by the lanes of the last operation, each in its place
+#ifdef EMULATE_TSAN
+  char tags[2];  // of the operations of all lanes, which need no tags of single ones: 32 acquisitions instead of 32 x 32
+#endif
 };
 
 struct Block {
@@ -96,6 +100,7 @@ struct Block {
   std::unique_ptr<char[]> shared;
   std::vector<void*> poisoned;
 #ifdef EMULATE_TSAN
+  char begin;    // tag
   char tags[2];  // of the barrier, by turns as those of a fiber
   unsigned turn = 0;
   void* scheduler_sanitizer = nullptr;
@@ -120,6 +125,13 @@ void acquire([[maybe_unused]] void* tag) {
 }
 char end_of_launch;  // tag
 
+#ifdef EMULATE_TSAN
+// A fiber costs ThreadSanitizer a megabyte and a millisecond. Those of a launch serve the next one, which is ordered after it; two
+// threads of one launch never share a fiber, whose accesses would then seem to be in order.
+constexpr size_t kMostIdle = 4 * 256;
+std::vector<void*> idle, used;  // used: by blocks of this launch that have ended
+#endif
+
 void back_to_scheduler() {
   Fiber* me = block->running;
 #ifdef EMULATE_TSAN
@@ -138,6 +150,9 @@ void back_to_scheduler() {
 void fiber_main() {
 #ifdef EMULATE_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &block->scheduler_bottom, &block->scheduler_size);
+#endif
+#ifdef EMULATE_TSAN
+  acquire(&block->begin);
 #endif
   block->entry(block->argument);
   release(&end_of_launch);
@@ -205,7 +220,12 @@ void start(Fiber& fiber) {
   for (int k = 0; k < 6; ++k) *--top = nullptr;
   fiber.stack_pointer = top;
 #ifdef EMULATE_TSAN
-  fiber.sanitizer = __tsan_create_fiber(0);
+  if (idle.empty()) {
+    fiber.sanitizer = __tsan_create_fiber(0);
+  } else {
+    fiber.sanitizer = idle.back();
+    idle.pop_back();
+  }
 #endif
 }
 
@@ -302,6 +322,9 @@ void run_block(unsigned linear) {
   block->index = {linear % grid.x, linear / grid.x % grid.y, linear / grid.x / grid.y};
   std::memset(block->shared.get(), 0xff, block->launch->shared + 1024);
   block->poisoned.clear();
+#ifdef EMULATE_TSAN
+  release(&block->begin);
+#endif
   unsigned left = block->fibers.size();
   for (unsigned i = 0; i < left; ++i) {
     Fiber& fiber = block->fibers[i];
@@ -323,7 +346,10 @@ void run_block(unsigned linear) {
   }
   acquire(&end_of_launch);  // what follows frees what the fibers read
 #ifdef EMULATE_TSAN
-  for (Fiber& fiber : block->fibers) __tsan_destroy_fiber(fiber.sanitizer);
+  for (Fiber& fiber : block->fibers) {
+    if (used.size() < kMostIdle) used.push_back(fiber.sanitizer);
+    else __tsan_destroy_fiber(fiber.sanitizer);
+  }
 #endif
 }
 
@@ -386,11 +412,18 @@ const unsigned char* wait_for_warp(unsigned mask, const void* mine, size_t bytes
   me->mask = mask;
   copy_bytes(me->payload, mine, bytes);
 #ifdef EMULATE_TSAN
-  me->turn ^= 1;
-  release(&me->tags[me->turn]);
-  back_to_scheduler();
-  for (unsigned lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1) acquire(&me[int(lane) - int(me->index % 32)].tags[me->turns >> lane & 1]);
+  if (mask == kFull) {
+    char* tag = &block->warps[me->index / 32].tags[me->warp_turn ^= 1];
+    release(tag);
+    back_to_scheduler();
+    acquire(tag);
+  } else {
+    me->turn ^= 1;
+    release(&me->tags[me->turn]);
+    back_to_scheduler();
+    for (unsigned lane = 0; lane < 32; ++lane)
+      if (mask >> lane & 1) acquire(&me[int(lane) - int(me->index % 32)].tags[me->turns >> lane & 1]);
+  }
 #else
   back_to_scheduler();
 #endif
@@ -434,6 +467,7 @@ void run(const Launch& launch, void (*entry)(void*), void* argument) {
   for (size_t i = 0; i < turns.size(); ++i) turns[i] = i;
   order.apply(turns);
 #ifdef EMULATE_TSAN
+  for (auto* fibers : {&idle, &used}) fibers->reserve(kMostIdle);  // here, for a worker that made room would seem to race with others
   unsigned turn = 0;
   std::exception_ptr error;
   std::vector<std::thread> workers;
@@ -456,6 +490,8 @@ void run(const Launch& launch, void (*entry)(void*), void* argument) {
     });
   for (auto& worker : workers) worker.join();
   acquire(&end_of_launch);
+  idle.insert(idle.end(), used.begin(), used.end());
+  used.clear();
   if (error) std::rethrow_exception(error);
 #else
   static thread_local std::unique_ptr<char[]> stacks;

@@ -26,4 +26,11 @@ MUTANTS = [
         "place.x + x >= w || place.y + y >= h",
         "place.y + y >= h",
     ),
+    Mutant(
+        "only as many packed as there are threads",
+        "conv3x3_mma.cuh",
+        "i += threads",
+        "i = size",
+        "i < size; @) {",
+    ),
 ]
