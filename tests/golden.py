@@ -46,12 +46,14 @@ def fill_(modules_in_order: nn.Module | Iterable[nn.Module], k: int = 0) -> int:
     next free number.
 
     Each layer takes its weight first, then its bias if it has one. A container is walked in its own order of
-    ``modules()``, so hand over the leaves where the wanted order is another one. Norm layers stay as they
-    are.
+    ``modules()``, so hand over the leaves where the wanted order is another one. Batch norms get a scale of
+    one and no shift.
     """
     modules = [modules_in_order] if isinstance(modules_in_order, nn.Module) else modules_in_order
     for module in modules:
         for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.reset_parameters()
             if not isinstance(layer, FILLED):
                 continue
             layer.weight.copy_(weight(layer.weight.shape, k))

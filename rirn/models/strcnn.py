@@ -24,9 +24,11 @@ FRAMES_AROUND = 2
 class NormResBlock(nn.Module):
     """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the sum.
 
-    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them. The last norm's scale
-    starts at zero, so that an untrained block passes its input on (Goyal et al., 2017). With ones what reaches the last layer says
-    nearly nothing about the blur; where that layer starts at zero as well (``residual=True``), L1 keeps it there.
+    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them.
+
+    The last norm's scale starts at zero, so that an untrained block passes its input on (Goyal et al., 2017). With ones,
+    what reaches the last layer says nearly nothing about the blur; where that layer starts at zero as well
+    (``residual=True``), L1 keeps it there.
     """
 
     def __init__(self, channels: int):

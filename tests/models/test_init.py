@@ -6,6 +6,7 @@ from torch import nn
 
 import rirn
 from rirn.models.init import preserve_variance_
+from rirn.models.strcnn import NormResBlock
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,10 @@ def test_the_forget_gate_stays_open():
     cell = next(m for m in model.modules() if hasattr(m, "gates"))
     channels = cell.gates.bias.numel() // 4
     assert (cell.gates.bias[channels : 2 * channels] == 1).all()
+
+
+def test_blocks_with_norms_start_as_identities():
+    block = NormResBlock(8)
+    x = torch.rand(2, 8, 6, 7)
+    torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+    torch.testing.assert_close(block.eval()(x), x, rtol=0, atol=0)
