@@ -100,6 +100,9 @@ class BaseNetwork(nn.Module, abc.ABC):
     def output_layer(self) -> Convolution:
         """Last layer of the head, the one that a residual model zeroes at the start of training."""
 
+    def init_filters(self) -> None:
+        """Make filters that the network predicts identities, after a residual model has drawn its weights; most predict none."""
+
 
 def scaled(channels: int, width: float) -> int:
     """``channels * width`` rounded to a multiple of 4, at least 4."""

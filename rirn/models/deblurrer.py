@@ -111,6 +111,7 @@ class VideoDeblurrer(nn.Module):
                 remove_mean_(layer)
             nn.init.zeros_(base.output_layer.weight)
             nn.init.zeros_(bias_of(base.output_layer))
+            base.init_filters()
         if identity_init and self.fuse is not None:
             self.fuse.init_identity()
 

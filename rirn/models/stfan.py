@@ -122,3 +122,12 @@ class STFAN(BaseNetwork):
     @property
     def output_layer(self) -> Convolution:
         return self.decoder.convolution(-2)
+
+    @torch.no_grad()
+    def init_filters(self) -> None:
+        """Filters drawn at random leave so little of the frame in f_t that L1 keeps an output layer at zero that starts there."""
+        for head in (self.align_head, self.deblur_head):
+            layer = head.convolution(-2)
+            nn.init.zeros_(layer.weight)
+            taps = nn.init.zeros_(bias_of(layer)).view(-1, TAPS)
+            taps[:, TAPS // 2] = 1

@@ -95,3 +95,12 @@ def test_blocks_with_norms_start_as_identities():
     x = torch.rand(2, 8, 6, 7)
     torch.testing.assert_close(block(x), x, rtol=0, atol=0)
     torch.testing.assert_close(block.eval()(x), x, rtol=0, atol=0)
+
+
+def test_residual_stfan_starts_with_filters_that_change_nothing():
+    base = rirn.create_model("stfan", width=0.2, residual=True).base
+    stem = base.stem(torch.rand(1, 3, 16, 24) - 0.5)
+    state = base.initial_state(stem)
+    tensors = base.encode(stem, state)
+    torch.testing.assert_close(tensors["features"], stem[0], rtol=0, atol=0)
+    torch.testing.assert_close(tensors["aligned"], state[0], rtol=0, atol=0)
