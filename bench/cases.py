@@ -44,9 +44,6 @@ GROUPS = {
 DEFAULT_GROUPS = ("ops", "modules", "models")
 DEFAULT_MODEL = "ifi-rnn+rirn"
 
-PAPER_RATIOS = {"ifi-rnn": 1.61, "strcnn": 1.29, "stfan": 1.51, "rdbn": 1.23, "gru": 1.06, "lstm": 1.13}
-"""Time of a step with RIRN over that of the base network alone, as the paper measured it on a GPU."""
-
 OPERATIONS = {
     "atb_blend": 5,
     "dtb_blend": 7,

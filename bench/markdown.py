@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rirn.bench.cases import PAPER_RATIOS
 from rirn.bench.measure import COMPILED, EAGER, REFERENCE
 from rirn.bench.report import Row, groups, limits_text, machine, megabytes, number, rate, who
+from rirn.evaluation.paper import time_ratio
+from rirn.models.registry import BASES
 
 IRM_AND_ATB = (("irm_update", 20), ("ATB", 80))
 """What RIRN adds to IFI-RNN, by name and channels."""
@@ -90,7 +91,7 @@ def ratios(rows: Sequence[Row]) -> str:
     """Return, for every base network, the time of a step with RIRN over that of a step without."""
     lines = []
     steps = [row for row in rows if row["group"] == "ratios"]
-    for base, paper in PAPER_RATIOS.items():
+    for base in BASES:
         for dtype in dict.fromkeys(row["dtype"] for row in steps):
             pair = [
                 [r for r in steps if (r["name"], r["dtype"]) == (name, dtype)]
@@ -100,7 +101,7 @@ def ratios(rows: Sequence[Row]) -> str:
             if None in chosen:
                 continue
             ms = [row["median_ms"] for row in chosen]
-            quotients = (f"{ms[1] / ms[0]:.2f}", f"{ms[3] / ms[2]:.2f}", f"{paper:.2f}")
+            quotients = (f"{ms[1] / ms[0]:.2f}", f"{ms[3] / ms[2]:.2f}", f"{time_ratio(f'{base}+rirn'):.2f}")
             lines.append((base, dtype, *(f"{t:.1f}" for t in ms), *quotients))
     headings = (
         "base network",
