@@ -74,3 +74,18 @@ def colours(plt: Any, kinds: Iterable[str]) -> dict[str, Any]:
     """One colour for each kind of model."""
     cycle = plt.get_cmap("tab10").colors
     return {kind: cycle[i % len(cycle)] for i, kind in enumerate(dict.fromkeys(kinds))}
+
+
+def show_legend(
+    plt: Any, figure: Any, colour: Mapping[str, Any], styles: Mapping[str, str] | None = None
+) -> None:
+    """Write beside the axes which colour is which kind of model and, in black, which line style is what.
+
+    One entry for each kind and not for each run: a dozen runs would hide the plot.
+    """
+    entries = [(kind, {"color": value}) for kind, value in colour.items()]
+    entries += [
+        (meaning, {"color": "black", "linestyle": style}) for meaning, style in (styles or {}).items()
+    ]
+    handles = [plt.Line2D([], [], label=label, **look) for label, look in entries]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rirn.errors import RirnError
 from rirn.evaluation.metrics import psnr, to_uint8
-from rirn.figures.canvas import colours, save, write_csv
+from rirn.figures.canvas import colours, save, show_legend, write_csv
 from rirn.figures.subjects import Clip, Subject, restored
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
@@ -26,6 +26,7 @@ LEAD = 3
 """Frames before the blurred ones, at least, so that there is something to remember."""
 AFTER = 3
 """Frames looked at after t."""
+STYLES = {"blurred past": "-", "no past": "--"}
 SPACING = 4
 """Frames from one t to the next."""
 
@@ -91,27 +92,28 @@ def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tup
             needed = LEAD + BLURRED + AFTER + 1 + subject.model.delay
             raise RirnError(f"the cut test of {subject.label} needs clips of at least {needed} frames")
         rows += found
-        for name, style in (("cut", "o-"), ("fresh", "x--")):
+        for name, meaning in zip(("cut", "fresh"), STYLES, strict=True):
             losses = [
                 [row["intact_dB"] - row[f"{name}_dB"] for row in found if row["after"] == j]
                 for j in range(AFTER + 1)
             ]
             means = [float(np.mean(values)) for values in losses]
             errors = [float(np.std(values)) / len(values) ** 0.5 for values in losses]
-            label = f"{subject.label}, {'blurred past' if name == 'cut' else 'no past'}"
             axes.errorbar(
                 range(AFTER + 1),
                 means,
                 errors,
-                fmt=style,
+                marker="o",
+                linestyle=STYLES[meaning],
                 color=colour[subject.kind],
-                markersize=4,
+                markersize=3,
                 capsize=2,
-                label=label,
             )
-            lines.append(f"{label}: {means[0]:.3f} ± {errors[0]:.3f} dB lost at t, {len(losses[0])} cuts")
+            lines.append(
+                f"{subject.label}, {meaning}: {means[0]:.3f} ± {errors[0]:.3f} dB lost at t, {len(losses[0])} cuts"
+            )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(AFTER + 1), [f"t+{j}" if j else "t" for j in range(AFTER + 1)])
     axes.set_ylabel(f"PSNR lost after {BLURRED} blurred frames, dB (± standard error)")
-    axes.legend(fontsize=7)
+    show_legend(plt, figure, colour, STYLES)
     return [save(plt, figure, out / "cut.png"), write_csv(out / "cut.csv", rows)], lines

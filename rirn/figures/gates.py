@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rirn.figures.canvas import colours, save, write_csv
+from rirn.figures.canvas import colours, save, show_legend, write_csv
 from rirn.figures.subjects import Clip, Subject, require_steps, walk
 from rirn.models.deblurrer import VideoDeblurrer
 
@@ -77,7 +77,7 @@ def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tup
             for i, share in enumerate(shares)
         ]
         edges = (np.arange(BINS + 1) - 0.5) * BIN
-        axes.stairs(shares.clip(FLOOR), edges, color=colour[subject.kind], label=subject.label)
+        axes.stairs(shares.clip(FLOOR), edges, color=colour[subject.kind])
         axes.axvline(found["median"], color=colour[subject.kind], linestyle=":", linewidth=1)
         lines.append(
             f"{subject.label}: median {found['median']:.3f}, {found['share_below_1']:.1%} below 1, "
@@ -88,6 +88,6 @@ def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tup
     axes.set_ylim(FLOOR * 2, 2)
     axes.set_xlabel("w~ + w (dotted: median)")
     axes.set_ylabel(f"share of all places, bins of {BIN}")
-    axes.legend(fontsize=8)
+    show_legend(plt, figure, colour)
     paths = [save(plt, figure, out / "fig4.png")]
     return [*paths, write_csv(out / "fig4.csv", sums), write_csv(out / "fig4-histogram.csv", bins)], lines

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rirn.errors import RirnError
-from rirn.figures.canvas import colours, save, write_csv
+from rirn.figures.canvas import colours, save, show_legend, write_csv
 from rirn.figures.subjects import Clip, Subject
 from rirn.models.deblurrer import VideoDeblurrer
 
@@ -79,12 +79,11 @@ def draw(
             "o-",
             markersize=3,
             color=colour[subject.kind],
-            label=subject.label,
         )
     axes.set_xlabel("k, frames back")
     axes.set_ylabel("norm of dL_t / dB_{t-k}, per value of L_t")
     axes.grid(True, which="both", alpha=0.2)
-    axes.legend(fontsize=8)
+    show_legend(plt, figure, colour)
     return [save(plt, figure, out / "reach.png"), write_csv(out / "reach.csv", rows)], lines
 
 
