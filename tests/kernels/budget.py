@@ -97,35 +97,48 @@ def ops() -> list[str]:
     return sorted(path.stem for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
 
 
-def compile_op(op: str, arch: int, flags: Sequence[str] = ()) -> Path:
+def compile_op(op: str, arch: int) -> Path:
     """Return the machine code of an op, compiled anew if anything in csrc has changed."""
     import torch
 
-    setup = _setup()
-    home = setup.find_cuda_home(os.environ)
-    include = Path(torch.__file__).parent / "include"
-    command = [str(home / "bin" / "nvcc"), *setup.NVCC_FLAGS, *flags, f"-arch=sm_{arch}", "-cubin"]
-    command += [f"-DTORCH_TARGET_VERSION={setup.TORCH_TARGET_VERSION}", f"-I{include}"]
-    key = hashlib.sha256(repr((command, torch.__version__)).encode())
     folder = ROOT / "csrc"
-    for path in [
-        *sorted(folder.glob("*.h")),
-        *sorted(folder.glob("cuda/*.*h")),
-        folder / "cuda" / f"{op}.cu",
-    ]:
+    source = folder / "cuda" / f"{op}.cu"
+    key = hashlib.sha256(repr((_nvcc(arch), torch.__version__)).encode())
+    for path in [*sorted(folder.glob("*.h")), *sorted(folder.glob("cuda/*.*h")), source]:
         key.update(path.read_bytes())
     cubin = FOLDER / f"{op}-sm_{arch}-{key.hexdigest()[:16]}.cubin"
     if not cubin.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         partial = cubin.with_suffix(f".{os.getpid()}")
-        source = str(folder / "cuda" / f"{op}.cu")
-        done = subprocess.run(
-            [*command, source, "-o", str(partial)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"nvcc does not compile {op} for sm_{arch}:\n{done.stderr}")
+        compile_source(source, arch, partial)
         partial.replace(cubin)
     return cubin
+
+
+def compile_source(source: Path, arch: int, cubin: Path) -> None:
+    """Write the machine code of a CUDA source, compiled as setup.py compiles the extension.
+
+    Raises:
+        RuntimeError: nvcc does not compile it.
+    """
+    command = [*_nvcc(arch), str(source), "-o", str(cubin)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"nvcc does not compile {source} for sm_{arch}:\n{done.stderr}")
+
+
+def _nvcc(arch: int) -> list[str]:
+    import torch
+
+    setup = _setup()
+    include = Path(torch.__file__).parent / "include"
+    command = [
+        str(setup.find_cuda_home(os.environ) / "bin" / "nvcc"),
+        *setup.NVCC_FLAGS,
+        f"-arch=sm_{arch}",
+        "-cubin",
+    ]
+    return [*command, f"-DTORCH_TARGET_VERSION={setup.TORCH_TARGET_VERSION}", f"-I{include}"]
 
 
 def _dump(cubin: Path, what: str) -> str:
