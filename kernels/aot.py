@@ -123,10 +123,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 sys.exit(f"The Triton kernel {found.name} does not compile for sm_{arch}: {reason[:500]}")
-            if done.shared > SHARED_LIMIT.get(arch, max(SHARED_LIMIT.values())):
+            limit = SHARED_LIMIT.get(arch, max(SHARED_LIMIT.values()))
+            if done.shared > limit:
                 sys.exit(
                     f"The Triton kernel {found.name} needs {done.shared} bytes of shared memory, "
-                    f"more than sm_{arch} has: {SHARED_LIMIT[arch]}"
+                    f"more than sm_{arch} has: {limit}"
                 )
             sizes = f"{len(done.asm['cubin']):7d} bytes, {done.shared:6d} bytes shared"
             print(f"sm_{arch}  {found.name:60} {sizes}", flush=True)

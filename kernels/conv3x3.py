@@ -313,6 +313,7 @@ def convolve(
 ) -> None:
     """Fill ``out`` with ``act(conv(inputs) + bias [+ skip])``."""
     weight = _dense_weight(weight)
+    bias = bias if bias is None else bias.contiguous()
     w_out, w_in, w_tap = _weight_strides(weight)
     _launch_conv(inputs, weight, (w_in, w_out, w_tap, False), bias, out, size, slope, skip, None)
 
@@ -404,11 +405,10 @@ def weight_gradient(
     splits = n * triton.cdiv(size[0] * size[1], SPLIT)
     wide_dtype = torch.float64 if grad.tensor.dtype == torch.float64 else torch.float32
     partial = grad.tensor.new_empty((splits, columns), dtype=wide_dtype)
-    if grad_weight is None:
-        grad_weight = grad.tensor.new_empty(c_out, c_in, 3, 3)
+    dense = grad.tensor.new_empty(c_out, c_in, 3, 3) if grad_weight is None else _dense_weight(grad_weight)
     if grad_bias is None:
         grad_bias = grad.tensor.new_empty(c_out)
-    w_out, w_in, w_tap = _weight_strides(grad_weight)
+    w_out, w_in, w_tap = _weight_strides(dense)
     first = 0
     for image in inputs:
         blocks = _weight_blocks(c_out, image.channels)
@@ -434,7 +434,9 @@ def weight_gradient(
                 **blocks,
             )
         first += image.channels
-    sum_rows(partial, grad_weight, grad_bias)
+    sum_rows(partial, dense, grad_bias)
+    if grad_weight is not None and dense is not grad_weight:
+        grad_weight.copy_(dense)
 
 
 def variants() -> Iterator[Variant]:

@@ -16,7 +16,7 @@ from rirn.ops import atb_blend, conv3x3_chain, irm_update, reference
 from rirn.ops._register import define_triton
 from tests.kernels import lab
 from tests.ops import contract
-from tests.ops.cases import Case, atb_inputs, irm_inputs, like_truth
+from tests.ops.cases import Case, atb_inputs, irm_inputs, lay_out_parameter, like_truth
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
 from tests.ops.test_gates import LSTM, RESET, UPDATE
@@ -169,6 +169,19 @@ def test_conv3x3_chain(channels_in, channels, slopes, skips, unshuffle, shuffle)
         )
 
     check("conv3x3_chain", case, inputs, run, truth)
+
+
+def test_parameters_in_any_layout():
+    image, *parameters = chain_inputs(Case(1, 0, 3, 4), [2], [3])
+    inputs = [image, *map(lay_out_parameter, parameters)]
+
+    def run(case, tensors, backend):
+        return conv3x3_chain(tensors[:1], tensors[1:2], tensors[2:], [0.1], [False], backend=backend)
+
+    def truth(case, wide):
+        return reference.conv3x3_chain(wide[:1], wide[1:2], wide[2:], [0.1], [False])
+
+    check("conv3x3_chain", Case(1, 0, 3, 4), inputs, run, truth)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])

@@ -56,6 +56,16 @@ def lay_out(x: Tensor, layout: str) -> Tensor:
     return view
 
 
+def lay_out_parameter(x: Tensor) -> Tensor:
+    """Return a copy of weights [out, in, 3, 3], dense but in no order of torch's, or of a bias [out], with gaps, as a leaf."""
+    copy = (
+        x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
+        if x.dim() == 4
+        else x.repeat_interleave(2)[::2]
+    )
+    return copy.detach().requires_grad_()
+
+
 def randn(*shape: int, case: Case, generator: torch.Generator, device: str, scale: float = 1.0) -> Tensor:
     """Return a leaf tensor of the case's dtype (and layout, if 4-D activations) that wants a gradient."""
     x = (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(device, DTYPES[case.dtype])

@@ -11,7 +11,7 @@ from rirn.ops import conv3x3_chain, reference, use_backend, why_not
 from rirn.ops._library import library
 from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT, runs_kernel
 from tests.ops import rounded
-from tests.ops.cases import Case, image, like_truth, randn
+from tests.ops.cases import Case, image, lay_out_parameter, like_truth, randn
 from tests.ops.contract import isas
 from tests.tolerances import TABLE, assert_close, row_of
 
@@ -98,8 +98,8 @@ def truth(chain, parts, grad):
     return out, torch.autograd.grad(out, [t for part in wide for t in part], grad.cpu().double())
 
 
-def check(chain, case, backend, device):
-    parts = chain.inputs(case, device)
+def check(chain, case, backend, device, parts=None):
+    parts = chain.inputs(case, device) if parts is None else parts
     out, grads, grad = run(chain, parts, backend)
     want, want_grads = truth(chain, parts, grad)
     assert out.dtype == parts[0][0].dtype
@@ -129,6 +129,17 @@ def check_rounded(chain, case, parts, out, grads, grad):
 @cases
 def test_against_reference(chain, case, fused):
     check(chain, case, *fused("conv3x3_chain"))
+
+
+@pytest.mark.parametrize("chain", [ONE, RES], ids=str)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_parameters_in_any_layout(chain, dtype, fused):
+    backend, device = fused("conv3x3_chain")
+    case = Case(2, 0, 5, 7, dtype)
+    images, weights, biases = chain.inputs(case, device)
+    check(
+        chain, case, backend, device, (images, *(list(map(lay_out_parameter, p)) for p in (weights, biases)))
+    )
 
 
 def test_partial_gradients(fused):
