@@ -77,7 +77,14 @@ def check_blend(f_prev: Tensor, f_cur: Tensor, **logits: Tensor) -> None:
 # guards on.
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return the tensors in the dtype of the surrounding autocast region, if there is one; float64 stays, as
-    everywhere in torch."""
+    everywhere in torch.
+
+    Raises:
+        TypeError: one of them is no tensor. Every op comes through here before it looks at anything.
+    """
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"the ops take torch tensors; got {type(tensor).__name__}: use torch.as_tensor")
     device_type = tensors[0].device.type
     if not is_autocast(device_type):
         return tensors

@@ -24,8 +24,8 @@ def atb_blend(
 
     ``sigmoid(logit_prev) * f_prev + max_weight * sigmoid(logit_cur) * f_cur``. The combination is conical:
     the weights are not negative but need not sum to one, so a feature can be attenuated (sum below 1) or
-    emphasised (sum above 1). The gate of ``f_prev`` stays below 1, which keeps the recursion over a long
-    video bounded; ``max_weight`` scales the gate of ``f_cur`` alone.
+    emphasised (sum above 1). The gate of ``f_prev`` never exceeds 1, so that nothing old is amplified; where
+    its logit is large it is 1 and nothing decays. ``max_weight`` scales the gate of ``f_cur`` alone.
 
     Half precision computes in float32 and rounds once at the end. Under autocast all four tensors are cast to
     its dtype first. The backward pass recomputes the gates; nothing but the inputs is saved.

@@ -255,6 +255,9 @@ def backend_in_use() -> str:
 def why_not(backend: str, op: str, device: torch.device | str = "cpu") -> str | None:
     """Return None if ``backend`` can run ``op`` on tensors of ``device``, otherwise the reason in words.
 
+    Raises:
+        RirnError: there is no backend of that name.
+
     Example:
         >>> from rirn.ops import why_not
         >>> why_not("cuda", "atb_blend", "cpu")
@@ -270,11 +273,16 @@ def available_backends(op: str, device: torch.device | str = "cpu") -> list[str]
     """Return the names of the backends that can run ``op`` on tensors of ``device``, the one that ``auto``
     takes first.
 
+    Raises:
+        RirnError: there is no op of that name.
+
     Example:
         >>> from rirn.ops import available_backends
         >>> available_backends("irm_update")[-1]
         'reference'
     """
+    if op not in (*OPS, *INFERENCE_OPS):
+        raise RirnError(f"{op!r} is not an op, choose one of {', '.join(OPS)}")
     order = AUTO_ORDER.get(torch.device(device).type, ("reference",))
     names = [*(n for n in order if n != "reference"), *(n for n in BACKENDS if n not in order), "reference"]
     return [name for name in names if BACKENDS[name].why_not(op, device) is None]

@@ -123,6 +123,17 @@ def test_asked_for_and_unable_raises(facts):
     atb_blend(x, x, x, x)
 
 
+def test_unknown_op():
+    with pytest.raises(RirnError, match="'atb' is not an op, choose one of atb_blend, "):
+        available_backends("atb")
+
+
+def test_what_is_no_tensor():
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(TypeError, match=r"got ndarray: use torch\.as_tensor"):
+        atb_blend(x, x, x.numpy(), x)
+
+
 def test_unknown_name(facts, monkeypatch):
     x = torch.zeros(1, 1, 2, 2)
     with pytest.raises(RirnError, match=r"'refrence' .* choose one of auto, .*; did you mean 'reference'?"):
