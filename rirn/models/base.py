@@ -47,6 +47,9 @@ class BaseNetwork(nn.Module, abc.ABC):
     """What is subtracted from frames in [0, 1] on their way in and added to the image on its way out."""
     adds_input: ClassVar[bool] = False
     """The head's output is a difference to the input frame."""
+    predicts_filters: ClassVar[bool] = False
+    """What the head reads has passed filters that the network predicts. Drawn at random these leave next to nothing of the
+    frame; in a residual model :meth:`init_filters` makes them identities, and fusing layers start as one, too."""
     feeds_back: ClassVar[bool] = False
     """The state needs the restored image; :meth:`feedback` takes it."""
 
@@ -101,7 +104,8 @@ class BaseNetwork(nn.Module, abc.ABC):
         """Last layer of the head, the one that a residual model zeroes at the start of training."""
 
     def init_filters(self) -> None:
-        """Make filters that the network predicts identities, after a residual model has drawn its weights; most predict none."""
+        """Make filters that the network predicts identities, after a residual model has drawn its weights; only with
+        ``predicts_filters``."""
 
 
 def scaled(channels: int, width: float) -> int:

@@ -49,7 +49,7 @@ class VideoDeblurrer(nn.Module):
             filters that do not see brightness. Not in the paper; a short training of the plain form stays below its own
             input.
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
-            untrained whole equals the base network.
+            untrained whole equals the base network. A residual STFAN always does.
         atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
         half_resolution: the network works on frames of half the size, means of 2x2 pixels, and what it adds to its
             input is enlarged bilinearly: a quarter of the arithmetic and twice the reach. Only with ``residual``, for
@@ -111,8 +111,10 @@ class VideoDeblurrer(nn.Module):
                 remove_mean_(layer)
             nn.init.zeros_(base.output_layer.weight)
             nn.init.zeros_(bias_of(base.output_layer))
+        filters = residual and base.predicts_filters
+        if filters:
             base.init_filters()
-        if identity_init and self.fuse is not None:
+        if self.fuse is not None and (identity_init or filters):
             self.fuse.init_identity()
 
     @property
@@ -143,10 +145,12 @@ class VideoDeblurrer(nn.Module):
         steps ago; :meth:`flush` has the rest.
 
         Raises:
-            ValueError: the frame has the wrong shape, or another batch or size than the state was made with.
+            ValueError: the frame has the wrong shape or an integer dtype, or another batch or size than the state was made
+                with.
         """
         if frame.ndim != 4 or frame.shape[1] != 3:
             raise ValueError(f"frame must be [N, 3, H, W], RGB in [0, 1]; got {list(frame.shape)}")
+        _check_float("frame", frame)
         sharp, state = self._run([frame], state, end=False)
         return (sharp[0] if sharp else None), state
 
@@ -169,12 +173,13 @@ class VideoDeblurrer(nn.Module):
         returned then. Without it the clip is the end of the sequence and the waiting frames are flushed.
 
         Raises:
-            ValueError: the clip has the wrong shape or no frames, or does not fit the state.
+            ValueError: the clip has the wrong shape, an integer dtype or no frames, or does not fit the state.
         """
         if clip.ndim != 5 or clip.shape[2] != 3 or clip.shape[1] == 0:
             raise ValueError(
                 f"clip must be [N, T, 3, H, W] with T >= 1, RGB in [0, 1]; got {list(clip.shape)}"
             )
+        _check_float("clip", clip)
         sharp, state = self._run(clip.unbind(1), state, end=not return_state)
         restored = torch.stack(sharp, 1) if sharp else clip.new_empty(clip.shape[0], 0, *clip.shape[2:])
         return (restored, state) if return_state else restored
@@ -343,6 +348,13 @@ class VideoDeblurrer(nn.Module):
         features = min(max(1, len(state.features)), base.feature_window.size - 1)
         layout |= {f"frames.{i}": (3, None) for i in range(frames)}
         return layout | {f"features.{i}": (base.channels["features"], stride) for i in range(features)}
+
+
+def _check_float(name: str, images: Tensor) -> None:
+    if not images.is_floating_point():
+        raise ValueError(
+            f"{name} must be floating-point RGB in [0, 1]; got {images.dtype}: use {name} / 255 for 8 bits"
+        )
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:

@@ -55,6 +55,7 @@ class STFAN(BaseNetwork):
     fuse_reads: ClassVar[tuple[str, ...]] = ("features", "aligned", "hidden", "inner", "blended")
     fuse_blocks: ClassVar[int] = 0
     adds_input: ClassVar[bool] = True
+    predicts_filters: ClassVar[bool] = True
     feeds_back: ClassVar[bool] = True
 
     def __init__(self, *, width: float = 1.0, clamp_feedback: bool = True, input_shift: float = 0.5):
@@ -125,7 +126,6 @@ class STFAN(BaseNetwork):
 
     @torch.no_grad()
     def init_filters(self) -> None:
-        """Filters drawn at random leave so little of the frame in f_t that L1 keeps an output layer at zero that starts there."""
         for head in (self.align_head, self.deblur_head):
             layer = head.convolution(-2)
             nn.init.zeros_(layer.weight)

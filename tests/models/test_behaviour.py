@@ -191,6 +191,16 @@ def test_frame_of_the_wrong_shape(shape):
         small("gru").step(video(*shape), None)
 
 
+def test_images_in_8_bits_are_refused():
+    frame = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(
+        ValueError, match=r"frame must be floating-point .* got torch\.uint8: use frame / 255"
+    ):
+        small("gru").step(frame, None)
+    with pytest.raises(ValueError, match="clip must be floating-point"):
+        small("gru")(frame[None])
+
+
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 0, 3, 8, 8), (1, 2, 4, 8, 8)])
 def test_clip_of_the_wrong_shape(shape):
     with pytest.raises(ValueError, match=r"clip must be \[N, T, 3, H, W\] with T >= 1"):

@@ -104,3 +104,12 @@ def test_residual_stfan_starts_with_filters_that_change_nothing():
     tensors = base.encode(stem, state)
     torch.testing.assert_close(tensors["features"], stem[0], rtol=0, atol=0)
     torch.testing.assert_close(tensors["aligned"], state[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["stfan+control", "stfan+rirn"])
+def test_fusing_layers_of_a_residual_stfan_start_by_passing_on_what_its_head_reads(name):
+    model = rirn.create_model(name, width=0.2, residual=True)
+    assert model.reads[:2] == list(model.base.head_reads)
+    channels = model.fuse.fuse.in_channels // len(model.reads)
+    reads = [torch.rand(1, channels, 4, 6) for _ in model.reads]
+    torch.testing.assert_close(model.fuse(reads), torch.cat(reads[:2], 1), rtol=0, atol=0)
