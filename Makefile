@@ -72,10 +72,10 @@ wheel: env release
 	$(BIN)/abi3audit --strict $(WHEEL)
 	$(BIN)/python -m tests.packaging.outside $(WHEEL)
 
-# The wheel of `make wheel`, not compiled again, on the torch it was built against and on the next one. The next one comes with
-# its requirements, several GB where pip picks a CUDA build.
+# The wheel of `make wheel`, which tests it on the torch it was built against; not compiled again, on the next one, which comes
+# with its requirements, several GB where pip picks a CUDA build.
 test-torch-next: env
-	$(BIN)/python -m tests.packaging.outside $(WHEEL) --torch '$(TORCH)' --torch '$(TORCH_NEXT)' --tests tests/ops
+	$(BIN)/python -m tests.packaging.outside $(WHEEL) --torch '$(TORCH_NEXT)' --tests tests/ops
 
 # The table of docs/install.md; `make install-matrix ARGS=no-compiler` one row of it.
 install-matrix: env
