@@ -111,16 +111,15 @@ class ImageFolderWriter:
         shutil.rmtree(self._part, ignore_errors=True)
 
 
-def place_images(folders: Sequence[Path], target: Path, *, keep: bool) -> None:
-    """Bring the images of some folders together in `target`.
+def place_images(folders: Sequence[Path], target: Path) -> None:
+    """Bring the images of some folders together in `target`; they stay where they are, too.
 
-    A new target appears when it is whole. One that exists is kept (it may be a mount point or somebody's
-    working directory), and images of the same names in it are replaced.
+    Nothing is lost if this is interrupted. A new target appears when it is whole. One that exists is kept (it
+    may be a mount point or somebody's working directory), and images of the same names in it are replaced.
 
     Args:
         folders: where the images are, on the same disk.
         target: folder to fill.
-        keep: leave the images where they are, too.
 
     Raises:
         RirnError: the target cannot be written.
@@ -131,15 +130,12 @@ def place_images(folders: Sequence[Path], target: Path, *, keep: bool) -> None:
         try:
             for folder in folders:
                 for file in sorted(folder.iterdir()):
-                    if keep:
-                        (place / file.name).unlink(missing_ok=True)
-                        _link(file, place / file.name)
-                    else:
-                        file.replace(place / file.name)
+                    (place / file.name).unlink(missing_ok=True)
+                    _link(file, place / file.name)
             if place != target:
                 place.rename(target)
         except BaseException:
-            if place != target and keep:
+            if place != target:
                 shutil.rmtree(place, ignore_errors=True)
             raise
 

@@ -127,6 +127,9 @@ class Parts:
 
     def remove(self) -> None:
         """Delete the folder with everything in it."""
+        # First what a run goes on from: if this is interrupted, nobody takes the rest for the whole.
+        for state in self.path.glob("state-*"):
+            state.unlink(missing_ok=True)
         self._lock.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -291,7 +294,7 @@ class PartsOutput:
         if not segments:
             return
         if not self._is_video:
-            place_images(segments, self._target, keep=not whole)
+            place_images(segments, self._target)
             return
         assemble(
             self._target,

@@ -157,17 +157,16 @@ def test_images_keep_their_names(tmp_path):
         assert image.mode == "RGB" and np.array_equal(np.array(image), picture(9, 7, 1))
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_an_empty_folder_is_filled_and_kept(tmp_path, keep):
+def test_an_empty_folder_is_filled_and_kept(tmp_path):
     folder, part = tmp_path / "out", tmp_path / "part"
     folder.mkdir()
     before = folder.stat().st_ino
     writer = ImageFolderWriter(part)
     writer.write(Frame(picture(9, 7, 0), 0, MS90, name="a"))
     writer.finish()
-    place_images([part], folder, keep=keep)
+    place_images([part], folder)
     assert os.listdir(folder) == ["a.png"] and folder.stat().st_ino == before
-    assert os.listdir(part) == (["a.png"] if keep else [])
+    assert os.listdir(part) == ["a.png"]
 
 
 @pytest.mark.parametrize("writer", [VideoWriter, ImageFolderWriter])
