@@ -77,6 +77,12 @@ def test_uneven_times_are_exact(tmp_path):
     assert [t * 90000 for t in probe(tmp_path / "out.mov")[0]] == stamps
 
 
+@pytest.mark.parametrize("name", ["out.v2", "out.mp4"])
+def test_a_slash_at_the_end_means_a_folder_of_images(tmp_path, clip, name):
+    deblur(Identity(), clip, f"{tmp_path / name}/", progress=False)
+    assert sorted(os.listdir(tmp_path / name)) == [f"{i:08d}.png" for i in range(12)]
+
+
 @pytest.mark.parametrize(("width", "height"), [(63, 47), (1, 1), (5, 2)], ids=str)
 def test_folder_to_folder_is_exact_at_any_size(tmp_path, width, height):
     (tmp_path / "in").mkdir()
