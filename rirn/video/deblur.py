@@ -26,6 +26,7 @@ from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, pick_device, pick_dtype
 from rirn.video.scenes import CutDetector
 from rirn.video.tiles import ALIGN, SMALLEST, Tiled
+from rirn.video.writer import check_encoding
 
 log = logging.getLogger("rirn.video")
 
@@ -191,6 +192,7 @@ def _encoding(target: str | os.PathLike, info: VideoInfo, encoding: Encoding) ->
     if is_image_folder(target):
         return None
     resolved = encoding.resolve(info)
+    check_encoding(Path(os.path.realpath(target)), info, resolved)
     if resolved.pix_fmt.startswith("yuv444p") and not encoding.pix_fmt:
         log.warning(
             "%dx%d has an odd side: %s gets full colour resolution (4:4:4), which some players refuse.",

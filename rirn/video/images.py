@@ -14,7 +14,7 @@ from PIL import Image
 from rirn.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image
 from rirn.errors import RirnError
 from rirn.video.files import part_name, write_failures
-from rirn.video.frames import BrokenStream, Frame, VideoInfo
+from rirn.video.frames import BrokenStream, Frame, VideoInfo, checked_rate
 
 
 def to_8_bits(rgb: np.ndarray) -> np.ndarray:
@@ -25,10 +25,9 @@ def to_8_bits(rgb: np.ndarray) -> np.ndarray:
 class FolderSource:
     """The images of a folder as frames of `rate` frames per second; see `Reader`."""
 
-    def __init__(self, path: Path, rate: Fraction):
+    def __init__(self, path: Path, rate: Fraction | int):
         self._path = path
-        if rate <= 0:
-            raise RirnError(f"The frame rate must be above 0 frames per second, not {rate}.")
+        rate = checked_rate(rate)
         self._files = _images(path)
         sizes = {}
         for file in self._files:
