@@ -304,8 +304,10 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A digest of the weights: two models with the same one give the same frames."""
+    """A digest of the weights and of what the model was built with: two models with the same one give the same
+    frames."""
     digest = hashlib.sha256(type(model).__name__.encode())
+    digest.update(json.dumps(getattr(model, "config", None), sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -204,6 +204,10 @@ def test_other_settings_are_refused_by_name(tmp_path, clip):
     torch.nn.init.constant_(other.scale, 0.5)
     with pytest.raises(RirnError, match=r"'model' was .* and is"):
         run(other, clip, tmp_path / "out.mp4", resume=True)
+    other = Mean(Identity).network
+    other.config = {"atb_decay": 0.5}
+    with pytest.raises(RirnError, match=r"'model' was .* and is"):
+        run(other, clip, tmp_path / "out.mp4", resume=True)
     same = Mean(Identity).network
     with pytest.raises(RirnError, match=r"'encoding' was .*'18'.* and is .*'30'"):
         run(same, clip, tmp_path / "out.mp4", resume=True, encoding=Encoding(crf=30))
