@@ -145,6 +145,12 @@ def test_orientation_aspect_and_tags_come_along(tmp_path):
         assert after.metadata[tag] == before.metadata[tag]
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "ffv1"])
+def test_an_encoding_is_decided_once(codec):
+    decided = Encoding(codec, preset="slow", options={"x265-params": "aq-mode=1"}).resolve(info())
+    assert decided.resolve(info()) == decided
+
+
 def test_images_keep_their_names(tmp_path):
     writer = ImageFolderWriter(tmp_path / "out")
     for i, name in enumerate(["b7", "b10"]):
