@@ -190,6 +190,10 @@ def _check_tile(tile: int | str | None) -> None:
 def _encoding(target: str | os.PathLike, info: VideoInfo, encoding: Encoding) -> Encoding | None:
     """What a video named `target` is encoded with; None for a folder of images."""
     if is_image_folder(target):
+        if info.bits > 8:
+            log.warning(
+                "The input has %d bits, and the images in %s get 8; a video keeps 10.", info.bits, target
+            )
         return None
     resolved = encoding.resolve(info)
     check_encoding(Path(os.path.realpath(target)), info, resolved)
