@@ -10,6 +10,7 @@ import torch
 
 import rirn
 from rirn.cli import COMMANDS, main
+from rirn.commands.parser import pick_device
 from rirn.data import list_images, write_png, write_sequence
 from rirn.video import Reader
 from tests.video.clips import write_clip
@@ -148,6 +149,10 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["deblur", "a.mp4", "b.mp4", "--modell", "x"], "did you mean --model?"),
         (["deblur", "a.mp4", "b.mp4", "--dtype", "fp8"], "fp32"),
         (["deblur", "a.mp4", "b.mp4", "--crf", "x"], "crf"),
+        (["deblur", "a.mp4", "b.mp4", "--tile", "²"], "'²' is no tile"),
+        (["deblur", "-", "-", "--raw-size", "²x²"], "'²x²' is no frame size"),
+        (["deblur", "a.mp4", ""], "The target has no name"),
+        (["deblur", "a.mp4", "b.mp4", "/dev/null/out/"], "Cannot write /dev/null/out/: Not a directory."),
         (["train"], "out"),
         (["train", "--out", "x", "--optm.lr", "1"], "did you mean --optim.lr?"),
         (["convert", "ifi-rnn", "/nowhere.pth", "/nowhere/out.safetensors"], "/nowhere.pth"),
@@ -176,6 +181,21 @@ def test_unknown_backend_and_device(capsys, clip, weights, tmp_path):
     if not torch.cuda.is_available():
         refused(capsys, "deblur", clip, target, "--model", weights, "--device", "cuda")
     assert not target.exists()
+
+
+def test_each_process_of_a_launcher_takes_a_gpu_of_its_own(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [pick_device(name) for name in ("auto", "cuda", "cuda:0", "cpu")] == ["cuda:1"] * 2 + [
+        "cuda:0",
+        "cpu",
+    ]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == "cpu"
+    assert "use cpu" in refused(capsys, "deblur", "a.mp4", "b.mp4", tmp_path / "out", "--device", "cuda")
+    assert not (tmp_path / "out").exists()
 
 
 def test_train_then_evaluate_from_a_configuration_file(capsys, tmp_path):

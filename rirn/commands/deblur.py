@@ -19,7 +19,9 @@ from rirn.video.batch import Job, in_process, plan, run_all
 from rirn.video.benchmark import benchmark
 from rirn.video.deblur import deblur
 from rirn.video.encoding import Encoding
-from rirn.video.files import PIPE, check_target, parts_folder
+from rirn.video.files import PIPE, check_target, parts_folder, write_failures
+from rirn.video.restore import pick_device as checked_device
+from rirn.video.tiles import ALIGN, SMALLEST
 from rirn.weights import load
 
 # What each process of several is told by its arguments rather than by its options.
@@ -51,7 +53,12 @@ def make_parser() -> Parser:
     add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
     add("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
     add("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
-    add("--tile", default="auto", help="side of tiles in pixels, off, or auto for what the free memory holds")
+    add(
+        "--tile",
+        default="auto",
+        help=f"side of tiles in pixels, a multiple of {ALIGN} of at least {SMALLEST}; off; or auto for what the "
+        "free memory holds",
+    )
     add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
     add("--compare", action="store_true", help="write input and result side by side")
     add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
@@ -91,7 +98,7 @@ def run(options: Namespace) -> int:
     """Restore what the options of the command line name, under torchrun a share of it; returns the exit status."""
     if len(options.paths) < 2 and not options.benchmark:
         make_parser().error("the target is missing")
-    device = pick_device(options.device)
+    device = str(checked_device(pick_device(options.device)))
     rate, raw_size = parse_rate(options.rate), _size(options.raw_size)
     tile, encoding = _tile(options.tile), _encoding(options)
     if options.jobs < 1:
@@ -106,8 +113,8 @@ def run(options: Namespace) -> int:
     jobs = plan(sources, target)
     is_many = len(jobs) > 1 or jobs[0].target != target
     if is_many:
-        Path(target).mkdir(parents=True, exist_ok=True)
-        device = _device_of_rank(device)
+        with write_failures(target):
+            Path(target).mkdir(parents=True, exist_ok=True)
     else:
         # Loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
@@ -199,19 +206,11 @@ def _flags(options: Namespace) -> list[str]:
     return flags
 
 
-def _device_of_rank(device: str) -> str:
-    """Under torchrun, the GPU of this process."""
-    rank = os.environ.get("LOCAL_RANK")
-    return (
-        f"cuda:{int(rank) % torch.cuda.device_count()}" if device == "cuda" and rank is not None else device
-    )
-
-
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise RirnError(f"'{text}' is no frame size; use width and height such as 1280x720.")
     return int(width), int(height)
 
@@ -219,8 +218,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _tile(text: str) -> int | str | None:
     if text == "off":
         return None
-    if text != "auto" and not text.isdigit():
-        raise RirnError(f"'{text}' is no tile; use auto, off or a number of pixels.")
+    if text != "auto" and not text.isdecimal():
+        raise RirnError(
+            f"'{text}' is no tile; use auto, off, or a multiple of {ALIGN} of at least {SMALLEST} pixels."
+        )
     return text if text == "auto" else int(text)
 
 

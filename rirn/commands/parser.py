@@ -50,11 +50,14 @@ class Parser(ArgumentParser):
 
 
 def pick_device(name: str) -> str:
-    """The device that `--device` means."""
-    if name != "auto":
+    """The device that `--device` means: auto takes a GPU if there is one, and where a launcher started several
+    processes on a machine, each takes its own."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    rank = os.environ.get("LOCAL_RANK")
+    if name != "cuda" or rank is None or not torch.cuda.is_available():
         return name
-    # A launcher that starts several processes on a machine numbers them.
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
 
 
 def default_threads() -> int:

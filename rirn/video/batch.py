@@ -112,6 +112,8 @@ def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 
 def in_process(job: Job, options: Sequence[str], threads: int) -> None:
     """Run `rirn deblur` with `options` in a process of its own, which may crash without harm to others.
 
+    What it said is passed on once it has succeeded: results to the standard output, warnings to the errors.
+
     Raises:
         RirnError: it failed; the message is the last line that it wrote.
     """
@@ -123,4 +125,5 @@ def in_process(job: Job, options: Sequence[str], threads: int) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"the process ended with status {done.returncode}"]
         raise RirnError(lines[-1].removeprefix("rirn deblur: "))
+    print(done.stderr, end="", file=sys.stderr, flush=True)
     print(done.stdout, end="", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from rirn.errors import RirnError
 from rirn.video.compare import SideBySide
 from rirn.video.encoding import Encoding
-from rirn.video.files import PIPE, check_target
+from rirn.video.files import PIPE, check_target, is_image_folder
 from rirn.video.frames import HDR_TRANSFERS, VideoInfo
 from rirn.video.live import PipeOutput
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
@@ -25,6 +26,9 @@ from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, pick_device, pick_dtype
 from rirn.video.scenes import CutDetector
 from rirn.video.tiles import ALIGN, SMALLEST, Tiled
+from rirn.video.writer import check_encoding
+
+log = logging.getLogger("rirn.video")
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def deblur(
             output: Output = PipeOutput(info, raw=raw_size is not None)
             ahead = QUEUED  # a frame leaves at once, and whoever waits for it wants it soon
         else:
-            encoding = encoding or Encoding()
+            encoding = _encoding(target, info, encoding or Encoding())
             settings = {
                 "model": fingerprint(model),
                 "device": device.type,
@@ -133,7 +137,7 @@ def deblur(
                 "tile": tile,
                 "scene_reset": scene_reset,
                 "compare": compare,
-                "encoding": vars(encoding.resolve(info)),
+                "encoding": encoding and vars(encoding),
                 "rate": str(rate),
             }
             if reader.can_rewind:
@@ -181,6 +185,26 @@ def _check_tile(tile: int | str | None) -> None:
         raise RirnError(
             f"A tile of {tile} pixels is not possible; use auto, off, or a multiple of {ALIGN} of at least {SMALLEST}."
         )
+
+
+def _encoding(target: str | os.PathLike, info: VideoInfo, encoding: Encoding) -> Encoding | None:
+    """What a video named `target` is encoded with; None for a folder of images."""
+    if is_image_folder(target):
+        if info.bits > 8:
+            log.warning(
+                "The input has %d bits, and the images in %s get 8; a video keeps 10.", info.bits, target
+            )
+        return None
+    resolved = encoding.resolve(info)
+    check_encoding(Path(os.path.realpath(target)), info, resolved)
+    if resolved.pix_fmt.startswith("yuv444p") and not encoding.pix_fmt:
+        log.warning(
+            "%dx%d has an odd side: %s gets full colour resolution (4:4:4), which some players refuse.",
+            info.width,
+            info.height,
+            Path(target).name,
+        )
+    return resolved
 
 
 def _check_hdr(source: str | os.PathLike, info: VideoInfo, hdr: str) -> None:

@@ -12,6 +12,8 @@ from rirn.video.frames import VideoInfo
 
 # Constant rate factors that are visually lossless, by codec; x265 needs about two more for the same quality.
 _CRF = {"libx264": 18, "libx265": 20}
+# The largest factor of these; x264 takes any other number without a word and codes with one of its own.
+_WORST_CRF = 51
 # Where the packets of an encoder wait until the whole is put together. MOV keeps any time stamp exactly, but
 # cannot hold every codec; NUT moves times below zero, which only codecs without B-frames do without.
 _PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut"}
@@ -41,16 +43,21 @@ class Encoding:
         """The same with every None decided for frames as in `info`.
 
         Raises:
-            RirnError: there is no such encoder, or it does not take the sample format.
+            RirnError: there is no such encoder of pictures, or it does not take the sample format or `crf`.
         """
         codec = self.codec or self._default_codec(info.bits)
         try:
-            formats = [f.name for f in av.Codec(codec, "w").video_formats or ()]
+            encoder = av.Codec(codec, "w")
         except ValueError as error:  # PyAV's UnknownCodecError is one
             raise RirnError(
                 f"This PyAV has no encoder '{codec}'; libx264 and libx265 come with its wheels, or write a "
                 "folder of images."
             ) from error
+        if encoder.type != "video":
+            raise RirnError(
+                f"The encoder {codec} is for {encoder.type}, not for pictures; use libx264 or libx265."
+            )
+        formats = [f.name for f in encoder.video_formats or ()]
         pix_fmt = self.pix_fmt or self._default_pix_fmt(info, formats)
         if formats and pix_fmt not in formats:
             raise RirnError(
@@ -59,12 +66,17 @@ class Encoding:
         options = dict(self.options)
         crf = self.crf if self.crf is not None else _CRF.get(codec)
         if crf is not None:
+            if codec in _CRF and not 0 <= crf <= _WORST_CRF:
+                raise RirnError(
+                    f"A constant rate factor of {crf} is not possible; {codec} takes 0 to {_WORST_CRF}."
+                )
             options["crf"] = str(crf)
         if self.preset is not None:
             options["preset"] = self.preset
-        if codec == "libx265":
+        further = options.get("x265-params", "")
+        if codec == "libx265" and "log-level=" not in further:
             # x265 writes its own settings to stderr, past FFmpeg's log.
-            options["x265-params"] = ":".join(filter(None, ["log-level=error", options.get("x265-params")]))
+            options["x265-params"] = ":".join(filter(None, ["log-level=error", further]))
         return Encoding(codec, crf, self.preset, pix_fmt, options)
 
     @staticmethod

@@ -26,6 +26,8 @@ def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """
     if os.fspath(target) == PIPE:
         return
+    if not os.fspath(target):
+        raise RirnError("The target has no name; give a video file or a folder for PNG images.")
     path = Path(os.path.realpath(target))
     if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
         raise RirnError(f"The output {target} is the input itself; give another name.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -67,6 +68,21 @@ class VideoInfo:
     display_matrix: tuple[int, ...] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     stream_metadata: dict[str, str] = field(default_factory=dict)
+
+
+def checked_rate(rate: Fraction | int) -> Fraction:
+    """Frames per second in numbers that containers and encoders can hold, off by less than a millionth.
+
+    Raises:
+        RirnError: it is not between 1/1000 and 1000.
+    """
+    rate = Fraction(rate)
+    if not Fraction(1, 1000) <= rate <= 1000:  # Matroska counts milliseconds
+        number = Decimal(rate.numerator) / rate.denominator  # no float holds 1e400
+        raise RirnError(
+            f"A frame rate of {number:.6g} frames per second is not possible; use one between 1/1000 and 1000."
+        )
+    return rate.limit_denominator(1_000_000)
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from PIL import Image
 from rirn.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image
 from rirn.errors import RirnError
 from rirn.video.files import part_name, write_failures
-from rirn.video.frames import BrokenStream, Frame, VideoInfo
+from rirn.video.frames import BrokenStream, Frame, VideoInfo, checked_rate
 
 
 def to_8_bits(rgb: np.ndarray) -> np.ndarray:
@@ -25,10 +25,9 @@ def to_8_bits(rgb: np.ndarray) -> np.ndarray:
 class FolderSource:
     """The images of a folder as frames of `rate` frames per second; see `Reader`."""
 
-    def __init__(self, path: Path, rate: Fraction):
+    def __init__(self, path: Path, rate: Fraction | int):
         self._path = path
-        if rate <= 0:
-            raise RirnError(f"The frame rate must be above 0 frames per second, not {rate}.")
+        rate = checked_rate(rate)
         self._files = _images(path)
         sizes = {}
         for file in self._files:
@@ -111,16 +110,15 @@ class ImageFolderWriter:
         shutil.rmtree(self._part, ignore_errors=True)
 
 
-def place_images(folders: Sequence[Path], target: Path, *, keep: bool) -> None:
-    """Bring the images of some folders together in `target`.
+def place_images(folders: Sequence[Path], target: Path) -> None:
+    """Bring the images of some folders together in `target`; they stay where they are, too.
 
-    A new target appears when it is whole. One that exists is kept (it may be a mount point or somebody's
-    working directory), and images of the same names in it are replaced.
+    Nothing is lost if this is interrupted. A new target appears when it is whole. One that exists is kept (it
+    may be a mount point or somebody's working directory), and images of the same names in it are replaced.
 
     Args:
         folders: where the images are, on the same disk.
         target: folder to fill.
-        keep: leave the images where they are, too.
 
     Raises:
         RirnError: the target cannot be written.
@@ -131,15 +129,12 @@ def place_images(folders: Sequence[Path], target: Path, *, keep: bool) -> None:
         try:
             for folder in folders:
                 for file in sorted(folder.iterdir()):
-                    if keep:
-                        (place / file.name).unlink(missing_ok=True)
-                        _link(file, place / file.name)
-                    else:
-                        file.replace(place / file.name)
+                    (place / file.name).unlink(missing_ok=True)
+                    _link(file, place / file.name)
             if place != target:
                 place.rename(target)
         except BaseException:
-            if place != target and keep:
+            if place != target:
                 shutil.rmtree(place, ignore_errors=True)
             raise
 

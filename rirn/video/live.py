@@ -13,7 +13,7 @@ import numpy as np
 from rirn.errors import RirnError
 from rirn.video.colour import ToPicture
 from rirn.video.files import write_failures
-from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo
+from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo, checked_rate
 
 CAMERA_PREFIX = "camera:"
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
@@ -65,10 +65,11 @@ def open_pipe() -> av.container.InputContainer:
 class RawSource:
     """RGB frames of 8 bits on the standard input, one after another without any header."""
 
-    def __init__(self, size: tuple[int, int], rate: Fraction):
+    def __init__(self, size: tuple[int, int], rate: Fraction | int):
         width, height = size
-        if width < 1 or height < 1 or rate <= 0:
-            raise RirnError(f"Raw frames need a size and a rate above 0, not {width}x{height} at {rate}.")
+        if width < 1 or height < 1:
+            raise RirnError(f"Raw frames need a size above 0, not {width}x{height}.")
+        rate = checked_rate(rate)
         self._pipe = sys.stdin.buffer
         self.info = VideoInfo(width, height, 1 / rate, rate)
 

@@ -81,7 +81,8 @@ def _write(part, format, target, segments, info, source, replaced, whole) -> Non
         if not first.streams.video:
             raise _damaged(segments[0])
         template = first.streams.video[0]
-        video = out.add_stream_from_template(template)
+        # As it is: PyAV would look for an encoder by the name of the decoder, and AV1's two differ.
+        video = out.add_stream_from_template(template, opaque=True)
         if template.codec_context.name == "hevc" and format in ("mp4", "mov"):
             video.codec_context.codec_tag = "hvc1"  # Apple's players refuse the other name, hev1
         video.metadata.update(own_tags(info.stream_metadata))

@@ -19,7 +19,7 @@ from rirn.errors import RirnError
 from rirn.models.state import State
 from rirn.models.torch_files import read_torch_file
 from rirn.video.encoding import Encoding
-from rirn.video.files import is_image_folder, parts_folder, write_failures
+from rirn.video.files import parts_folder, write_failures
 from rirn.video.frames import Frame, VideoInfo
 from rirn.video.images import ImageFolderWriter, place_images
 from rirn.video.mux import assemble
@@ -127,6 +127,9 @@ class Parts:
 
     def remove(self) -> None:
         """Delete the folder with everything in it."""
+        # First what a run goes on from: if this is interrupted, nobody takes the rest for the whole.
+        for state in self.path.glob("state-*"):
+            state.unlink(missing_ok=True)
         self._lock.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -173,7 +176,7 @@ class PartsOutput:
     Args:
         parts: where the segments wait.
         info: what the frames are.
-        encoding: for a video.
+        encoding: for a video, with nothing left to decide; None for a folder of images.
         source: the file whose other streams come along; None for none.
         replaced: index of its stream of pictures.
         frames: how many frames the segments that `parts` already has hold.
@@ -184,7 +187,7 @@ class PartsOutput:
         self,
         parts: Parts,
         info: VideoInfo,
-        encoding: Encoding,
+        encoding: Encoding | None,
         *,
         source: Path | None = None,
         replaced: int | None = None,
@@ -194,15 +197,7 @@ class PartsOutput:
         self.frames = frames
         self._parts, self._info, self._can_resume = parts, info, can_resume
         self._target = parts.target
-        self._is_video = not is_image_folder(self._target)
-        self._encoding = encoding.resolve(info) if self._is_video else encoding
-        if self._is_video and self._encoding.pix_fmt.startswith("yuv444p") and not encoding.pix_fmt:
-            log.warning(
-                "%dx%d has an odd side: %s gets full colour resolution (4:4:4), which some players refuse.",
-                info.width,
-                info.height,
-                self._target.name,
-            )
+        self._encoding = encoding
         self._source, self._replaced = source, replaced
         self._writer: VideoWriter | ImageFolderWriter | None = None
         self._safe = frames  # those before the last border
@@ -211,7 +206,7 @@ class PartsOutput:
         """Encode one frame."""
         if self._writer is None:
             self._writer = self._open(len(self._parts.segments()))
-        if not self._is_video and frame.name is None:
+        if self._encoding is None and frame.name is None:
             frame.name = f"{self.frames:08d}"
         with self._explained():
             self._writer.write(frame)
@@ -276,10 +271,10 @@ class PartsOutput:
             ) from error
 
     def _open(self, number: int) -> VideoWriter | ImageFolderWriter:
-        if self._is_video:
-            name = self._parts.segment(number, self._encoding.part_suffix)
-            return VideoWriter(name, self._info, self._encoding)
-        return ImageFolderWriter(self._parts.segment(number, ""))
+        if self._encoding is None:
+            return ImageFolderWriter(self._parts.segment(number, ""))
+        name = self._parts.segment(number, self._encoding.part_suffix)
+        return VideoWriter(name, self._info, self._encoding)
 
     def _finish_segment(self) -> None:
         if self._writer is not None:
@@ -290,8 +285,8 @@ class PartsOutput:
         segments = self._parts.segments()
         if not segments:
             return
-        if not self._is_video:
-            place_images(segments, self._target, keep=not whole)
+        if self._encoding is None:
+            place_images(segments, self._target)
             return
         assemble(
             self._target,
@@ -309,8 +304,10 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A digest of the weights: two models with the same one give the same frames."""
+    """A digest of the weights and of what the model was built with: two models with the same one give the same
+    frames."""
     digest = hashlib.sha256(type(model).__name__.encode())
+    digest.update(json.dumps(getattr(model, "config", None), sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -38,7 +38,7 @@ class Reader:
 
     Raises:
         RirnError: nothing to read there: missing, unreadable, no video inside, no images, images of different
-            sizes.
+            sizes; or the rate that is needed is not between 1/1000 and 1000.
         BrokenStream: while iterating, after all good frames: the input is cut short or partly damaged.
 
     Example:
@@ -66,16 +66,14 @@ class Reader:
             self._source = _VideoSource(name, open_camera(name))
         elif name == PIPE:
             self._source = (
-                RawSource(raw_size, Fraction(rate))
-                if raw_size
-                else _VideoSource("standard input", open_pipe())
+                RawSource(raw_size, rate) if raw_size else _VideoSource("standard input", open_pipe())
             )
         elif not os.path.exists(name):
             raise RirnError(f"{self.path} does not exist; give a video file or a folder of images.")
         elif not os.access(name, os.R_OK):
             raise RirnError(f"{self.path} cannot be read; check its permissions.")
         elif self.path.is_dir():
-            self._source = FolderSource(self.path, Fraction(rate))
+            self._source = FolderSource(self.path, rate)
         else:
             self._source = _VideoSource(name, _open(self.path), missing_bytes(name))
         self.info: VideoInfo = self._source.info

@@ -75,6 +75,7 @@ class Tiled:
             raise ValueError(f"the overlap must be a multiple of {ALIGN}; got {overlap}")
         self._model, self._tile, self._overlap = model, tile, overlap
         self._auto = tile == "auto"
+        self._size: tuple[int, int] | None = None  # for which "auto" was decided
         self._weights: dict[tuple[Box, ...], list[Tensor]] = {}
 
     @property
@@ -105,7 +106,7 @@ class Tiled:
             boxes = self._layout(frame)
             state = TileStates(tuple(frame.shape[-2:]), boxes, (None,) * len(boxes))
         elif self._auto:  # a run that goes on takes what the first one chose, behind the next cut, too
-            self._tile = None if len(state.boxes) == 1 else _side(state.boxes)
+            self._tile, self._size = None if len(state.boxes) == 1 else _side(state.boxes), state.size
         return self._shrinking(state, lambda state: self._step(frame, state))
 
     def flush(self, state: TileStates) -> list[Tensor]:
@@ -143,8 +144,8 @@ class Tiled:
 
     def _layout(self, frame: Tensor) -> tuple[Box, ...]:
         height, width = frame.shape[-2:]
-        if self._tile == "auto":
-            self._tile = self._fitting(frame)
+        if self._auto and self._size != (height, width):
+            self._tile, self._size = self._fitting(frame), (height, width)
         side = self._tile or max(height, width)
         return boxes((height, width), side, self._overlap)
 

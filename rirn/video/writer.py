@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from pathlib import Path
@@ -71,7 +72,7 @@ class VideoWriter:
                 format=format,
                 container_options=muxer_options(format, info.time_base),
             )
-            self._stream = self._add_video(encoding)
+            self._stream = _add_video(self._container, self._path.suffix, info, encoding)
             self._container.metadata.update(own_tags(info.metadata))
         except BaseException:
             self._part.unlink()
@@ -151,25 +152,50 @@ class VideoWriter:
             self._held.duration = length - (self._held.dts - self._first_dts)
         self._container.mux(self._held)
 
-    def _add_video(self, encoding: Encoding) -> av.VideoStream:
-        info = self._info
-        rate = info.rate.limit_denominator(1 << 30)
-        try:
-            stream = self._container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
-        except ValueError as error:
-            raise RirnError(
-                f"{self._path.suffix} files cannot hold what the encoder {encoding.codec} makes; use .mkv or .mov."
-            ) from error
-        stream.width, stream.height, stream.pix_fmt = info.width, info.height, encoding.pix_fmt
-        context = stream.codec_context
-        context.time_base, stream.time_base = 1 / rate, info.time_base
-        # Slices, PyAV's default, cost compression: 2 to 4 percent more bytes at 720p, and more time.
-        context.thread_type = "FRAME"
-        context.colorspace, context.color_range = info.colour.matrix, info.colour.range
-        context.color_primaries, context.color_trc = info.colour.primaries, info.colour.transfer
-        if info.sample_aspect_ratio:
-            context.sample_aspect_ratio = info.sample_aspect_ratio
-        if info.display_matrix is not None:
-            stream.set_display_matrix(info.display_matrix)
-        stream.metadata.update(own_tags(info.stream_metadata))
-        return stream
+
+def check_encoding(target: Path, info: VideoInfo, encoding: Encoding) -> None:
+    """Raise RirnError if `target` cannot be a video of `info` in `encoding`, where nothing is left to decide.
+
+    The encoder is opened for it, and nothing is written.
+    """
+    with av.open(io.BytesIO(), "w", format=FORMATS[target.suffix.lower()]) as trial:
+        _add_video(trial, target.suffix, info, encoding)
+
+
+def _add_video(
+    container: av.container.OutputContainer, suffix: str, info: VideoInfo, encoding: Encoding
+) -> av.VideoStream:
+    """A stream with its encoder open, in a container of files that end in `suffix`."""
+    rate = info.rate.limit_denominator(1 << 30)
+    try:
+        stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
+    except ValueError as error:
+        raise RirnError(
+            f"{suffix} files cannot hold what the encoder {encoding.codec} makes; use .mkv or .mov."
+        ) from error
+    stream.width, stream.height, stream.pix_fmt = info.width, info.height, encoding.pix_fmt
+    context = stream.codec_context
+    context.time_base, stream.time_base = 1 / rate, info.time_base
+    # Slices, PyAV's default, cost compression: 2 to 4 percent more bytes at 720p, and more time.
+    context.thread_type = "FRAME"
+    context.colorspace, context.color_range = info.colour.matrix, info.colour.range
+    context.color_primaries, context.color_trc = info.colour.primaries, info.colour.transfer
+    if info.sample_aspect_ratio:
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+    if info.display_matrix is not None:
+        stream.set_display_matrix(info.display_matrix)
+    stream.metadata.update(own_tags(info.stream_metadata))
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        options = "".join(f" {name}={value}" for name, value in encoding.options.items())
+        raise RirnError(
+            f"The encoder {encoding.codec} does not start with{options or ' its defaults'} on {encoding.pix_fmt} "
+            f"frames of {info.width}x{info.height} ({error.strerror}); change its options or the sample format."
+        ) from error
+    if context.options:  # what the encoder did not take
+        raise RirnError(
+            f"The encoder {encoding.codec} has no option '{next(iter(context.options))}'; leave it out, or see "
+            f"ffmpeg -h encoder={encoding.codec}."
+        )
+    return stream

@@ -8,7 +8,7 @@ import pytest
 import rirn
 from rirn.cli import main
 from rirn.errors import RirnError
-from rirn.video.batch import Job, plan, run_all
+from rirn.video.batch import Job, in_process, plan, run_all
 from tests.video.clips import probe, write_clip
 
 
@@ -68,6 +68,13 @@ def test_failures_are_collected(workers):
         ("3", "ZeroDivisionError: seeded"),
     ]
     assert sorted(done) == ["0", "2", "4"]
+
+
+def test_what_another_process_warned_of_is_passed_on(capsys, monkeypatch):
+    done = subprocess.CompletedProcess([], 0, stdout="a.mp4: 3 frames\n", stderr="rirn: a warning\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: done)
+    in_process(Job("a.mp4", "out/a.mp4"), [], 1)
+    assert capsys.readouterr() == (done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

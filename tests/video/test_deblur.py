@@ -77,6 +77,12 @@ def test_uneven_times_are_exact(tmp_path):
     assert [t * 90000 for t in probe(tmp_path / "out.mov")[0]] == stamps
 
 
+@pytest.mark.parametrize("name", ["out.v2", "out.mp4"])
+def test_a_slash_at_the_end_means_a_folder_of_images(tmp_path, clip, name):
+    deblur(Identity(), clip, f"{tmp_path / name}/", progress=False)
+    assert sorted(os.listdir(tmp_path / name)) == [f"{i:08d}.png" for i in range(12)]
+
+
 @pytest.mark.parametrize(("width", "height"), [(63, 47), (1, 1), (5, 2)], ids=str)
 def test_folder_to_folder_is_exact_at_any_size(tmp_path, width, height):
     (tmp_path / "in").mkdir()
@@ -346,8 +352,23 @@ def test_a_second_ctrl_c_leaves_nothing(tmp_path, clip, monkeypatch):
         ({"target": "in.mp4"}, "is the input itself"),
         ({"target": "no/out.mp4"}, "does not exist"),
         ({"target": "out.gif"}, "'.gif'"),
-        ({"encoding": Encoding(preset="quick")}, "Cannot write"),
+        (
+            {"encoding": Encoding(preset="quick")},
+            "libx264 does not start with crf=18 preset=quick on yuv420p",
+        ),
         ({"encoding": Encoding(codec="h265")}, "no encoder 'h265'"),
+        ({"encoding": Encoding(codec="aac")}, "aac is for audio"),
+        (
+            {"encoding": Encoding(codec="prores_ks")},
+            ".mp4 files cannot hold what the encoder prores_ks makes",
+        ),
+        ({"encoding": Encoding(options={"tuna": "film"})}, "libx264 has no option 'tuna'"),
+        ({"encoding": Encoding(codec="ffv1", crf=18), "target": "out.mkv"}, "ffv1 has no option 'crf'"),
+        ({"encoding": Encoding(crf=-1)}, "factor of -1"),
+        ({"encoding": Encoding(crf=99)}, "factor of 99"),
+        ({"encoding": Encoding(pix_fmt="yuv420p"), "source": "odd"}, "on yuv420p frames of 63x47"),
+        ({"source": "odd", "rate": 0}, "frame rate of 0"),
+        ({"source": "odd", "rate": Fraction("1e400")}, "frame rate of 1.00000e+400"),
         ({"tile": 50}, "tile of 50"),
     ],
     ids=str,
@@ -355,10 +376,13 @@ def test_a_second_ctrl_c_leaves_nothing(tmp_path, clip, monkeypatch):
 def test_wrong_arguments_are_refused_and_leave_nothing(tmp_path, clip, options, words):
     arguments = {"source": "in.mp4", "target": "out.mp4", **options}
     source, target = tmp_path / arguments.pop("source"), tmp_path / arguments.pop("target")
-    before = digest(clip)
-    with pytest.raises(RirnError, match=re.escape(words)):
-        deblur(Identity(), source, target, progress=False, **arguments)
-    assert os.listdir(tmp_path) == ["in.mp4"] and digest(clip) == before
+    (tmp_path / "odd").mkdir()
+    Image.new("RGB", (63, 47)).save(tmp_path / "odd" / "0.png")
+    before, network = digest(clip), Identity()
+    with pytest.raises(RirnError, match=re.escape(words)) as caught:
+        deblur(network, source, target, progress=False, **arguments)
+    assert "\n" not in str(caught.value) and not network.states
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "odd"] and digest(clip) == before
 
 
 def test_a_missing_gpu_is_one_sentence(tmp_path, clip, monkeypatch):

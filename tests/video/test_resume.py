@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,10 @@ def test_other_settings_are_refused_by_name(tmp_path, clip):
     torch.nn.init.constant_(other.scale, 0.5)
     with pytest.raises(RirnError, match=r"'model' was .* and is"):
         run(other, clip, tmp_path / "out.mp4", resume=True)
+    other = Mean(Identity).network
+    other.config = {"atb_decay": 0.5}
+    with pytest.raises(RirnError, match=r"'model' was .* and is"):
+        run(other, clip, tmp_path / "out.mp4", resume=True)
     same = Mean(Identity).network
     with pytest.raises(RirnError, match=r"'encoding' was .*'18'.* and is .*'30'"):
         run(same, clip, tmp_path / "out.mp4", resume=True, encoding=Encoding(crf=30))
@@ -260,6 +265,32 @@ def test_images_are_continued_in_a_folder_that_exists(tmp_path):
         run(Mean(Identity, 8).network, tmp_path / "in", tmp_path / "out")
     assert len(os.listdir(tmp_path / "out")) == 7
     run(Mean(Identity).network, tmp_path / "in", tmp_path / "out", resume=True)
+    assert len(os.listdir(tmp_path / "out")) == 12 and sorted(os.listdir(tmp_path)) == ["in", "out"]
+
+
+@pytest.mark.parametrize("step", ["os.link", "shutil.rmtree"])
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_end_that_is_interrupted_loses_no_image(tmp_path, monkeypatch, step, exists):
+    (tmp_path / "in").mkdir()
+    if exists:
+        (tmp_path / "out").mkdir()
+    for i in range(12):
+        Image.fromarray(picture(24, 16, i)).save(tmp_path / "in" / f"{i}.png")
+
+    def interrupted(*args, **kwargs):
+        if step == "os.link" and len(done) < 7:
+            done.append(link(*args))
+            return
+        if step == "shutil.rmtree" and not done:
+            done.append(rmtree(args[0] / "segment-000000"))
+        patch.undo()
+        raise KeyboardInterrupt
+
+    link, rmtree, done = os.link, shutil.rmtree, []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(step, interrupted)
+        run(Identity(), tmp_path / "in", tmp_path / "out")
+    run(Identity(), tmp_path / "in", tmp_path / "out", resume=True)
     assert len(os.listdir(tmp_path / "out")) == 12 and sorted(os.listdir(tmp_path)) == ["in", "out"]
 
 

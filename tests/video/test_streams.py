@@ -189,6 +189,20 @@ def test_ten_bits_stay_ten_bits(tmp_path, codec):
     assert np.unique(levels[1] % 4).size == 4  # not eight bits in disguise
 
 
+def test_ten_bits_become_eight_in_images_with_a_warning(tmp_path, caplog):
+    clip = write_clip(tmp_path / "in.mkv", 2, codec="ffv1", pix_fmt="yuv420p10le")
+    deblur(Identity(), clip, tmp_path / "out", progress=False)
+    assert caplog.text.count("The input has 10 bits") == 1
+
+
+@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="PyAV without an AV1 encoder")
+def test_av1(tmp_path):
+    clip = write_clip(tmp_path / "in.mp4", 4)
+    deblur(Identity(), clip, tmp_path / "out.mp4", progress=False, encoding=Encoding("libsvtav1"))
+    (stream,) = ffprobe(tmp_path / "out.mp4", "-show_streams")["streams"]
+    assert (stream["codec_name"], stream["nb_frames"]) == ("av1", "4")
+
+
 def _planes(path):
     """Samples of the planes of the first frame, as they are stored."""
     with av.open(str(path)) as container:

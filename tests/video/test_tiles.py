@@ -176,6 +176,15 @@ def test_auto_takes_tiles_only_where_a_frame_does_not_fit(monkeypatch, caplog):
     assert caplog.text.count("working in tiles") == 2
 
 
+def test_auto_decides_anew_for_frames_of_another_size(monkeypatch):
+    monkeypatch.setattr(tiles_module, "needed_bytes", lambda model, frame: (10**9, 10**8))
+    monkeypatch.setattr(tiles_module, "free_bytes", lambda device: 10**9)
+    tiled = Tiled(Blur())
+    for size, count in (((64, 64), 1), ((500, 600), 4), ((64, 64), 1)):
+        _, state = tiled.step(torch.rand(1, 3, *size), None)
+        assert len(state.boxes) == count
+
+
 @pytest.mark.parametrize(("before", "after"), [(5 * 10**8, 10**10), (10**10, 5 * 10**8)])
 def test_a_run_that_goes_on_keeps_its_tiles(monkeypatch, before, after):
     frame, free = torch.rand(1, 3, 600, 600), [before]
