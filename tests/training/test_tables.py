@@ -56,7 +56,7 @@ def fake(monkeypatch, trained):
         config.out.mkdir(parents=True)
         options = {"width": 0.2, "residual": True}
         save_weights(create_model(config.model.name, **options), config.out / "weights.safetensors")
-        log = [{"settings": {}, "commit": "abc", "threads": 1}, {"step": 0, "seconds": 1.5}]
+        log = [{"settings": config.plain(), "commit": "abc", "threads": 1}, {"step": 0, "seconds": 1.5}]
         (config.out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
 
     monkeypatch.setattr(tables, "train", train)
@@ -108,6 +108,26 @@ def test_mini_table_from_nothing(monkeypatch, tmp_path, capsys):
     )
     assert capsys.readouterr().out.endswith(text[text.index("Table 2") :])
     assert page.read_text().count("| ifi-rnn+atb | 2 |") == 3 and page.read_text().endswith("below\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (None, r"seed-0/weights.safetensors was trained with optim.lr 0.5, where the table has"),
+        (lambda log: log.unlink(), r"has no whole log log.jsonl beside it"),
+        (lambda log: log.write_text('{"settings": {}}\n'), r"lacks the setting 'data'"),
+    ],
+)
+def test_weights_of_other_settings_are_not_recorded_under_these(monkeypatch, tmp_path, damage, message):
+    fake(monkeypatch, [])
+    jobs = tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None)[:1]
+    optim = dataclasses.replace(jobs[0].config.optim, lr=0.5)
+    tables.train(dataclasses.replace(jobs[0].config, optim=optim))
+    if damage is not None:
+        damage(jobs[0].config.out / "log.jsonl")
+    with pytest.raises(RirnError, match=message):
+        tables.run(jobs, tmp_path / "results.jsonl", say=lambda line: None)
+    assert read_results(tmp_path / "results.jsonl") == []
 
 
 def scores(out):
