@@ -7,9 +7,9 @@ import os
 import re
 from fractions import Fraction
 
-import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from rirn import devices
 from rirn.errors import RirnError
 
 LONGEST_MESSAGE = 1000
@@ -50,11 +50,8 @@ class Parser(ArgumentParser):
 
 
 def pick_device(name: str) -> str:
-    """The device that `--device` means."""
-    if name != "auto":
-        return name
-    # A launcher that starts several processes on a machine numbers them.
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    """The device that `--device` means, by a name that can be handed on to other processes."""
+    return str(devices.pick_device(name))
 
 
 def default_threads() -> int:
