@@ -85,11 +85,14 @@ def read_results(path: Path) -> list[Result]:
     """All lines of a file, oldest first; none if there is no file. A last line that was cut off is left out.
 
     Raises:
-        RirnError: another line is no result.
+        RirnError: another line is no result, or the file cannot be read.
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RirnError(f"cannot read the results {path} ({error}); give a file of `rirn table`") from error
     found = []
     for number, line in enumerate(lines, 1):
         if number == len(lines) and not line.endswith("\n"):
