@@ -24,6 +24,7 @@ from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Sizes,
 from rirn.bench.measure import Options, measure
 from rirn.devices import pick_device
 from rirn.errors import RirnError
+from rirn.files import replacing
 from rirn.measure.timing import clock_for
 from rirn.ops import why_not
 
@@ -146,7 +147,8 @@ def write(
 ) -> None:
     """Write results to the files asked for."""
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        with replacing(options.json) as partial:
+            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
         markers.write(options.markdown, markdown.MARKER, tables(found))
 
