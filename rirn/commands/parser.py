@@ -25,6 +25,9 @@ class HelpFormatter(DefaultHelpFormatter):
 class Parser(ArgumentParser):
     """An argument parser that answers a mistake in one line, with the near match if an option or key is unknown."""
 
+    config_file: str | None = None
+    """The configuration file that was read last."""
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
@@ -33,12 +36,36 @@ class Parser(ArgumentParser):
         commands = (a for a in self._actions if isinstance(a.choices, dict))
         return next((a.choices[command] for a in commands if command in a.choices), self)
 
+    def _required(self, names: list[str]) -> tuple[list[str], str]:
+        """Arguments, given as ``command.name``, as they are typed, and the program with the commands."""
+        typed, prog = [], self.prog
+        for name in names:
+            parser, rest = self, name
+            while (inner := parser._named(rest.partition(".")[0])) is not parser:
+                parser, rest = inner, rest.partition(".")[2]
+            action = next((a for a in parser._actions if a.dest == rest), None)
+            is_option = action is not None and action.option_strings
+            typed.append(f"--{rest}" if is_option else getattr(action, "metavar", None) or rest)
+            prog = parser.prog
+        return typed, prog
+
     def error(self, message: str, ex: Exception | None = None) -> None:
+        prog = self.prog
+        required = re.fullmatch(r"(.*arguments are required: )([\w., -]+)", message)
+        if required:
+            typed, prog = self._required(required[2].split(", "))
+            message = required[1] + ", ".join(typed)
+        if self.config_file is not None and message.startswith("Unexpected config"):
+            message = (
+                f"the configuration file {self.config_file} holds no settings; give lines such as seed: 1"
+            )
         # On the command line, or in a configuration file, about which the parser of all commands complains.
         unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
         if unknown:
             command = re.match(r"Subcommand '(\w+)'", message)
             parser = self._named(command[1]) if command else self
+            if unknown[2] and parser.config_file is not None:
+                message += f" in {parser.config_file}"
             dashes, word = ("--", unknown[1]) if unknown[1] else ("", unknown[2])
             options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
             close = difflib.get_close_matches(word, options, n=1)
@@ -46,7 +73,7 @@ class Parser(ArgumentParser):
         message = " ".join(message.split())
         if len(message) > LONGEST_MESSAGE:  # it may quote a whole file
             message = f"{message[:LONGEST_MESSAGE]} ..."
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{prog}: {message} (see {prog} --help)\n")
 
 
 def pick_device(name: str) -> str:
