@@ -18,7 +18,7 @@ from rirn.evaluation.evaluate import Score, evaluate, frame_mean
 from rirn.evaluation.paper import TABLES, Row
 from rirn.models import summary
 from rirn.training.config import TrainConfig
-from rirn.training.photos import write_photo_data
+from rirn.training.photos import photo_data_commands, write_photo_data
 from rirn.training.recipes import load_recipe
 from rirn.training.results import (
     ALL,
@@ -81,6 +81,11 @@ class Job:
             words += [f"--model.{name}", str(value)]
         words += [f"--data.train+={folder}" for folder in self.config.data.train]
         words += ["--data.split", str(self.config.data.split), "--seed", str(self.config.seed)]
+        words += [
+            f"--{name}={value}"
+            for name in ("device", "backend")
+            if (value := getattr(self.config, name)) != "auto"
+        ]
         return shlex.join([*words, "--out", str(self.config.out)])
 
     @property
@@ -284,6 +289,16 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
     return flat
+
+
+def data_commands(jobs: Iterable[Job]) -> list[str]:
+    """What makes the data of some rows that is not there yet, before the commands of the rows can run.
+
+    Raises:
+        RirnError: it cannot be made here.
+    """
+    folders = dict.fromkeys(job.folder for job in jobs if job.dataset == SHAKEN)
+    return [command for folder in folders for command in photo_data_commands(folder)]
 
 
 def status(job: Job, results: Iterable[Result]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -79,9 +80,10 @@ def test_mini_table_from_nothing(monkeypatch, tmp_path, capsys):
     assert main([*argv, "--no-train"]) == 0
     empty = capsys.readouterr().out
     assert not trained and "28.65" in empty and "+0.35" in empty
-    assert main([*argv, "--dry-run"]) == 0
+    assert main([*argv, "--dry-run", "--device", "cpu", "--backend", "reference"]) == 0
     planned = [line for line in capsys.readouterr().out.splitlines() if "rirn train" in line]
     assert len(planned) == 6 and all(line.startswith("new ") for line in planned)
+    assert all("--device=cpu --backend=reference" in line for line in planned)
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert [(c.model.name, c.seed) for c in trained] == [
@@ -180,6 +182,9 @@ def test_lines_of_results(tmp_path):
     file.write_text("{}\n" + file.read_text())
     with pytest.raises(RirnError, match=r"line 1 of .*results.jsonl is no result"):
         read_results(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(RirnError, match=r"cannot read the results .*results.jsonl"):
+        read_results(file)
 
 
 def test_an_option_that_is_younger_than_a_result_had_its_default(tmp_path):
@@ -255,13 +260,20 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
         tables.run(jobs, tmp_path / "results.jsonl")
 
 
-def test_photo_data_are_written_once(tmp_path, monkeypatch):
+def test_photo_data_are_written_once(tmp_path, tmp_path_factory, monkeypatch):
     pytest.importorskip("skimage")
     assert not set(photos.PHOTOS["train"]) & set(photos.PHOTOS["test"])
     monkeypatch.setattr(photos, "PHOTOS", {"train": ("brick.png",), "test": ("coins.png",)})
     monkeypatch.setattr(photos, "CLIPS", {"train": 1, "test": 1})
     monkeypatch.setattr(photos, "FRAMES", 2)
+    typed = tmp_path_factory.mktemp("typed")
+    for command in photos.photo_data_commands(typed):
+        assert main(shlex.split(command)[1:]) == 0
+    assert photos.photo_data_commands(typed) == []
     photos.write_photo_data(tmp_path)
+    assert all(
+        (typed / f.relative_to(tmp_path)).read_bytes() == f.read_bytes() for f in tmp_path.rglob("*.png")
+    )
     found = [s.name for s in find_sequences(tmp_path)]
     assert found == ["test/abrupt/coins", "test/steady/coins", "train/abrupt/brick", "train/steady/brick"]
     files = sorted(tmp_path.rglob("*.png"))
