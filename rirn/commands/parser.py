@@ -56,8 +56,9 @@ class Parser(ArgumentParser):
             typed, prog = self._required(required[2].split(", "))
             message = required[1] + ", ".join(typed)
         if self.config_file is not None and message.startswith("Unexpected config"):
+            content = message.partition(":")[2].strip() or "it is empty"
             message = (
-                f"the configuration file {self.config_file} holds no settings; give lines such as seed: 1"
+                f"the configuration file {self.config_file} holds no settings that can be read: {content}"
             )
         # On the command line, or in a configuration file, about which the parser of all commands complains.
         unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
