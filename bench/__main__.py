@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shlex
 import sys
@@ -19,9 +20,11 @@ import torch
 
 from rirn import markers
 from rirn.bench import cost, limits, markdown, plots, report
-from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Case, Sizes, select
+from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Sizes, select
 from rirn.bench.measure import Options, measure
+from rirn.devices import pick_device
 from rirn.errors import RirnError
+from rirn.files import replacing
 from rirn.measure.timing import clock_for
 from rirn.ops import why_not
 
@@ -113,17 +116,7 @@ def parse_sizes(options: argparse.Namespace) -> Sizes:
     )
 
 
-def parse_device(text: str) -> torch.device:
-    """Return the device of e.g. ``cpu`` or ``cuda:1``, if tensors can be put there."""
-    try:
-        device = torch.device(text)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise RirnError(f"--device {text} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
-    return device
-
-
-def check_backends(names: Sequence[str], cases: Sequence[Case], device: torch.device) -> None:
+def check_backends(names: Sequence[str], device: torch.device) -> None:
     """Refuse backends that could not run a single op, with the reason."""
     for name in names:
         reasons = [why_not(name, op, device) for op in OPS]
@@ -154,7 +147,8 @@ def write(
 ) -> None:
     """Write results to the files asked for."""
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        with replacing(options.json) as partial:
+            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
         markers.write(options.markdown, markdown.MARKER, tables(found))
 
@@ -164,6 +158,8 @@ def check_outputs(options: argparse.Namespace) -> None:
     for path in filter(None, (options.json, options.markdown)):
         if not path.parent.is_dir():
             raise RirnError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+        if path.is_dir():
+            raise RirnError(f"{path} is a folder; give the file to write")
     if options.markdown is not None:
         markers.check(options.markdown, markdown.MARKER)
     if options.plot is not None:
@@ -177,15 +173,15 @@ def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
         ("--threads", options.threads),
         ("--seconds", options.seconds),
     ):
-        if value is not None and value <= 0:
-            raise RirnError(f"{option} must be above 0, got {value:g}")
-    device, dtypes = parse_device(options.device), options.dtype or ["fp32"]
+        if value is not None and not 0 < value < math.inf:
+            raise RirnError(f"{option} must be above 0 and finite, got {value:g}")
+    device, dtypes = pick_device(options.device), options.dtype or ["fp32"]
     cases = select(options.only or [], options.op or [], options.model or [], dtypes, parse_sizes(options))
     passes = options.passes or PASSES
     cases = [together for together in cases if set(GROUPS[together[0].group]) & set(passes)]
     if not cases:
         raise RirnError("no case has the passes asked for; networks have forward, training forward+backward")
-    check_backends(options.backend or [], [c for together in cases for c in together], device)
+    check_backends(options.backend or [], device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if device.type == "cuda":  # fp32 means fp32: TF32 would be 1000 times less exact

@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # somebody reads the output through `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of a path that no check has looked at: a full disk, a folder that is read-only
+        what = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+        print(f"rirn {argv[0]}: cannot read or write{what} ({error.strerror or error})", file=sys.stderr)
+        return 1
 
 
 def _add_commands(commands, prog: str, makers: dict[str, Callable[[], Parser]]) -> None:

@@ -19,20 +19,28 @@ SIZE = (288, 384)
 FRAMES = 24
 SEED = 4
 CROP = (136, 216)
+MARKER = ".rirn-demo"
+"""File in the folder of the shaken photo: the next demo may replace the folder."""
 
 
 def run(out: Path, clip: Path | None, model_name: str) -> None:
     """Restore a shaken photo with known truth and, if given, a real video; write videos and pictures below ``out``.
 
     Raises:
-        RirnError: scikit-image is not installed, or something cannot be read or written.
+        RirnError: scikit-image is not installed, something cannot be read or written, or ``out/shaken`` is there and not of an
+            earlier demo.
     """
+    shaken = out / "shaken"
+    if shaken.exists() and not (shaken / MARKER).is_file():
+        raise RirnError(
+            f"{shaken} is there already and not of an earlier demo; give another --out, or move it"
+        )
     model = load(model_name)
     out.mkdir(parents=True, exist_ok=True)
     print(
         f"[1/2] a photo seen by a shaking camera: {FRAMES} frames of {SIZE[1]}x{SIZE[0]}, the sharp truth is known"
     )
-    _restore_shaken_photo(model, out)
+    _restore_shaken_photo(model, shaken)
     if clip is None:
         print("[2/2] left out: give a real video with --clip")
         return
@@ -40,9 +48,11 @@ def run(out: Path, clip: Path | None, model_name: str) -> None:
     _restore_video(model, clip, out)
 
 
-def _restore_shaken_photo(model, out: Path) -> None:
-    folder = out / "shaken"
-    shutil.rmtree(folder, ignore_errors=True)
+def _restore_shaken_photo(model, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / MARKER).touch()
     pairs = shake_photo(_photo(), np.random.default_rng(SEED), size=SIZE, frames=FRAMES)
     write_sequence(folder, pairs)
     deblur(model, folder / "blur", folder / "restored")
@@ -59,7 +69,7 @@ def _restore_shaken_photo(model, out: Path) -> None:
     # The frame in the middle of the blur's strength, so that the picture is neither the best nor the worst case.
     strength = [psnr(a, b) for a, b in zip(views["blur"], views["sharp"], strict=True)]
     middle = int(np.argsort(strength)[FRAMES // 2])
-    path = out / "shaken_before_after.png"
+    path = folder.with_name("shaken_before_after.png")
     rows = [
         [
             (label, views[name][middle])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from rirn.devices import pick_device
 from rirn.errors import RirnError
 from rirn.models.state import State
 
@@ -121,9 +122,9 @@ def join_world(device: str, timeout: datetime.timedelta = _TIMEOUT) -> Iterator[
         device = "cuda" if torch.cuda.is_available() else "cpu"
     size = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
     if size == 1:
-        yield World(_device(device))
+        yield World(pick_device(device))
         return
-    chosen = _device(f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device)
+    chosen = pick_device(f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
@@ -170,16 +171,3 @@ def without_leftovers(store: dist.Store, rank: int, size: int, timeout: datetime
             )
         time.sleep(0.02)
     return dist.PrefixStore(name, store)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise RirnError(f"torch knows no device {name!r}; give auto, cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RirnError(
-            f"there is no device {name}, torch sees {torch.cuda.device_count()} GPUs; "
-            "give --device cpu, or start fewer processes"
-        )
-    return device

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from rirn.errors import RirnError
+from rirn.files import replacing
 
 
 def pair(name: str) -> tuple[str, str]:
@@ -16,9 +18,11 @@ def check(path: Path, name: str) -> str | None:
     """Return what a file to write into holds already; None if there is none.
 
     Raises:
-        RirnError: it has no markers, or cannot be read.
+        RirnError: it has no markers, or cannot be read; or there is no folder for it.
     """
     if not path.exists():
+        if not path.parent.is_dir():
+            raise RirnError(f"there is no folder {path.parent} to write {path.name} to; make it first")
         return None
     try:
         old = path.read_text(encoding="utf-8")
@@ -38,7 +42,12 @@ def write(path: Path, name: str, text: str) -> None:
     """
     begin, end = pair(name)
     old = check(path, name) or f"{begin}\n{end}\n"
+    new = f"{old[: old.index(begin)]}{begin}\n{text}{old[old.index(end) :]}"
+    page = path.resolve()  # a link stays one
     try:
-        path.write_text(f"{old[: old.index(begin)]}{begin}\n{text}{old[old.index(end) :]}", encoding="utf-8")
+        with replacing(page) as partial:
+            partial.write_text(new, encoding="utf-8")
+            if page.exists():
+                shutil.copymode(page, partial)
     except OSError as error:
         raise RirnError(f"cannot write the tables to {path}: {error}") from error

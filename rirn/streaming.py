@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rirn.devices import pick_device
 from rirn.video.frames import Frame
-from rirn.video.restore import Restored, Restorer, pick_device, pick_dtype, to_tensor
+from rirn.video.restore import Restored, Restorer, pick_dtype, to_tensor
 from rirn.video.scenes import CutDetector
 from rirn.video.tiles import Tiled
 from rirn.weights import load

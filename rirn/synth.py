@@ -61,6 +61,8 @@ class SynthConfig:
             raise RirnError(f"window must be odd, so that one frame is the middle; got {self.window}")
         if self.stride is not None and self.stride < 1:
             raise RirnError(f"stride must be positive; got {self.stride}")
+        if self.seed < 0:
+            raise RirnError(f"seed must not be negative; got {self.seed}")
         if min(self.size) < 1:
             raise RirnError(f"size must be positive; got {list(self.size)}")
 

@@ -153,7 +153,23 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["deblur", "-", "-", "--raw-size", "²x²"], "'²x²' is no frame size"),
         (["deblur", "a.mp4", ""], "The target has no name"),
         (["deblur", "a.mp4", "b.mp4", "/dev/null/out/"], "Cannot write /dev/null/out/: Not a directory."),
-        (["train"], "out"),
+        (["deblur"], "are required: SOURCE ... TARGET (see rirn deblur --help)"),
+        (["compare", "a.mp4"], "are required: B (see rirn compare --help)"),
+        (["train"], "are required: --out, --data.train (see rirn train --help)"),
+        (["train", "--out", "/proc/run", "--seed", "-1", "--data.train+=x"], "seed must not be negative"),
+        (["models", "--height", "0"], "height"),
+        (["models", "--height", "-5"], "height"),
+        (["evaluate", "--speed", "gru", "--height", "0"], "height"),
+        (["evaluate", "--speed", "gru", "--device", "foo"], "torch knows no device 'foo'"),
+        (["evaluate", "--speed", "gru", "--device", "cuda:99"], "there is no device cuda:99"),
+        (["evaluate", "--data", "x", "--device", "foo"], "torch knows no device 'foo'"),
+        (["evaluate", "--data", "x", "--json", "/tmp"], "/tmp is a folder; give --json a file"),
+        (["figures", "4", "--data", "/", "--device", "foo"], "torch knows no device 'foo'"),
+        (["table", "2", "--mini", "--dry-run", "--results", "/tmp"], "cannot read the results /tmp"),
+        (
+            ["table", "2", "--mini", "--dry-run", "--markdown", "/nowhere/page.md"],
+            "there is no folder /nowhere",
+        ),
         (["train", "--out", "x", "--optm.lr", "1"], "did you mean --optim.lr?"),
         (["convert", "ifi-rnn", "/nowhere.pth", "/nowhere/out.safetensors"], "/nowhere.pth"),
         (["evaluate", "--data", "/nowhere", "--model", "rirn-smal"], "rirn-small"),
@@ -163,13 +179,28 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["evaluate", "--speed", "estrnn"], "estrnn"),
         (["data"], "check"),
         (["data", "chek", "x"], "check"),
-        (["data", "check"], "root"),
+        (["data", "check"], "are required: DIR (see rirn data check --help)"),
         (["data", "check", "/nowhere"], "there is no folder /nowhere"),
         (["data", "check", "x", "--header-only"], "did you mean --headers-only?"),
     ],
 )
 def test_wrong_command_lines(capsys, argv, message):
     assert message in refused(capsys, *argv)
+
+
+def test_paths_that_cannot_be_written(capsys, photos, tmp_path):
+    file, data = tmp_path / "file", tmp_path / "data"
+    file.touch()
+    pairs = [(np.zeros((*SIZE, 3), np.uint8),) * 2 for _ in range(2)]
+    write_sequence(data / "s", pairs)
+    start = ["train", f"--data.train+={data}", "--data.frames", 2, "--data.crop", 16, "--data.batch", 1]
+    for argv in (
+        [*start, "--model.width", 0.2, "--device", "cpu", "--out", file],
+        ["data", "synth", photos, "--out", file / "set"],
+        ["evaluate", "--data", data, "--model", "rirn-tiny", "--save-frames", file / "frames"],
+        ["demo", "--out", file],
+    ):
+        assert str(file) in refused(capsys, *argv)
 
 
 def test_unknown_backend_and_device(capsys, clip, weights, tmp_path):
@@ -194,7 +225,7 @@ def test_each_process_of_a_launcher_takes_a_gpu_of_its_own(capsys, monkeypatch, 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == "cpu"
-    assert "use cpu" in refused(capsys, "deblur", "a.mp4", "b.mp4", tmp_path / "out", "--device", "cuda")
+    assert "give cpu" in refused(capsys, "deblur", "a.mp4", "b.mp4", tmp_path / "out", "--device", "cuda")
     assert not (tmp_path / "out").exists()
 
 

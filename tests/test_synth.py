@@ -126,6 +126,12 @@ def test_nothing_is_written_over_or_left_behind(footage, tmp_path):
             "0000.png is 80x72 shrunk by 1, smaller than clips of 100x100",
         ),
         (["--method", "blend"], "average"),
+        (["--method", "shake", "--seed", "-1"], "seed must not be negative; got -1"),
+        (["--shake.exposure", "[2,1]"], "shake.exposure must be two shares"),
+        (["--shake.exposure", "[1.5,1.5]"], "shake.exposure must be two shares"),
+        (["--shake.frame_rate", "0"], "shake.frame_rate must be positive"),
+        (["--shake.jerk", "-1"], "shake.jerk must be 0 or above"),
+        (["--shake.drift", "-1"], "shake.drift must be 0 or above"),
         (["--windo", "3"], "did you mean --window?"),
     ],
 )

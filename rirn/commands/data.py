@@ -44,6 +44,9 @@ def _check(options: Namespace) -> None:
         raise RirnError(
             f"{len(report.problems)} frames of {options.root} are broken; get them again or remove both halves"
         )
+    if not any(sequence.pairs for sequence in report.sequences):
+        blurry = options.blur or "blur_gamma/ or blur"
+        raise RirnError(f"{options.root} has no pair of frames: no sequence has {blurry}/ beside sharp/")
 
 
 def _synth_parser() -> Parser:

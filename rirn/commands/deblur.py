@@ -20,7 +20,6 @@ from rirn.video.benchmark import benchmark
 from rirn.video.deblur import deblur
 from rirn.video.encoding import Encoding
 from rirn.video.files import PIPE, check_target, parts_folder, write_failures
-from rirn.video.restore import pick_device as checked_device
 from rirn.video.tiles import ALIGN, SMALLEST
 from rirn.weights import load
 
@@ -98,7 +97,7 @@ def run(options: Namespace) -> int:
     """Restore what the options of the command line name, under torchrun a share of it; returns the exit status."""
     if len(options.paths) < 2 and not options.benchmark:
         make_parser().error("the target is missing")
-    device = str(checked_device(pick_device(options.device)))
+    device = pick_device(options.device)
     rate, raw_size = parse_rate(options.rate), _size(options.raw_size)
     tile, encoding = _tile(options.tile), _encoding(options)
     if options.jobs < 1:

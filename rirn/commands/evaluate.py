@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 
 from rirn.commands.parser import Parser, add_blur, default_threads, pick_device
 from rirn.errors import RirnError
+from rirn.files import replacing
 
 
 def make_parser() -> Parser:
@@ -54,8 +56,8 @@ def make_parser() -> Parser:
         metavar="NAME",
         help="time a step of these networks (default: all of the paper) over one of their base; gru is gru+rirn; needs no data",
     )
-    parser.add_argument("--height", type=int, default=720, help="of the frames for --speed, pixels")
-    parser.add_argument("--width", type=int, default=1280, help="of the frames for --speed, pixels")
+    parser.add_argument("--height", type=PositiveInt, default=720, help="of the frames for --speed, pixels")
+    parser.add_argument("--width", type=PositiveInt, default=1280, help="of the frames for --speed, pixels")
     return parser
 
 
@@ -72,6 +74,8 @@ def run(options: Namespace) -> None:
     # What would fail only after hours. No process of several begins to write before all have looked: they meet first.
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise RirnError(f"there is no folder {options.json.parent} for --json; make it first")
+    if options.json is not None and options.json.is_dir():
+        raise RirnError(f"{options.json} is a folder; give --json a file")
     frames = options.save_frames
     if frames is not None and frames.exists() and not (frames.is_dir() and not any(frames.iterdir())):
         raise RirnError(f"{frames} is there already and not an empty folder; give a new one to --save-frames")
@@ -91,7 +95,8 @@ def run(options: Namespace) -> None:
     print(format_table(scores, options.model, protocol))
     if options.json is not None:
         content = to_json(scores, options.model, protocol, [str(folder) for folder in options.data])
-        options.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        with replacing(options.json) as partial:
+            partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _speed(options: Namespace) -> None:

@@ -17,7 +17,7 @@ def make_parser() -> Parser:
         "  rirn table 2 --mini --controls --seeds 3\n"
         "  rirn table 3 --data ~/data --out runs/tables --dry-run",
     )
-    parser.add_argument("number", type=int, choices=[1, 2, 3], help="of the table in the paper")
+    parser.add_argument("number", choices=["1", "2", "3"], help="of the table in the paper")
     parser.add_argument("--mini", action="store_true", help="small recipes, which a CPU can finish")
     parser.add_argument(
         "--data",
@@ -62,7 +62,7 @@ def run(options: Namespace) -> None:
     if options.markdown is not None:
         markers.check(options.markdown, marker)  # before hours of training
     jobs = tables.plan(
-        options.number,
+        int(options.number),
         mini=options.mini,
         data=options.data,
         out=options.out,
@@ -74,12 +74,14 @@ def run(options: Namespace) -> None:
     file = options.results or options.out / "results.jsonl"
     if options.dry_run:
         known = results.read_results(file)
+        for command in tables.data_commands(jobs):
+            print(f"{'new':7s} {command}")
         for job in jobs:
             print(f"{tables.status(job, known):7s} {job.command}")
         return
     lines = tables.run(jobs, file, training=not options.no_train)
-    print(results.table_text(options.number, lines))
+    print(results.table_text(int(options.number), lines))
     if options.markdown is not None:
         markers.write(
-            options.markdown, marker, results.table_text(options.number, lines, markdown=True) + "\n"
+            options.markdown, marker, results.table_text(int(options.number), lines, markdown=True) + "\n"
         )

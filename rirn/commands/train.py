@@ -19,6 +19,7 @@ class RecipeFile(ActionConfigFile):
     def __call__(self, parser, cfg, values, option_string=None):
         from rirn.training.recipes import find_recipe
 
+        parser.config_file = values
         try:
             super().__call__(parser, cfg, str(find_recipe(values)), option_string)
         except (UnicodeDecodeError, RecursionError) as error:
@@ -52,6 +53,10 @@ def run(options: Namespace) -> None:
     for name in ("data", "model", "optim"):
         if options[name] is None:
             raise RirnError(f"{name} is empty in the configuration; give its settings, or leave the line out")
+        if not isinstance(options[name], Namespace):
+            raise RirnError(
+                f"{name} must be a group of settings in the configuration; got {options[name]!r:.50}"
+            )
     weights = train(TrainConfig(**vars(make_parser().instantiate(options))))
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
         print(weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rirn.errors import RirnError
+from rirn.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".webp")
 
@@ -77,6 +77,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _unreadable(file: str | Path, error: Exception) -> RirnError:
+    if isinstance(error, UnidentifiedImageError):
+        return RirnError(f"{file} is of no image format that can be read; replace or remove it.")
     reason = (
         (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file").rstrip(".")
     )
@@ -84,11 +86,6 @@ def _unreadable(file: str | Path, error: Exception) -> RirnError:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write RGB uint8 [H, W, 3] as a PNG, under a temporary name first so that no half-written file is left."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    """Write RGB uint8 [H, W, 3] as a PNG, whole or not at all."""
+    with replacing(Path(path)) as partial:
         Image.fromarray(image).save(partial, format="PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from rirn.errors import RirnError
+
 GAMMA = 2.2
 SUBSTEPS = 64
 """Camera positions per frame interval in a trajectory."""
@@ -81,6 +83,19 @@ class Shake:
     """Share of the frame interval during which the shutter is open; drawn once per clip."""
     frame_rate: float = 30.0
     """Frames per second: what the frequencies of the movement are measured against."""
+
+    def __post_init__(self) -> None:
+        for name in ("tremor", "drift", "jerk_rate", "jerk"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise RirnError(f"shake.{name} must be 0 or above and finite; got {getattr(self, name)}")
+        if not 0 < self.frame_rate < np.inf:
+            raise RirnError(f"shake.frame_rate must be positive and finite; got {self.frame_rate}")
+        if not 0 <= self.pan[0] <= self.pan[1] < np.inf:
+            raise RirnError(f"shake.pan must be two speeds, 0 <= least <= largest; got {list(self.pan)}")
+        if not 0 < self.exposure[0] <= self.exposure[1] <= 1:
+            raise RirnError(
+                f"shake.exposure must be two shares, 0 < least <= largest <= 1; got {list(self.exposure)}"
+            )
 
 
 def trajectory(rng: np.random.Generator, frames: int, shake: Shake = Shake()) -> np.ndarray:

@@ -67,10 +67,12 @@ def evaluate(
         save_to: write what is scored as ``<sequence>/<frame>.png`` below this folder.
 
     Raises:
-        RirnError: a frame cannot be read, differs in size from its truth, or was restored to what is not a number.
+        RirnError: a frame cannot be read, differs in size from its truth, or was restored to what is not a number; or a sequence
+            is so short that no frame of it is scored.
     """
     metrics = {"psnr": psnr, "ssim": ssim} if with_ssim else {"psnr": psnr}
     for sequence in sequences:
+        check_length(model, sequence, PROTOCOLS[protocol])
         folder = None if save_to is None else save_to / sequence.name
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +81,26 @@ def evaluate(
         fields = [f"{name}_{end}" for name in metrics for end in ("in", "out")]
         means = {f: float(np.mean([getattr(row, f) for row in rows])) for f in fields}
         yield Score(sequence.name, len(rows), **means, per_frame=rows)
+
+
+def check_length(model: VideoDeblurrer, sequence: Sequence, protocol: Protocol) -> None:
+    """Look whether a sequence is long enough to be scored.
+
+    Raises:
+        RirnError: no frame of it would be.
+    """
+    try:
+        windows = protocol.scored(len(sequence))
+    except RirnError as error:
+        raise RirnError(f"{sequence.name}: {error}") from error
+    after = model.delay if model.dropped else 0
+    if not any(
+        set(scored) & set(range(first + model.dropped, end - after)) for (first, end), scored in windows
+    ):
+        raise RirnError(
+            f"{sequence.name}: the model gives no image for the first {model.dropped} and the last {after} frames, and the "
+            f"sequence has only {len(sequence)}; leave it out"
+        )
 
 
 def _measure(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from rirn.data.sequences import Sequence
 from rirn.distributed import WORK_APART, join_world
 from rirn.errors import RirnError
-from rirn.evaluation.evaluate import Score, evaluate
+from rirn.evaluation.evaluate import Score, check_length, evaluate
 from rirn.evaluation.protocols import PROTOCOLS
 from rirn.models.deblurrer import VideoDeblurrer
 
@@ -32,7 +32,7 @@ def evaluate_in_ranks(
 
     Raises:
         RirnError: as :func:`~rirn.evaluation.evaluate`; or, before any work, two sequences have one name, and so one folder of
-            frames, or one is too short for the protocol.
+            frames, or one is too short for the protocol or the model.
     """
     if len({s.name for s in sequences}) < len(sequences):
         names = [s.name for s in sequences]
@@ -40,10 +40,7 @@ def evaluate_in_ranks(
             f"two sequences are called {max(names, key=names.count)}; score their folders one by one"
         )
     for sequence in sequences:
-        try:
-            PROTOCOLS[protocol].windows(len(sequence))
-        except RirnError as error:
-            raise RirnError(f"{sequence.name}: {error}") from error
+        check_length(model, sequence, PROTOCOLS[protocol])
     # Only scores travel, a few kilobytes: gloo, which is what the CPU has, does for GPUs, too.
     with join_world("cpu", WORK_APART) as world:
         mine = share(sequences, world.rank, world.size)

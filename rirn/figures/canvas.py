@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rirn.errors import RirnError
+from rirn.files import replacing
 
 
 def make_folder(path: Path) -> Path:
@@ -32,18 +32,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     Raises:
         RirnError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(partial, "x", newline="", encoding="utf-8") as file:
+        with replacing(path) as partial, open(partial, "x", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             for row in rows:
                 writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-        partial.replace(path)
     except OSError as error:
         raise RirnError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -54,7 +50,8 @@ def save(plt: Any, figure: Any, path: Path) -> Path:
         RirnError: the file cannot be written.
     """
     try:
-        figure.savefig(path, dpi=130)
+        with replacing(path) as partial:
+            figure.savefig(partial, dpi=130, format=path.suffix.removeprefix("."))
     except OSError as error:
         raise RirnError(f"cannot write {path}: {error.strerror}") from error
     finally:

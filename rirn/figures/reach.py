@@ -27,7 +27,7 @@ def gradient_norms(model: VideoDeblurrer, clip: Tensor, lags: int, seed: int = 0
 
     Args:
         model: with frozen weights.
-        clip: [T, 3, H, W] in [0, 1], T > lags + model.delay.
+        clip: [T, 3, H, W] in [0, 1], T > lags + model.delay and T > model.dropped + model.delay.
     """
     clip = clip.detach().requires_grad_()
     last = clip.shape[0] - 1 - model.delay
@@ -52,7 +52,7 @@ def draw(
     """
     rows, lines = [], []
     for subject in subjects:
-        needed = lags + 1 + subject.model.delay
+        needed = max(lags, subject.model.dropped) + 1 + subject.model.delay
         device = next(subject.model.parameters()).device
         for clip in clips:
             frames = [frame for frame, _ in clip.tensors(device)]

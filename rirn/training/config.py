@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from rirn.errors import RirnError
+from rirn.files import replacing
 from rirn.training.losses import LOSSES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -164,8 +165,15 @@ class TrainConfig:
         for name, value in positive.items():
             if not value > 0:
                 raise RirnError(f"{name} must be positive; got {value}")
-        if data.workers < 0:
-            raise RirnError(f"data.workers must not be negative; got {data.workers}")
+        not_negative = {
+            "data.workers": data.workers,
+            "data.cache_mib": data.cache_mib,
+            "optim.warmup": optim.warmup,
+            "seed": self.seed,
+        }
+        for name, value in not_negative.items():
+            if value < 0:
+                raise RirnError(f"{name} must not be negative; got {value}")
         if not 0 <= optim.ema < 1:
             raise RirnError(f"optim.ema must lie in [0, 1); got {optim.ema}")
         choices = {
@@ -189,7 +197,8 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write all settings, those by default too, as YAML."""
-        path.write_text(yaml.safe_dump(self.plain(), sort_keys=False), encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text(yaml.safe_dump(self.plain(), sort_keys=False), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

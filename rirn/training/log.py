@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from rirn import doctor
 from rirn.data.images import write_png
 from rirn.distributed import World
+from rirn.files import replacing
 from rirn.training.config import TrainConfig
 from rirn.training.probe import Probe
 
@@ -114,9 +114,8 @@ def keep_lines(path: Path, first: int) -> None:
                 kept.append(f"{line}\n")
         except json.JSONDecodeError:
             continue
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rirn.data.synthesis import Shake
 from rirn.errors import RirnError
@@ -53,6 +56,33 @@ def write_photo_data(folder: Path) -> Path:
     Raises:
         RirnError: scikit-image, which has the photos, is not installed; or the folder holds data that were made otherwise.
     """
+    for sources, target, config in _missing(folder):
+        synthesize(sources, target, config)
+    return folder
+
+
+def photo_data_commands(folder: Path) -> list[str]:
+    """What to type to have the same data; nothing where they are there already. Errors as for :func:`write_photo_data`."""
+    commands = []
+    for sources, target, config in _missing(folder):
+        words = ["rirn", "data", "synth", *map(str, sources), "--out", str(target)]
+        commands.append(
+            shlex.join([*words, *_options(config, SynthConfig()), *_options(config.shake, Shake(), "shake.")])
+        )
+    return commands
+
+
+def _options(settings: Any, defaults: Any, prefix: str = "") -> Iterator[str]:
+    """Options of `rirn data synth` for those settings that are not the default."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value != getattr(defaults, field.name) and not dataclasses.is_dataclass(value):
+            yield f"--{prefix}{field.name}"
+            yield value if isinstance(value, str) else json.dumps(value)
+
+
+def _missing(folder: Path) -> Iterator[tuple[list[Path], Path, SynthConfig]]:
+    """Photos, folder and settings of each part that is not made yet."""
     source = _photo_folder()
     for seed, (split, names) in enumerate(PHOTOS.items()):
         for movement, shake in SHAKES.items():
@@ -61,8 +91,7 @@ def write_photo_data(folder: Path) -> Path:
             )
             target = folder / split / movement
             if not _is_made(target, config):
-                synthesize([source / name for name in names], target, config)
-    return folder
+                yield [source / name for name in names], target, config
 
 
 def _photo_folder() -> Path:

@@ -52,9 +52,7 @@ class Result:
     @staticmethod
     def from_line(line: str) -> Result:
         fields = json.loads(line)
-        # Of an option that is younger than the run, the run had the default.
-        model = dataclasses.asdict(ModelConfig()) | fields["settings"]["model"]
-        fields["settings"] = fields["settings"] | {"model": model}
+        fields["settings"] = fields["settings"] | {"model": _whole_model(fields["settings"]["model"])}
         return Result(**{**fields, "scores": {part: Scores(**s) for part, s in fields["scores"].items()}})
 
     def to_line(self) -> str:
@@ -63,20 +61,38 @@ class Result:
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """The settings of a run that its result depends on: no paths, nothing of the machine."""
-    plain = config.plain()
+    return settings_in_log(config.plain())
+
+
+def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
+    """The same of the settings that the log of a run holds.
+
+    Raises:
+        KeyError: they are not whole.
+        TypeError: they are no settings.
+    """
     data = {name: plain["data"][name] for name in ("frames", "chunk", "crop", "batch")}
-    return {"model": plain["model"], "optim": plain["optim"], "data": data, "precision": plain["precision"]}
+    model = _whole_model(plain["model"])
+    return {"model": model, "optim": plain["optim"], "data": data, "precision": plain["precision"]}
+
+
+def _whole_model(options: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the model of a run; of an option that is younger than the run, the run had the default."""
+    return dataclasses.asdict(ModelConfig()) | options
 
 
 def read_results(path: Path) -> list[Result]:
     """All lines of a file, oldest first; none if there is no file. A last line that was cut off is left out.
 
     Raises:
-        RirnError: another line is no result.
+        RirnError: another line is no result, or the file cannot be read.
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RirnError(f"cannot read the results {path} ({error}); give a file of `rirn table`") from error
     found = []
     for number, line in enumerate(lines, 1):
         if number == len(lines) and not line.endswith("\n"):

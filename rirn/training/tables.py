@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from rirn import ops
 from rirn.data.sequences import find_sequences
@@ -17,7 +18,7 @@ from rirn.evaluation.evaluate import Score, evaluate, frame_mean
 from rirn.evaluation.paper import TABLES, Row
 from rirn.models import summary
 from rirn.training.config import TrainConfig
-from rirn.training.photos import write_photo_data
+from rirn.training.photos import photo_data_commands, write_photo_data
 from rirn.training.recipes import load_recipe
 from rirn.training.results import (
     ALL,
@@ -28,6 +29,7 @@ from rirn.training.results import (
     exclusively,
     read_results,
     settings,
+    settings_in_log,
 )
 from rirn.training.trainer import train
 from rirn.weights import load
@@ -79,6 +81,11 @@ class Job:
             words += [f"--model.{name}", str(value)]
         words += [f"--data.train+={folder}" for folder in self.config.data.train]
         words += ["--data.split", str(self.config.data.split), "--seed", str(self.config.seed)]
+        words += [
+            f"--{name}={value}"
+            for name in ("device", "backend")
+            if (value := getattr(self.config, name)) != "auto"
+        ]
         return shlex.join([*words, "--out", str(self.config.out)])
 
     @property
@@ -178,7 +185,8 @@ def run(
         say: gets a line about each training.
 
     Raises:
-        RirnError: a launcher started several processes; or the file is none of results.
+        RirnError: a launcher started several processes; the file is none of results; or a run was trained with other settings
+            than its row has.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RirnError(
@@ -203,7 +211,9 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
     if job.dataset == SHAKEN:
         with exclusively(job.folder.with_suffix(".lock"), wait=True):
             write_photo_data(job.folder)
-    if not job.weights.exists():
+    if job.weights.exists():
+        _check_settings(job)
+    else:
         say(f"{job.dataset}: training {job.row.model}, seed {job.config.seed}")
         train(job.config)
     with join_world(job.config.device) as world, ops.use_backend(job.config.backend):
@@ -214,7 +224,8 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
         for score in scores:  # test/steady/chelsea
             parts.setdefault(score.sequence.split("/")[1], []).append(score)
     (cost,) = summary([job.row.model], **job.config.model.options())
-    machine, seconds = _log_facts(job.config.out / "log.jsonl")
+    header, seconds = _log_facts(job)
+    names = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
     return Result(
         dataset=job.dataset,
         recipe=job.recipe,
@@ -225,7 +236,7 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
         gmacs=cost.gmacs,
         seconds=seconds,
         settings=settings(job.config),
-        machine=machine,
+        machine={name: header.get(name) for name in names},
     )
 
 
@@ -233,13 +244,61 @@ def _mean_scores(scores: list[Score]) -> Scores:
     return Scores(*(frame_mean(scores, field.name) for field in dataclasses.fields(Scores)))
 
 
-def _log_facts(log: Path) -> tuple[dict[str, object], float]:
-    """The machine of a run, as its log has it at the last start, and the seconds of all steps."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    header = [line for line in lines if "settings" in line][-1]
-    names = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
-    seconds = sum(line["seconds"] for line in lines if "seconds" in line)
-    return {name: header.get(name) for name in names}, round(seconds, 1)
+def _log_facts(job: Job) -> tuple[dict[str, Any], float]:
+    """What the log of a trained run says at its last start, and the seconds of all steps.
+
+    Raises:
+        RirnError: there is no log, or it is damaged.
+    """
+    log = job.config.out / "log.jsonl"
+    try:
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        header = [line for line in lines if "settings" in line][-1]
+        return header, round(sum(line["seconds"] for line in lines if "seconds" in line), 1)
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise RirnError(
+            f"{job.weights} has no whole log {log.name} beside it that says how it was trained "
+            f"({type(error).__name__}: {error}); remove its folder to train it again, or give another --out"
+        ) from error
+
+
+def _check_settings(job: Job) -> None:
+    """Refuse weights that are there and were trained with other settings than those the result would be recorded under.
+
+    Raises:
+        RirnError: they were, or nothing says with which.
+    """
+    header, _ = _log_facts(job)
+    try:
+        theirs = settings_in_log(header["settings"])
+    except (KeyError, TypeError) as error:
+        raise RirnError(f"the log of {job.weights} lacks the setting {error}; give another --out") from error
+    ours = settings(job.config)
+    for name in sorted(_flat(ours).keys() | _flat(theirs).keys()):
+        mine, other = (_flat(part).get(name) for part in (ours, theirs))
+        if mine != other:
+            raise RirnError(
+                f"{job.weights} was trained with {name} {other}, where the table has {mine}; "
+                "give another --out, or remove that folder to train it again"
+            )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by their names on the command line, such as ``optim.lr``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def data_commands(jobs: Iterable[Job]) -> list[str]:
+    """What makes the data of some rows that is not there yet, before the commands of the rows can run.
+
+    Raises:
+        RirnError: it cannot be made here.
+    """
+    folders = dict.fromkeys(job.folder for job in jobs if job.dataset == SHAKEN)
+    return [command for folder in folders for command in photo_data_commands(folder)]
 
 
 def status(job: Job, results: Iterable[Result]) -> str:

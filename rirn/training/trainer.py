@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from rirn import ops
@@ -24,6 +25,7 @@ from rirn.evaluation.evaluate import Score, evaluate, frame_mean
 from rirn.evaluation.sharding import share
 from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
+from rirn.models.registry import recipes as model_recipes
 from rirn.training.checkpoint import Checkpoints
 from rirn.training.config import TrainConfig
 from rirn.training.learner import Learner, Outcome
@@ -223,22 +225,24 @@ def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequen
 
 
 def _start_from(model: VideoDeblurrer, path: Path) -> None:
-    """Copy the weights of a file into a model of the same kind."""
+    """Copy the weights of a file into a model that computes the same, which shapes of tensors alone do not say."""
     start = load(path)
-    ours, theirs = (
-        (
-            [m.config.get(option) for option in ("name", "residual", "atb_decay", "half_resolution")],
-            _shapes(m),
-        )
-        for m in (model, start)
-    )
+    ours, theirs = _all_options(model), _all_options(start)
     if ours != theirs:
+        names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+        named = dict.fromkeys(["name", *names])
+        parts = (", ".join(f"{n} {options[n]}" for n in named if n in options) for options in (theirs, ours))
         raise RirnError(
-            f"the weights {path} belong to the model {start.config}, not to {model.config}; "
-            "make the settings of model equal, or leave out model.start"
+            f"the weights {path} belong to the model of {next(parts)}, not of {next(parts)}; "
+            "make the settings of model equal, where there are such settings, or leave out model.start"
         )
     model.load_state_dict(start.state_dict())
 
 
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+def _all_options(model: VideoDeblurrer) -> dict[str, Any]:
+    """The name of a model and all its options, those by default too."""
+    recipe = model_recipes()[model.config["name"]]
+    parameters = [*inspect.signature(recipe.base).parameters.values()]
+    parameters += inspect.signature(create_model).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return defaults | dict(recipe.fixed) | model.config

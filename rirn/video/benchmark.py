@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rirn.devices import pick_device
 from rirn.video.frames import Frame
 from rirn.video.pipeline import Pipeline
 from rirn.video.reader import Reader
-from rirn.video.restore import Restored, Restorer, pick_device, pick_dtype
+from rirn.video.restore import Restored, Restorer, pick_dtype
 from rirn.video.tiles import Tiled
 
 

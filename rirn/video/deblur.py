@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from rirn.devices import pick_device
 from rirn.errors import RirnError
 from rirn.video.compare import SideBySide
 from rirn.video.encoding import Encoding
@@ -23,7 +24,7 @@ from rirn.video.live import PipeOutput
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
 from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
 from rirn.video.reader import Reader
-from rirn.video.restore import Restorer, pick_device, pick_dtype
+from rirn.video.restore import Restorer, pick_dtype
 from rirn.video.scenes import CutDetector
 from rirn.video.tiles import ALIGN, SMALLEST, Tiled
 from rirn.video.writer import check_encoding

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rirn.devices import pick_device
 from rirn.errors import RirnError
 from rirn.nn import Blending, blending_modules, watch_blending
 from rirn.video.frames import Frame
-from rirn.video.restore import Restorer, pick_device, to_tensor
+from rirn.video.restore import Restorer, to_tensor
 from rirn.video.scenes import CutDetector
 
 # Viridis (Smith and van der Walt), whose lightness rises evenly: every 32nd of its 256 colours.

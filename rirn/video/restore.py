@@ -169,23 +169,6 @@ def _to_pinned(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
-def pick_device(name: str | torch.device) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        RirnError: there is none.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise RirnError(f"'{name}' is no device; use cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RirnError(
-            f"No GPU that PyTorch can use for device '{name}'; use cpu, or install a CUDA build of PyTorch."
-        )
-    return device
-
-
 def pick_dtype(name: str) -> torch.dtype:
     """The number format of that name.
 

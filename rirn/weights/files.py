@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rirn.errors import RirnError
+from rirn.files import replacing
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import create_model, near_match
 
@@ -31,17 +32,19 @@ def shipped() -> dict[str, Path]:
 def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write a model's weights and how to make the model again; ``dtype`` to store them in, default as they are.
 
-    The file is written under a temporary name first, so that no half-written one is left.
+    No half-written file is left.
+
+    Raises:
+        RirnError: the file cannot be written.
     """
     path = Path(path)
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        # Not save_file, which makes files that nobody else may read, whatever the umask.
-        partial.write_bytes(save(tensors, {"format": FORMAT, "model": json.dumps(model.config)}))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            # Not save_file, which makes files that nobody else may read, whatever the umask.
+            partial.write_bytes(save(tensors, {"format": FORMAT, "model": json.dumps(model.config)}))
+    except OSError as error:
+        raise RirnError(f"cannot write the weights {path} ({error.strerror}); give another path") from error
 
 
 def load(

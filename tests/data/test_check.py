@@ -121,5 +121,8 @@ def test_command(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "sharp/000048.png has no partner" in out and "missing frames" not in out
     assert [line for line in err.splitlines() if line.startswith("rirn data: 1 frames of")]
+    # No blurry frames at all are no data.
+    assert main(["data", "check", str(tmp_path), "--blur", "nope"]) == 1
+    assert "has no pair of frames: no sequence has nope/ beside sharp/" in capsys.readouterr().err
     # The other kind of blurry frames is whole.
     assert main(["data", "check", str(tmp_path), "--blur", "blur"]) == 0

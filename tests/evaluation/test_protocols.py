@@ -8,7 +8,7 @@ import rirn
 from rirn import RirnError
 from rirn.data import find_sequences, read_image, write_sequence
 from rirn.data.splits import OFFICIAL
-from rirn.evaluation import PROTOCOLS, evaluate, psnr, to_uint8
+from rirn.evaluation import PROTOCOLS, evaluate, evaluate_in_ranks, psnr, to_uint8
 
 
 class Counter(torch.nn.Module):
@@ -86,6 +86,17 @@ def test_frames_of_models_that_look_ahead_meet_their_truth(tmp_path, name, ends,
     expected = range(23) if (ends, protocol) == ("replicate", "rirn") else range(2, 21)
     assert [int(f.frame) for f in score.per_frame] == list(expected)
     assert min(f.psnr_out for f in score.per_frame) > 48  # truncation may take one level
+
+
+def test_too_few_frames_for_dropped_ends_are_refused_before_any_work(tmp_path):
+    sequences = [*greys(tmp_path / "a", [3] * 5), *greys(tmp_path / "b", [3] * 4)]
+    model = rirn.create_model("strcnn", width=0.1, ends="drop").eval()
+    message = "b: the model gives no image for the first 2 and the last 2 frames, and the sequence has only 4"
+    with pytest.raises(RirnError, match=message):
+        evaluate_in_ranks(model, sequences, save_to=tmp_path / "out")
+    with pytest.raises(RirnError, match=message):
+        list(evaluate(model, sequences[1:], save_to=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_workers_change_nothing(tmp_path):

@@ -72,6 +72,16 @@ def test_a_video_has_crops_without_truth(weights, tmp_path):
     assert [r["model"] for r in rows] == ["input", "strcnn+rirn"] and float(rows[0]["crop_sharpness"]) > 0
 
 
+def test_reach_over_fewer_frames_than_a_model_drops(data, tmp_path):
+    pytest.importorskip("matplotlib")
+    model = quick("strcnn", ends="drop")
+    model.config["width"] = 0.1
+    save_weights(model, tmp_path / "drop.safetensors")
+    given = ["--model", str(tmp_path / "drop.safetensors"), "--data", str(data), "--out", str(tmp_path)]
+    assert main(["figures", "reach", "--lags", "1", *given]) == 0
+    assert {row["k"] for row in table(tmp_path / "reach.csv")} == {"0", "1"}
+
+
 def test_refusals(weights, data, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     clip = write_clip(tmp_path / "clip.mp4", 3)

@@ -8,7 +8,9 @@ from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig
 def config(data, out, **changes):
     """Four steps of a tiny network on the clips of the ``data`` fixture; settings of data by name."""
     cut = {
-        name: changes.pop(name) for name in ("frames", "chunk", "crop", "batch", "workers") if name in changes
+        name: changes.pop(name)
+        for name in ("frames", "chunk", "crop", "batch", "workers", "cache_mib")
+        if name in changes
     }
     settings = {
         "model": ModelConfig("ifi-rnn+rirn", width=0.2, residual=True),

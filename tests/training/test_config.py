@@ -88,6 +88,26 @@ def test_unknown_key_has_a_near_match(capsys, tmp_path, text, near):
     assert f"did you mean {near}?" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "c.yaml holds no settings"),
+        ("- 3\n", "c.yaml holds no settings"),
+        ("optim: 3\n", "optim must be a group of settings in the configuration; got 3"),
+        ("optm:\n  lr: 1\n", "c.yaml"),
+    ],
+)
+def test_files_that_are_no_settings_are_named(capsys, tmp_path, text, message):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    try:
+        assert main(["train", "--config", str(file), "--out", str(tmp_path), "--data.train+=d"]) == 1
+    except SystemExit as stopped:
+        assert stopped.code == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1, err
+
+
 def test_saved_settings_make_the_same_run(data, tmp_path):
     settings = config(data, tmp_path / "run", optim=OptimConfig(steps=1, anneal_at=[1]))
     settings.model.variant = "C1H2"
@@ -110,6 +130,9 @@ def test_saved_settings_make_the_same_run(data, tmp_path):
         ({"optim": OptimConfig(schedule="step")}, "must be one of cosine, anneal; got 'step'"),
         ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
         ({"workers": -1}, "data.workers must not be negative"),
+        ({"cache_mib": -1}, "data.cache_mib must not be negative; got -1"),
+        ({"optim": OptimConfig(warmup=-1)}, "optim.warmup must not be negative; got -1"),
+        ({"seed": -1}, "seed must not be negative; got -1"),
         ({"frames": 6, "chunk": 4}, "data.chunk must divide data.frames, now 6; got 4"),
         ({"compile": True, "recompute": True}, "give compile or recompute, not both"),
     ],

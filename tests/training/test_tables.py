@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def fake(monkeypatch, trained):
         config.out.mkdir(parents=True)
         options = {"width": 0.2, "residual": True}
         save_weights(create_model(config.model.name, **options), config.out / "weights.safetensors")
-        log = [{"settings": {}, "commit": "abc", "threads": 1}, {"step": 0, "seconds": 1.5}]
+        log = [{"settings": config.plain(), "commit": "abc", "threads": 1}, {"step": 0, "seconds": 1.5}]
         (config.out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
 
     monkeypatch.setattr(tables, "train", train)
@@ -79,9 +80,10 @@ def test_mini_table_from_nothing(monkeypatch, tmp_path, capsys):
     assert main([*argv, "--no-train"]) == 0
     empty = capsys.readouterr().out
     assert not trained and "28.65" in empty and "+0.35" in empty
-    assert main([*argv, "--dry-run"]) == 0
+    assert main([*argv, "--dry-run", "--device", "cpu", "--backend", "reference"]) == 0
     planned = [line for line in capsys.readouterr().out.splitlines() if "rirn train" in line]
     assert len(planned) == 6 and all(line.startswith("new ") for line in planned)
+    assert all("--device=cpu --backend=reference" in line for line in planned)
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert [(c.model.name, c.seed) for c in trained] == [
@@ -108,6 +110,26 @@ def test_mini_table_from_nothing(monkeypatch, tmp_path, capsys):
     )
     assert capsys.readouterr().out.endswith(text[text.index("Table 2") :])
     assert page.read_text().count("| ifi-rnn+atb | 2 |") == 3 and page.read_text().endswith("below\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (None, r"seed-0/weights.safetensors was trained with optim.lr 0.5, where the table has"),
+        (lambda log: log.unlink(), r"has no whole log log.jsonl beside it"),
+        (lambda log: log.write_text('{"settings": {}}\n'), r"lacks the setting 'data'"),
+    ],
+)
+def test_weights_of_other_settings_are_not_recorded_under_these(monkeypatch, tmp_path, damage, message):
+    fake(monkeypatch, [])
+    jobs = tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None)[:1]
+    optim = dataclasses.replace(jobs[0].config.optim, lr=0.5)
+    tables.train(dataclasses.replace(jobs[0].config, optim=optim))
+    if damage is not None:
+        damage(jobs[0].config.out / "log.jsonl")
+    with pytest.raises(RirnError, match=message):
+        tables.run(jobs, tmp_path / "results.jsonl", say=lambda line: None)
+    assert read_results(tmp_path / "results.jsonl") == []
 
 
 def scores(out):
@@ -159,6 +181,9 @@ def test_lines_of_results(tmp_path):
     assert read_results(file) == [first, second]
     file.write_text("{}\n" + file.read_text())
     with pytest.raises(RirnError, match=r"line 1 of .*results.jsonl is no result"):
+        read_results(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(RirnError, match=r"cannot read the results .*results.jsonl"):
         read_results(file)
 
 
@@ -235,13 +260,20 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
         tables.run(jobs, tmp_path / "results.jsonl")
 
 
-def test_photo_data_are_written_once(tmp_path, monkeypatch):
+def test_photo_data_are_written_once(tmp_path, tmp_path_factory, monkeypatch):
     pytest.importorskip("skimage")
     assert not set(photos.PHOTOS["train"]) & set(photos.PHOTOS["test"])
     monkeypatch.setattr(photos, "PHOTOS", {"train": ("brick.png",), "test": ("coins.png",)})
     monkeypatch.setattr(photos, "CLIPS", {"train": 1, "test": 1})
     monkeypatch.setattr(photos, "FRAMES", 2)
+    typed = tmp_path_factory.mktemp("typed")
+    for command in photos.photo_data_commands(typed):
+        assert main(shlex.split(command)[1:]) == 0
+    assert photos.photo_data_commands(typed) == []
     photos.write_photo_data(tmp_path)
+    assert all(
+        (typed / f.relative_to(tmp_path)).read_bytes() == f.read_bytes() for f in tmp_path.rglob("*.png")
+    )
     found = [s.name for s in find_sequences(tmp_path)]
     assert found == ["test/abrupt/coins", "test/steady/coins", "train/abrupt/brick", "train/steady/brick"]
     files = sorted(tmp_path.rglob("*.png"))

@@ -76,6 +76,28 @@ def test_fine_tuning_starts_from_the_weights(data, tmp_path):
         train(config(data, tmp_path / "other", model=other))
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours", "message"),
+    [
+        (
+            "stfan",
+            {"input_shift": 0.0},
+            {},
+            r"model of name stfan, input_shift 0.0, not of name stfan, input_shift 0.5",
+        ),
+        ("strcnn", {"ends": "drop"}, {}, r"ends drop, not of .* ends replicate"),
+        ("ifi-rnn", {"variant": "C1H2"}, {}, r"variant C1H2, not of .* variant C1H1"),
+        ("ifi-rnn", {}, {"variant": "C1H2"}, r"variant C1H1, not of .* variant C1H2"),
+    ],
+)
+def test_weights_that_compute_something_else_are_no_start(data, tmp_path, name, theirs, ours, message):
+    file = tmp_path / "start.safetensors"
+    save_weights(create_model(name, width=0.2, **theirs), file)
+    model = ModelConfig(name, width=0.2, start=file, **ours)
+    with pytest.raises(RirnError, match=message):
+        train(config(data, tmp_path / "out", model=model))
+
+
 def test_psnr_loss_weighs_frames_alike():
     sharp = torch.zeros(1, 2, 3, 8, 8)
     restored = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.4)])[None].requires_grad_()

@@ -387,7 +387,7 @@ def test_wrong_arguments_are_refused_and_leave_nothing(tmp_path, clip, options, 
 
 def test_a_missing_gpu_is_one_sentence(tmp_path, clip, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RirnError, match="use cpu"):
+    with pytest.raises(RirnError, match="give cpu"):
         deblur(Identity(), clip, tmp_path / "out.mp4", device="cuda:0")
 
 

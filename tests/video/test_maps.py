@@ -123,5 +123,5 @@ def test_weights_that_drop_the_ends_are_refused(frames, tmp_path, capsys):
 
 
 def test_no_device():
-    with pytest.raises(RirnError, match="is no device"):
+    with pytest.raises(RirnError, match="knows no device"):
         GateMaps(stepped(), "nowhere")
