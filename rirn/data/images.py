@@ -78,10 +78,12 @@ def _orientation(image: Image.Image) -> int:
 
 def _unreadable(file: str | Path, error: Exception) -> RirnError:
     if isinstance(error, UnidentifiedImageError):
-        return RirnError(f"{file} is of no image format that can be read; replace or remove it.")
-    reason = (
-        (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file").rstrip(".")
-    )
+        reason = (
+            "it is of no known format"  # Pillow's words name a path a second time, or an object in memory
+        )
+    else:
+        reason = (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file")
+    reason = reason.rstrip(".")
     return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it.")
 
 
