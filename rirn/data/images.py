@@ -78,9 +78,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _unreadable(file: str | Path, error: Exception) -> RirnError:
     if isinstance(error, UnidentifiedImageError):
-        reason = (
-            "it is of no known format"  # Pillow's words name a path a second time, or an object in memory
-        )
+        # Pillow's words name the path a second time, or an object in memory.
+        reason = "it is of no known format"
     else:
         reason = (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file")
     reason = reason.rstrip(".")
