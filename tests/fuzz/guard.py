@@ -22,6 +22,10 @@ _ON_PATHS = {  # audit events, and how many of their arguments are paths that ch
     "os.chown": 1,
     "os.utime": 1,
 }
+_HARMLESS = (
+    os.devnull,
+    "/proc/self/clear_refs",
+)  # the second sets back this process's own high-water mark of memory
 _NEVER = (
     "subprocess.Popen",
     "os.system",
@@ -74,7 +78,7 @@ class Guard:
         if folder >= 0:  # the name is relative to an open folder
             name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
         real = os.path.realpath(os.path.dirname(os.path.abspath(name)))
-        if name != os.devnull and not (real + os.sep).startswith(f"{self._allowed}{os.sep}"):
+        if name not in _HARMLESS and not (real + os.sep).startswith(f"{self._allowed}{os.sep}"):
             self._seen.append(f"{event} {name}"[:200])
 
 

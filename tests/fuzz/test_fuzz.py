@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from rirn.errors import RirnError
+from rirn.measure.memory import peak_bytes
 from tests.fuzz import __main__ as driver
 from tests.fuzz import kinds
 from tests.fuzz.__main__ import SHARES, Process, plan, table
@@ -57,6 +59,9 @@ class Misbehaving:
     def well(self, folder):
         (folder / "out" / "result").write_text("")
 
+    def measure(self, folder):
+        peak_bytes(lambda: None, torch.device("cpu"))
+
     def refuse(self, folder):
         raise RirnError("no.")
 
@@ -82,6 +87,7 @@ class Misbehaving:
 
 DEEDS = {
     "well": "ok",
+    "measure": "ok",
     "refuse": "refused",
     "ramble": "unclear",
     "traceback": "traceback",
