@@ -151,6 +151,8 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["deblur", "a.mp4", "b.mp4", "--crf", "x"], "crf"),
         (["deblur", "a.mp4", "b.mp4", "--tile", "²"], "'²' is no tile"),
         (["deblur", "-", "-", "--raw-size", "²x²"], "'²x²' is no frame size"),
+        (["deblur", "-", "-", "--raw-size", "0x4"], "Raw frames of 0x4 are not possible"),
+        (["deblur", "-", "-", "--raw-size", "999999x999999"], "Raw frames of 999999x999999 are not possible"),
         (["deblur", "a.mp4", ""], "The target has no name"),
         (["deblur", "a.mp4", "b.mp4", "/dev/null/out/"], "Cannot write /dev/null/out/: Not a directory."),
         (["deblur"], "are required: SOURCE ... TARGET (see rirn deblur --help)"),

@@ -15,6 +15,8 @@ from rirn.video.colour import ToPicture
 from rirn.video.files import write_failures
 from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo, checked_rate
 
+MOST_PIXELS = 1 << 28
+"""Of a raw frame, about what FFmpeg allows; laying out tiles for a size that is a slip of the finger takes minutes."""
 CAMERA_PREFIX = "camera:"
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 # y4m has tags for these samplings; the reader of a pipe takes the range from XCOLORRANGE.
@@ -67,8 +69,10 @@ class RawSource:
 
     def __init__(self, size: tuple[int, int], rate: Fraction | int):
         width, height = size
-        if width < 1 or height < 1:
-            raise RirnError(f"Raw frames need a size above 0, not {width}x{height}.")
+        if min(width, height) < 1 or width * height > MOST_PIXELS:
+            raise RirnError(
+                f"Raw frames of {width}x{height} are not possible; give a size above 0 of at most {MOST_PIXELS:,} pixels."
+            )
         rate = checked_rate(rate)
         self._pipe = sys.stdin.buffer
         self.info = VideoInfo(width, height, 1 / rate, rate)
