@@ -56,13 +56,14 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
+    number = int(options.number)
     from rirn.training import results, tables
 
-    marker = f"rirn table {options.number}"
+    marker = f"rirn table {number}"
     if options.markdown is not None:
         markers.check(options.markdown, marker)  # before hours of training
     jobs = tables.plan(
-        int(options.number),
+        number,
         mini=options.mini,
         data=options.data,
         out=options.out,
@@ -80,8 +81,6 @@ def run(options: Namespace) -> None:
             print(f"{tables.status(job, known):7s} {job.command}")
         return
     lines = tables.run(jobs, file, training=not options.no_train)
-    print(results.table_text(int(options.number), lines))
+    print(results.table_text(number, lines))
     if options.markdown is not None:
-        markers.write(
-            options.markdown, marker, results.table_text(int(options.number), lines, markdown=True) + "\n"
-        )
+        markers.write(options.markdown, marker, results.table_text(number, lines, markdown=True) + "\n")

@@ -85,7 +85,7 @@ def test_unknown_key_has_a_near_match(capsys, tmp_path, text, near):
     with pytest.raises(SystemExit):
         main(["train", "--config", str(file), "--out", str(tmp_path), "--data.train+=d"])
     err = capsys.readouterr().err
-    assert f"did you mean {near}?" in err and err.count("\n") == 1
+    assert f"did you mean {near}?" in err and file.name in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,6 @@ def test_unknown_key_has_a_near_match(capsys, tmp_path, text, near):
         ("", "c.yaml holds no settings"),
         ("- 3\n", "c.yaml holds no settings"),
         ("optim: 3\n", "optim must be a group of settings in the configuration; got 3"),
-        ("optm:\n  lr: 1\n", "c.yaml"),
     ],
 )
 def test_files_that_are_no_settings_are_named(capsys, tmp_path, text, message):
