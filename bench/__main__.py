@@ -247,7 +247,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except RirnError as refusal:
-        sys.exit(f"rirn.bench: {refusal}")
+    from rirn.cli import main as cli  # which words every error in one sentence
+
+    sys.exit(cli(["bench", *sys.argv[1:]]))

@@ -87,9 +87,10 @@ class _TensorFrame(Frame):
 
 def _frame(item: np.ndarray | Tensor, index: int) -> Frame:
     rgb = item.cpu().numpy() if isinstance(item, Tensor) else item
-    if not isinstance(rgb, np.ndarray) or rgb.dtype not in (np.uint8, np.uint16) or rgb.shape[2:] != (3,):
+    sound = isinstance(rgb, np.ndarray) and rgb.dtype in (np.uint8, np.uint16) and rgb.shape[2:] == (3,)
+    if not sound or rgb.size == 0:
         got = f"{rgb.dtype} {list(rgb.shape)}" if isinstance(rgb, np.ndarray) else type(item).__name__
-        raise ValueError(f"frame {index} must be uint8 or uint16 [H, W, 3], RGB; got {got}")
+        raise ValueError(f"frame {index} must be uint8 or uint16 [H, W, 3], RGB, not empty; got {got}")
     kind = _TensorFrame if isinstance(item, Tensor) else Frame
     return kind(np.ascontiguousarray(rgb), index, Fraction(1))
 

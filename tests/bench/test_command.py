@@ -1,6 +1,7 @@
 """The benchmark command: what it times and writes, and that wrong numbers are never timed. No assertion about time."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -256,3 +257,10 @@ def test_gpu_times_come_from_graphs(tmp_path):
     assert all(row["graph"] for row in rows if row["passes"] == "forward")
     assert not any(row["graph"] for row in rows if row["passes"] == "backward")
     assert all(row["median_ms"] > 0 for row in rows)
+
+
+def test_run_as_a_module_it_says_in_one_sentence_what_cannot_be_written(file):
+    command = [sys.executable, "-m", "rirn.bench", "--from", str(file), "--json", "/proc/now.json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rirn bench: cannot read or write /proc/")

@@ -235,7 +235,9 @@ def test_a_frame_of_another_size_begins_a_new_video():
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((4, 4)), np.zeros((4, 4, 3)), "frame"], ids=["flat", "float", "text"]
+    "frame",
+    [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), "frame"],
+    ids=["flat", "float", "empty", "text"],
 )
 def test_what_is_no_frame_is_refused(frame):
     with pytest.raises(ValueError, match="frame 0 must be uint8"):
