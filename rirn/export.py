@@ -83,7 +83,7 @@ def export_onnx(
         >>> import numpy, onnxruntime, tempfile, rirn
         >>> from rirn.export import export_onnx
         >>> folder = tempfile.TemporaryDirectory()
-        >>> (path,) = export_onnx("rirn-small", f"{folder.name}/small.onnx", height=24, width=32)
+        >>> (path,) = export_onnx("rirn-tiny", f"{folder.name}/tiny.onnx", height=24, width=32)
         >>> session = onnxruntime.InferenceSession(path)
         >>> video = numpy.random.rand(5, 1, 3, 24, 32).astype(numpy.float32)  # [T, 1, 3, H, W]
         >>> state = {i.name: numpy.zeros(i.shape, numpy.float32) for i in session.get_inputs()}
@@ -93,7 +93,7 @@ def export_onnx(
         ...     sharp = named.pop("sharp")
         ...     state = {name.removeprefix("new_"): value for name, value in named.items()}
         >>> sharp.shape, sorted(state)
-        ((1, 3, 24, 32), ['state.base.0', 'state.blended', 'state.inner'])
+        ((1, 3, 24, 32), ['state.base.0', 'state.inner'])
     """
     path = Path(path)
     _check(path, height, width)

@@ -14,7 +14,7 @@ def make_parser() -> Parser:
     parser = Parser(
         description="Write one step of a model for programs without PyTorch.",
         epilog="examples:\n"
-        "  rirn export --onnx rirn-small small.onnx --height 720 --width 1280\n"
+        "  rirn export --onnx rirn-tiny tiny.onnx --height 720 --width 1280\n"
         "  rirn export --onnx runs/mine/weights.safetensors mine.onnx",
     )
     parser.add_argument("--onnx", action="store_true", help="format of the file: ONNX, the only one there is")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rirn.errors import RirnError
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
+from rirn.models.window import Window
 from rirn.nn.blocks import ResBlock, StateUpdate
 from rirn.nn.convolutions import Convolution, ConvSequential
 
@@ -21,11 +22,11 @@ from rirn.nn.convolutions import Convolution, ConvSequential
 class Cell(nn.Module):
     """F_B (frame encoder), F_R (residual trunk) and F_h (state update) of one IFI-RNN cell."""
 
-    def __init__(self, width: float, blocks: int):
+    def __init__(self, width: float, blocks: int, frames: int):
         super().__init__()
         full, half, quarter, hidden = (scaled(c, width) for c in (20, 40, 60, 20))
         self.encoder = ConvSequential(
-            nn.Conv2d(3, full, 5, padding=2),
+            nn.Conv2d(3 * frames, full, 5, padding=2),
             nn.Conv2d(full, half, 5, stride=2, padding=2),
             nn.Conv2d(half, quarter, 5, stride=2, padding=2),
         )
@@ -48,13 +49,21 @@ class IFIRNN(BaseNetwork):
             each, the last one y times, all on the same frame. Public code calls one cell A and three passes
             of a cell B "C2H3".
         blocks: residual blocks in the trunk of a cell.
+        past: earlier frames that the encoder reads together with the one to restore; how far things move from frame to
+            frame says how far they moved during an exposure. Not in the paper, nor is ``future``.
+        future: later ones, which the output waits for.
 
     Raises:
-        RirnError: there is not one block, or ``variant`` is not of the form CxHy with x and y from 1 to 9.
+        RirnError: there is not one block, ``past`` or ``future`` is negative, or ``variant`` is not of the form CxHy with x
+            and y from 1 to 9.
     """
 
-    def __init__(self, *, width: float = 1.0, variant: str = "C1H1", blocks: int = 6):
+    def __init__(
+        self, *, width: float = 1.0, variant: str = "C1H1", blocks: int = 6, past: int = 0, future: int = 0
+    ):
         super().__init__()
+        if min(past, future) < 0:
+            raise RirnError(f"past and future of ifi-rnn must not be negative; got {past} and {future}")
         if blocks < 1:
             raise RirnError(f"the trunk of ifi-rnn needs at least one residual block; got {blocks}")
         match = re.fullmatch(r"C([1-9])H([1-9])", variant)
@@ -64,7 +73,11 @@ class IFIRNN(BaseNetwork):
                 "write it as CxHy with x and y from 1 to 9, for example C1H1 or C2H3"
             )
         cells, self.passes = int(match[1]), int(match[2])
-        self.cells = cast("Sequence[Cell]", nn.ModuleList([Cell(width, blocks) for _ in range(cells)]))
+        self.stem_window = Window(past, future)
+        frames = self.stem_window.size
+        self.cells = cast(
+            "Sequence[Cell]", nn.ModuleList([Cell(width, blocks, frames) for _ in range(cells)])
+        )
         features, hidden = self.cells[-1].feature_channels, self.cells[-1].hidden_channels
         self.channels = {"features": features, "hidden": hidden}
         self.state_channels = (hidden,)

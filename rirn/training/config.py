@@ -32,6 +32,10 @@ class ModelConfig:
     """CxHy of IFI-RNN."""
     blocks: int | None = None
     """Residual blocks of IFI-RNN, dense blocks of RDBN."""
+    past: int | None = None
+    """Earlier frames that IFI-RNN's encoder reads with the current one (0), or whose features GSA attends to (2)."""
+    future: int | None = None
+    """Later ones, likewise; the output waits for them."""
     start: Path | None = None
     """Weights to go on from (fine-tuning), a file of the same model; else the run starts with random ones."""
 
@@ -41,6 +45,8 @@ class ModelConfig:
         given = {
             "variant": self.variant,
             "blocks": self.blocks,
+            "past": self.past,
+            "future": self.future,
             "half_resolution": self.half_resolution or None,  # checkpoints of earlier versions do not name it
         }
         return options | {name: value for name, value in given.items() if value is not None}

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from rirn import RirnError
+from rirn import RirnError, create_model
 from rirn.cli import COMMANDS, main
 from rirn.models import model_names
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
@@ -145,3 +145,9 @@ def test_chunks_must_outlast_the_delay(data, tmp_path):
     ahead = config(data, tmp_path, model=ModelConfig("strcnn", width=0.2), frames=6, chunk=2)
     with pytest.raises(RirnError, match="more than the 2 frames that strcnn looks ahead; got 2"):
         train(ahead)
+
+
+def test_frames_around_reach_the_model():
+    settings = ModelConfig("ifi-rnn+rirn", width=0.1, past=2, future=1)
+    assert create_model(settings.name, **settings.options()).delay == 1
+    assert "past" not in ModelConfig("gru").options()  # which has no such option

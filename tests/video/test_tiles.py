@@ -73,17 +73,17 @@ def test_the_difference_to_the_whole_frame_is_bounded():
 
 
 def test_the_shipped_weights_in_tiles():
-    model = rirn.load("rirn-small").eval()
+    model = rirn.load("rirn-tiny").eval()
     generator = torch.Generator().manual_seed(0)
     still = nn.functional.interpolate(
-        torch.rand(1, 3, 12, 16, generator=generator), (96, 160), mode="bicubic"
+        torch.rand(1, 3, 24, 40, generator=generator), (192, 320), mode="bicubic"
     )
     clip = torch.stack([still.roll(2 * i, -1).clamp(0, 1) for i in range(5)])
     whole, _ = run(model, clip)
-    tiled, _ = run(Tiled(model, 96, 32), clip)
+    tiled, _ = run(Tiled(model, 160, 32), clip)
     change = (whole - clip).abs().mean()
     assert (whole - tiled).abs().mean() < 0.1 * change
-    assert (whole - tiled).abs().max() < 4 / 255
+    assert (whole - tiled).abs().max() < 6 / 255
 
 
 def test_one_tile_is_the_model_itself():
