@@ -93,7 +93,9 @@ def test_shipped_weights_have_a_card_and_are_small(name):
     assert name in path.with_suffix(".md").read_text()
     model = rirn.load(name)
     with torch.no_grad():
-        out, state = model.step(torch.rand(1, 3, 21, 34), None)
+        state = None
+        for _ in range(model.delay + 1):
+            out, state = model.step(torch.rand(1, 3, 21, 34), state)
     assert out.shape == (1, 3, 21, 34) and torch.isfinite(out).all()
     assert all(torch.isfinite(t).all() for t in state.tensors().values())
 
@@ -108,6 +110,7 @@ def test_shipped_weights_stay_calm_where_nothing_moves(name):
     with torch.no_grad():
         for _ in range(300):
             out, state = model.step(frame, state)
-            changes.append((out - frame).abs().mean().item())
+            if out is not None:
+                changes.append((out - frame).abs().mean().item())
     assert max(changes) < 0.02
     assert changes[-1] < 2 * max(changes[:30])
