@@ -23,7 +23,7 @@ from rirn.bench import cost, limits, markdown, plots, report
 from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Sizes, select
 from rirn.bench.measure import Options, measure
 from rirn.devices import pick_device
-from rirn.errors import RirnError
+from rirn.errors import RirnError, describe
 from rirn.files import replacing
 from rirn.measure.timing import clock_for
 from rirn.ops import why_not
@@ -247,6 +247,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from rirn.cli import main as cli  # which words every error in one sentence
-
-    sys.exit(cli(["bench", *sys.argv[1:]]))
+    try:
+        sys.exit(main())
+    except RirnError as refusal:
+        sys.exit(f"rirn bench: {refusal}")
+    except OSError as error:
+        sys.exit(f"rirn bench: {describe(error)}")

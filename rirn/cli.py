@@ -24,7 +24,7 @@ from rirn.commands import (
     train,
 )
 from rirn.commands.parser import Parser
-from rirn.errors import RirnError
+from rirn.errors import RirnError, describe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # somebody reads the output through `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # of a path that no check has looked at: a full disk, a folder that is read-only
-        what = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
-        print(f"rirn {argv[0]}: cannot read or write{what} ({error.strerror or error})", file=sys.stderr)
+    except OSError as error:
+        print(f"rirn {argv[0]}: {describe(error)}", file=sys.stderr)
         return 1
 
 

@@ -1,5 +1,7 @@
 """Errors meant for the person at the keyboard."""
 
+import os
+
 
 class RirnError(Exception):
     """Something the user can put right.
@@ -7,3 +9,9 @@ class RirnError(Exception):
     The message is one sentence that names what is wrong, the value seen and the cure. The command line prints it without a
     traceback and exits with a non-zero status; library users can catch it.
     """
+
+
+def describe(error: OSError) -> str:
+    """What went wrong with a path that no check has looked at: a full disk, a folder that is read-only."""
+    what = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+    return f"cannot read or write{what} ({error.strerror or error})"
