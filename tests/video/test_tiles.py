@@ -83,7 +83,7 @@ def test_the_shipped_weights_in_tiles():
     tiled, _ = run(Tiled(model, 160, 32), clip)
     change = (whole - clip).abs().mean()
     assert (whole - tiled).abs().mean() < 0.1 * change
-    assert (whole - tiled).abs().max() < 6 / 255
+    assert (whole - tiled).abs().max() < 4 / 255
 
 
 def test_one_tile_is_the_model_itself():
