@@ -21,7 +21,7 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right
 # Tiles begin at multiples of this, so that states at half and quarter resolution can be cut and joined.
 ALIGN = 16
 SMALLEST = 64
-OVERLAP = 32
+OVERLAP = 32  # of networks at full resolution; one that works on halved frames sees twice as far
 # Of the memory that is free when a video begins, a tile may need this much at most.
 SHARE = 0.7
 # Of a frame in fp32 that are there at once beside the tiles.
@@ -49,7 +49,8 @@ class Tiled:
             ahead.
         tile: side of the tiles in pixels, a multiple of 16 of at least 64; None for whole frames; "auto" for whole
             frames if the free memory holds one, else the largest tile that it holds.
-        overlap: pixels that neighbouring tiles share, a multiple of 16, at most half a tile.
+        overlap: pixels that neighbouring tiles share, a multiple of 16, at most half a tile; None for 32, or 64 if the
+            network works at half resolution, as far as half a tile allows.
 
     Raises:
         ValueError: tile or overlap is none of these.
@@ -63,7 +64,11 @@ class Tiled:
         (torch.Size([1, 3, 90, 160]), 8)
     """
 
-    def __init__(self, model: Any, tile: int | str | None = "auto", overlap: int = OVERLAP):
+    def __init__(self, model: Any, tile: int | str | None = "auto", overlap: int | None = None):
+        if overlap is None:
+            overlap = OVERLAP * (2 if getattr(model, "half_resolution", False) else 1)
+            if isinstance(tile, int):
+                overlap = min(overlap, tile // 2 // ALIGN * ALIGN)
         if tile not in ("auto", None) and (
             not isinstance(tile, int) or tile < SMALLEST or tile % ALIGN or not 0 <= overlap <= tile / 2
         ):

@@ -72,18 +72,33 @@ def test_the_difference_to_the_whole_frame_is_bounded():
     assert (whole - hard).abs().max() > 3 * (whole - tiled).abs().max()  # the overlap is what does it
 
 
-def test_the_shipped_weights_in_tiles():
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped network, a clip, and what it makes of whole frames."""
     model = rirn.load("rirn-tiny").eval()
     generator = torch.Generator().manual_seed(0)
     still = nn.functional.interpolate(
         torch.rand(1, 3, 24, 40, generator=generator), (192, 320), mode="bicubic"
     )
     clip = torch.stack([still.roll(2 * i, -1).clamp(0, 1) for i in range(5)])
-    whole, _ = run(model, clip)
-    tiled, _ = run(Tiled(model, 160, 32), clip)
+    return model, clip, run(model, clip)[0]
+
+
+@pytest.mark.parametrize("tile", [160, 176])
+def test_the_shipped_weights_in_tiles(shipped, tile):
+    model, clip, whole = shipped
+    tiled, _ = run(Tiled(model, tile), clip)
     change = (whole - clip).abs().mean()
     assert (whole - tiled).abs().mean() < 0.1 * change
     assert (whole - tiled).abs().max() < 4 / 255
+
+
+@pytest.mark.parametrize(("half", "tile", "overlap"), [(False, 192, 32), (True, 192, 64), (True, 80, 32)])
+def test_a_network_at_half_resolution_sees_further(half, tile, overlap):
+    model = Blur()
+    model.half_resolution = half
+    _, state = run(Tiled(model, tile), torch.rand(1, 1, 3, 64, tile + 3 * (tile - overlap)))
+    assert [left[3] - right[2] for left, right in pairwise(state.boxes)] == [overlap] * 3
 
 
 def test_one_tile_is_the_model_itself():
