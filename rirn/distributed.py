@@ -118,14 +118,14 @@ def join_world(device: str, timeout: datetime.timedelta = _TIMEOUT) -> Iterator[
         device: ``auto``, ``cpu``, ``cuda``, ...; with several processes, plain ``cuda`` is the GPU of the local rank.
         timeout: how long a process waits for the others.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = pick_device(device)
     size = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
     if size == 1:
-        yield World(pick_device(device))
+        yield World(chosen)
         return
-    chosen = pick_device(f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device)
     if chosen.type == "cuda":
+        if device in ("auto", "cuda"):  # never one that another process has: NCCL refuses that
+            chosen = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
     store, rank, size = next(rendezvous("env://", timeout=timeout))
     dist.init_process_group(

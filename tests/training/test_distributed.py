@@ -153,5 +153,15 @@ def test_missing_device_is_one_sentence(device):
         pass
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_processes_do_not_share_a_gpu(monkeypatch, device):
+    for name, value in {"RANK": 2, "LOCAL_RANK": 2, "WORLD_SIZE": 3}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(RirnError, match="cuda:2, torch sees 2 GPUs"), join_world(device):
+        pass
+
+
 def test_shares():
     assert World(torch.device("cpu"), 1, 4).share(8) == 2
