@@ -74,12 +74,16 @@ def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tup
     """Write ``cut.png`` and ``cut.csv``; return their paths and lines that sum up.
 
     Raises:
-        RirnError: no clip is long enough.
+        RirnError: no clip is long enough, or a model returns no image for the first frames it sees.
     """
     rows, lines = [], []
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     colour = colours(plt, (s.kind for s in subjects))
     for subject in subjects:
+        if subject.model.dropped:
+            raise RirnError(
+                f"the cut test needs an image of the first frame without a past, and {subject.label} drops it (ends='drop')"
+            )
         device = next(subject.model.parameters()).device
         found = []
         for clip in clips:
@@ -98,7 +102,8 @@ def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tup
                 for j in range(AFTER + 1)
             ]
             means = [float(np.mean(values)) for values in losses]
-            errors = [float(np.std(values)) / len(values) ** 0.5 for values in losses]
+            cuts = len(losses[0])
+            errors = [float(np.std(v, ddof=1)) / cuts**0.5 if cuts > 1 else math.nan for v in losses]
             axes.errorbar(
                 range(AFTER + 1),
                 means,
@@ -110,7 +115,9 @@ def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tup
                 capsize=2,
             )
             lines.append(
-                f"{subject.label}, {meaning}: {means[0]:.3f} ± {errors[0]:.3f} dB lost at t, {len(losses[0])} cuts"
+                f"{subject.label}, {meaning}: {means[0]:.3f} ± {errors[0]:.3f} dB lost at t, {cuts} cuts"
+                if cuts > 1
+                else f"{subject.label}, {meaning}: {means[0]:.3f} dB lost at t, 1 cut"
             )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(AFTER + 1), [f"t+{j}" if j else "t" for j in range(AFTER + 1)])

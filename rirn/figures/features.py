@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def draw(
         found, candidates = [], []
         for number, clip in enumerate(clips):
             pairs = list(clip.tensors(device))
-            for step in walk(subject.model, (frame for frame, _ in pairs)):
-                if step.number == 0:
-                    continue
+            for step in islice(walk(subject.model, (frame for frame, _ in pairs)), 1, None):
                 truth = pairs[step.number][1]
                 blended, features = (t[0].float() for t in (step.blending.blended, step.blending.features))
                 of_blended, of_features = (edge_correlations(t, truth) for t in (blended, features))
@@ -95,10 +94,11 @@ def draw(
     )
     for place, image, name in zip(axes, pair, ("blurry", "sharp"), strict=False):
         show_images(place, image.permute(1, 2, 0).cpu(), f"frame {number}, {name}")
-    for place, subject, (_, _, mean, value) in zip(axes[2:], subjects, pictures, strict=True):
+    for place, subject, (own, _, mean, value) in zip(axes[2:], subjects, pictures, strict=True):
+        of = "" if own == number else f" of frame {own}"  # look-ahead ends earlier
         low, high = (float(mean.quantile(q)) for q in (0.005, 0.995))
         show_images(
-            place, mean, f"{subject.label}: mean f~, edges {value:.3f}", cmap="gray", vmin=low, vmax=high
+            place, mean, f"{subject.label}: mean f~{of}, edges {value:.3f}", cmap="gray", vmin=low, vmax=high
         )
     figure.suptitle(clips[0].name, fontsize=9)
     return [save(plt, figure, out / "fig6.png"), write_csv(out / "fig6.csv", rows)], lines

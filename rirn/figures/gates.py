@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,21 @@ FLOOR = 1e-5
 
 
 def histogram(model: VideoDeblurrer, clips: list[Clip]) -> np.ndarray:
-    """Counts [BINS * FINE] of w~ + w over all pixels, channels and frames but the first of each clip, where w~ weighs nothing.
+    """Counts [BINS * FINE] of w~ + w over all pixels, channels and frames but the first restored of each clip.
 
-    Bin i holds sums from ``(i / FINE - 1 / 2) * BIN`` on.
+    At that one w~ weighs zeros. Bin i holds sums from ``(i / FINE - 1 / 2) * BIN`` on.
     """
     device = next(model.parameters()).device
     counts = np.zeros(BINS * FINE, np.int64)
     for clip in clips:
-        for step in walk(model, (frame for frame, _ in clip.tensors(device))):
-            if step.number > 0:
-                with torch.inference_mode():
-                    prev, cur = step.blending.maps()
-                    # In float64, or sums of nearly 1 fall beside the edge of a bin.
-                    places = ((prev.double() + cur.double()) / BIN + 0.5).mul(FINE).floor().long()
-                    counts += np.bincount(
-                        places.clamp(0, len(counts) - 1).flatten().cpu().numpy(), minlength=len(counts)
-                    )
+        for step in islice(walk(model, (frame for frame, _ in clip.tensors(device))), 1, None):
+            with torch.inference_mode():
+                prev, cur = step.blending.maps()
+                # In float64, or sums of nearly 1 fall beside the edge of a bin.
+                places = ((prev.double() + cur.double()) / BIN + 0.5).mul(FINE).floor().long()
+                counts += np.bincount(
+                    places.clamp(0, len(counts) - 1).flatten().cpu().numpy(), minlength=len(counts)
+                )
     return counts
 
 

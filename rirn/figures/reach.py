@@ -12,6 +12,7 @@ from rirn.errors import RirnError
 from rirn.figures.canvas import colours, save, show_legend, write_csv
 from rirn.figures.subjects import Clip, Subject
 from rirn.models.deblurrer import VideoDeblurrer
+from rirn.models.state import State
 
 SIDE = 128
 """Largest side, in pixels, of the central crop that is looked at: gradients of a whole clip take memory."""
@@ -19,7 +20,9 @@ PROBES = 4
 """Random directions; the mean over all values of a frame is near what more of them give."""
 
 
-def gradient_norms(model: VideoDeblurrer, clip: Tensor, lags: int, seed: int = 0) -> list[float]:
+def gradient_norms(
+    model: VideoDeblurrer, clip: Tensor, lags: int, seed: int = 0, state: State | None = None
+) -> list[float]:
     """Norm of dL_t/dB_{t-k} for k = 0 to ``lags``, where t is the last frame whose look-ahead is inside the clip.
 
     The Frobenius norm over the square root of the number of values in L_t: how far one value of L_t moves, root mean
@@ -28,10 +31,12 @@ def gradient_norms(model: VideoDeblurrer, clip: Tensor, lags: int, seed: int = 0
     Args:
         model: with frozen weights.
         clip: [T, 3, H, W] in [0, 1], T > lags + model.delay and T > model.dropped + model.delay.
+        state: of the frames before the clip, without gradients; None if it is the start of a video.
     """
     clip = clip.detach().requires_grad_()
     last = clip.shape[0] - 1 - model.delay
-    image = model(clip[None])[0, last - model.dropped]
+    images, _ = model(clip[None], state, return_state=True)  # which returns no frame behind t
+    image = images[0, -1]
     generator = torch.Generator().manual_seed(seed)
     squares = torch.zeros(lags + 1, dtype=torch.float64)
     for i in range(PROBES):
@@ -58,7 +63,11 @@ def draw(
             frames = [frame for frame, _ in clip.tensors(device)]
             if len(frames) < needed:
                 continue
-            norms = gradient_norms(subject.model, _centre(torch.stack(frames[-needed:])), lags, seed)
+            whole, state = _centre(torch.stack(frames)), None
+            with torch.no_grad():
+                for frame in whole[:-needed]:
+                    state = subject.model.step(frame[None], state)[1]
+            norms = gradient_norms(subject.model, whole[-needed:], lags, seed, state)
             rows += [
                 {"model": subject.label, "weights": subject.weights, "clip": clip.name, "k": k, "norm": norm}
                 for k, norm in enumerate(norms)

@@ -78,8 +78,8 @@ def _place(weights: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """Consecutive frames, cropped at the right and at the bottom to sides that are multiples of 4: what the models would pad
-    them to."""
+    """Consecutive frames, cropped at the right and at the bottom to sides that are multiples of 8, so that no model pads them
+    and features lie over the truth as they are."""
 
     name: str
     read: Callable[[], Iterator[tuple[np.ndarray, np.ndarray | None]]]
@@ -109,7 +109,7 @@ def find_clips(
         frames: at most so many frames of each.
 
     Raises:
-        RirnError: there is nothing there.
+        RirnError: there is nothing there, or a split or kind of blur of what is no data set is asked for.
     """
     path = Path(source)
     if not path.is_dir() or not any(p.sharp is not None for p in find_places(path, blur)):
@@ -119,11 +119,13 @@ def find_clips(
                 for frame in islice(reader, frames):
                     yield _cropped(to_8_bits(frame.rgb)), None
 
+        if split is not None or blur is not None:
+            raise RirnError(f"--split and --blur choose within a data set, and {path} is none; drop them")
         with Reader(path):  # refuses here what is no video
             return [Clip(path.stem, read_video, has_truth=False)]
 
     def reader_of(pairs: list[tuple[Path, Path]]) -> Callable:
-        return lambda: (tuple(_cropped(read_image(file)) for file in pair) for pair in pairs)
+        return lambda: (_read_pair(*pair) for pair in pairs)
 
     return [
         Clip(s.name, reader_of(list(zip(s.blurry, s.sharp, strict=True))[:frames]), has_truth=True)
@@ -131,10 +133,19 @@ def find_clips(
     ]
 
 
+def _read_pair(blurry: Path, sharp: Path) -> tuple[np.ndarray, np.ndarray]:
+    frame, truth = read_image(blurry), read_image(sharp)
+    if frame.shape != truth.shape:
+        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (frame, truth))
+        raise RirnError(f"{blurry} and {sharp} differ in size ({sizes}); a pair must have one")
+    return _cropped(frame), _cropped(truth)
+
+
 def _cropped(image: np.ndarray) -> np.ndarray:
-    height, width = (side // MULTIPLE * MULTIPLE for side in image.shape[:2])
+    multiple = 2 * MULTIPLE  # of networks at half resolution
+    height, width = (side // multiple * multiple for side in image.shape[:2])
     if not height or not width:
-        raise RirnError(f"figures need frames of at least {MULTIPLE}x{MULTIPLE} pixels")
+        raise RirnError(f"figures need frames of at least {multiple}x{multiple} pixels")
     return image[:height, :width]
 
 
@@ -174,19 +185,26 @@ def walk(model: VideoDeblurrer, frames: Iterator[Tensor]) -> Iterator[Step]:
 
 
 def nearest(pictures: list[tuple], shown: int | None, frames: int) -> tuple:
-    """Of tuples that begin with the number of a frame, the one nearest to ``shown`` or to the middle of so many frames."""
+    """Of tuples that begin with the number of a frame, the one nearest to ``shown`` or to the middle of so many frames.
+
+    Raises:
+        RirnError: there is no frame ``shown``.
+    """
     wanted = frames // 2 if shown is None else shown
+    if not 0 <= wanted < frames:
+        raise RirnError(f"--frame {shown} is not among the {frames} frames of the first clip")
     return min(pictures, key=lambda picture: abs(picture[0] - wanted))
 
 
 def require_steps(subject: Subject, steps: int) -> None:
-    """Refuse a clip, or clips, of which no frame has one before it.
+    """Refuse clips, or a first one to be drawn, of which no frame has one before it.
 
     Raises:
         RirnError: there was none.
     """
     if not steps:
-        raise RirnError(f"{subject.label} needs clips of at least {subject.model.delay + 2} frames")
+        needed = subject.model.delay + subject.model.dropped + 2
+        raise RirnError(f"{subject.label} needs clips of at least {needed} frames, the first one above all")
 
 
 @torch.inference_mode()

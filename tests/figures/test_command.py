@@ -1,6 +1,7 @@
 """`rirn figures`: what it writes and what it refuses."""
 
 import csv
+import shutil
 import sys
 
 import numpy as np
@@ -82,6 +83,48 @@ def test_reach_over_fewer_frames_than_a_model_drops(data, tmp_path):
     assert {row["k"] for row in table(tmp_path / "reach.csv")} == {"0", "1"}
 
 
+def test_pairs_of_two_sizes_are_refused(weights, data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    shutil.copytree(data / "a", tmp_path / "data" / "a")
+    frame = sorted((tmp_path / "data" / "a" / "sharp").iterdir())[4]
+    image = Image.open(frame)
+    image.resize((image.width, image.height - 1)).save(frame)  # the same multiple of 8
+    given = ["--model", weights["ifi-rnn+rirn"], "--data", str(tmp_path / "data"), "--out", str(tmp_path)]
+    assert main(["figures", "6", *given]) == 1
+    assert "differ in size (34x26 and 34x25)" in capsys.readouterr().err
+
+
+def test_one_cut_has_no_spread(weights, data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    given = ["--model", weights["ifi-rnn"], "--data", str(data), "--out", str(tmp_path)]
+    assert main(["figures", "cut", "--sequences", "1", "--frames", "10", *given]) == 0
+    printed = capsys.readouterr().out
+    assert "dB lost at t, 1 cut\n" in printed and "±" not in printed
+
+
+def test_cut_refuses_models_that_drop_frames(data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    model = quick("strcnn", ends="drop")
+    model.config["width"] = 0.1
+    save_weights(model, tmp_path / "drop.safetensors")
+    given = ["--model", str(tmp_path / "drop.safetensors"), "--data", str(data), "--out", str(tmp_path)]
+    assert main(["figures", "cut", *given]) == 1
+    assert "strcnn drops it" in capsys.readouterr().err
+
+
+def test_reach_does_not_depend_on_how_far_it_is_looked_at(weights, data, tmp_path):
+    pytest.importorskip("matplotlib")
+    norms = []
+    for lags in ("2", "6"):
+        out = tmp_path / lags
+        given = ["--model", weights["ifi-rnn+rirn"], "--data", str(data), "--out", str(out)]
+        assert main(["figures", "reach", "--lags", lags, *given]) == 0
+        norms.append(
+            [float(r["norm"]) for r in table(out / "reach.csv") if r["clip"] == "a" and r["k"] in "012"]
+        )
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+
+
 def test_refusals(weights, data, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     clip = write_clip(tmp_path / "clip.mp4", 3)
@@ -100,7 +143,11 @@ def test_refusals(weights, data, tmp_path, capsys, monkeypatch):
     refused("the reach over 20 frames of ifi-rnn needs clips of 21 frames; lower --lags", "reach")
     refused("the cut test of ifi-rnn needs clips of at least 10 frames", "cut", "--frames", "9")
     refused("--frame 40 is not among the 12 frames of a", "5", "--frame", "40")
+    for figure in "36":
+        words = "--frame 12 is not among the 12 frames of the first clip"
+        refused(words, figure, "--frame", "12", model="ifi-rnn+rirn")
     refused("--lags must be at least 1, not 0", "reach", "--lags", "0")
+    refused("--split and --blur choose within a data set", "5", "--split", "test", source=clip)
     refused("--crop must be of the form", "5", "--crop", "20")
     refused("there is no", "5", source=tmp_path / "gone")
     refused("cannot make the folder", "5", "--out", str(tmp_path / "file"))

@@ -155,6 +155,11 @@ def test_sums_of_gates(data):
     assert found["median"] == pytest.approx(0.75, abs=0.002)
     for name in ("ifi-rnn+dtb", "strcnn"):
         assert summary(histogram(quick(name), clips[:1]))["share_at_1"] == 1
+    drop = quick(
+        "strcnn+rirn", ends="drop"
+    )  # four of eight frames have an image, the first of them nothing to blend with
+    counts = histogram(drop, find_clips(data, sequences=1, frames=8))
+    assert counts.sum() == 3 * drop.atb.channels * 24 * 32 // drop.stride**2
 
 
 def test_edges_of_features():
