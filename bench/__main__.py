@@ -128,13 +128,24 @@ COUNTED = ("model_cost", "dtype", "size", "frame", "json", "markdown", "quick")
 """Options that counting knows."""
 
 
+READ = ("read", "only", "op", "model", "dtype", "passes", "json", "markdown", "plot", "compare")
+"""Options that reading older results knows: which rows, and what becomes of them."""
+
+
+def refuse_others(options: argparse.Namespace, known: Sequence[str], reason: str) -> None:
+    """Refuse options that would do nothing beside the one that the reason names."""
+    default = parser().get_default
+    if any(value != default(name) for name, value in vars(options).items() if name not in known):
+        raise RirnError(reason)
+
+
 def count(argv: Sequence[str], options: argparse.Namespace) -> int:
     """Count the cost of ops and steps on a GPU, print and write it, and return the exit status."""
-    default = parser().get_default
-    if any(value != default(name) for name, value in vars(options).items() if name not in COUNTED):
-        raise RirnError(
-            "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone"
-        )
+    refuse_others(
+        options,
+        COUNTED,
+        "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone",
+    )
     command = shlex.join(["python", "-m", "rirn.bench", *argv])
     found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options)) | {"command": command}
     print(cost.tables(found))
@@ -163,6 +174,8 @@ def check_outputs(options: argparse.Namespace) -> None:
     if options.markdown is not None:
         markers.check(options.markdown, markdown.MARKER)
     if options.plot is not None:
+        if options.plot.exists() and not options.plot.is_dir():
+            raise RirnError(f"{options.plot} is a file; give --plot a folder")
         plots.pyplot("--plot", "bench")
 
 
@@ -213,6 +226,9 @@ def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
 def read(options: argparse.Namespace) -> dict[str, Any]:
     """Return the results of earlier runs that the options ask for."""
     found = report.join([report.load(path) for path in options.read])
+    refuse_others(
+        options, READ, "--from measures nothing; it takes what chooses rows and what becomes of them alone"
+    )
     names = [*(options.op or []), *(options.model or [])]
     rows = report.keep(found["results"], options.only or [], names, options.dtype or [], options.passes or [])
     if not rows:

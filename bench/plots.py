@@ -12,6 +12,7 @@ from rirn.bench.markdown import best
 from rirn.bench.measure import COMPILED, REFERENCE
 from rirn.bench.report import Row, groups, machine
 from rirn.errors import RirnError
+from rirn.files import replacing
 
 MARKS = {REFERENCE: "o", COMPILED: "s"}
 FUSED_MARK = "^"
@@ -74,8 +75,7 @@ def _draw_speedups(plt: Any, bars: list[list[Row]], title: str, path: Path) -> N
     axes.set_xlabel("times faster than the reference")
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    _save(plt, figure, path)
 
 
 def _points(rows: list[Row], dtype: str) -> list[Row]:
@@ -117,5 +117,10 @@ def _draw_roofline(plt: Any, points: list[Row], report: Mapping[str, Any], dtype
     axes.set_title(f"{machine(report)}; above the roof is what Winograd saves", fontsize=9)
     axes.legend(fontsize=7, loc="lower right")
     axes.grid(True, which="both", alpha=0.2)
-    figure.savefig(path, dpi=130)
+    _save(plt, figure, path)
+
+
+def _save(plt: Any, figure: Any, path: Path) -> None:
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
     plt.close(figure)

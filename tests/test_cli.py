@@ -179,6 +179,10 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["evaluate"], "give --data DIR, or --speed"),
         (["evaluate", "--data", "x", "--protocol", "gopro"], "estrnn"),
         (["evaluate", "--speed", "estrnn"], "estrnn"),
+        (
+            ["evaluate", "--speed", "gru", "--data", "x", "--save-frames", "y"],
+            "--data and --save-frames would do nothing",
+        ),
         (["data"], "check"),
         (["data", "chek", "x"], "check"),
         (["data", "check"], "are required: DIR (see rirn data check --help)"),

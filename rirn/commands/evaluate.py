@@ -68,6 +68,12 @@ def run(options: Namespace) -> None:
     from rirn.evaluation.report import format_table, to_json
 
     if options.speed is not None:
+        ignored = [name for name in ("data", "split", "json", "save_frames") if getattr(options, name)]
+        if ignored:
+            names = " and ".join(f"--{name.replace('_', '-')}" for name in ignored)
+            raise RirnError(
+                f"--speed scores nothing, so that {names} would do nothing; give one or the other"
+            )
         return _speed(options)
     if not options.data:
         raise RirnError("nothing to score; give --data DIR, or --speed")

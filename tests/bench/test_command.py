@@ -219,6 +219,10 @@ def test_files_of_another_kind_are_refused(file, tmp_path):
         main(["--from", str(file), "--from", str(other)])
     with pytest.raises(RirnError, match="hold no row of what is asked for"):
         main(["--from", str(file), "--op", "fac"])
+    with pytest.raises(RirnError, match="--from measures nothing"):
+        main(["--from", str(file), "--size", "24x40"])
+    with pytest.raises(RirnError, match="is a file; give --plot a folder"):
+        main(["--from", str(file), "--plot", str(plain)])
 
 
 def test_a_joined_report_names_the_commands_of_its_rows(file):
