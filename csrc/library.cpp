@@ -46,6 +46,8 @@ STABLE_TORCH_LIBRARY(rirn, m) {
       "-> (Tensor, Tensor)");
   m.def("build_info() -> str");
   m.def("cpu_isa() -> str");
+  // Hands the memory kept of freed results back to the system and returns its bytes.
+  m.def("release_kept_results() -> int");
 }
 
 PyMODINIT_FUNC PyInit__C(void) {

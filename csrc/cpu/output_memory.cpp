@@ -1,5 +1,7 @@
 #include "output_memory.h"
 
+#include <torch/csrc/stable/library.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <list>
@@ -59,6 +61,18 @@ class Pool {
     for (const Block& block : dropped) std::free(block.data);
   }
 
+  size_t release() {
+    std::list<Block> dropped;
+    size_t size = 0;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      dropped.swap(kept_);
+      std::swap(size, kept_size_);
+    }
+    for (const Block& block : dropped) std::free(block.data);
+    return size;
+  }
+
  private:
   struct Block {
     void* data;
@@ -92,6 +106,8 @@ Pool& pool() {
   static Pool& it = *new Pool;
   return it;
 }
+
+int64_t release_kept_results() { return static_cast<int64_t>(pool().release()); }
 }  // namespace
 
 Tensor empty_output(const Tensor& like, const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
@@ -108,3 +124,7 @@ Tensor empty_output_like(const Tensor& like) {
   return empty_output(like, {sizes.begin(), sizes.end()}, {strides.begin(), strides.end()});
 }
 }  // namespace rirn
+
+STABLE_TORCH_LIBRARY_IMPL(rirn, CompositeExplicitAutograd, m) {
+  m.impl("release_kept_results", TORCH_BOX(&rirn::release_kept_results));
+}

@@ -24,8 +24,8 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Return the bytes that one call needs at most beside those in use before it, its result included.
 
     On a GPU this is what torch allocates. On the CPU it is the resident set, so that buffers of kernels and libraries count
-    too; what the C library keeps of freed memory is handed back first. What a warm library keeps from call to call does not
-    count. None where neither can be had.
+    too; what the C library and the CPU kernels keep of freed results is handed back first. What they keep to work in from call
+    to call does not count. None where neither can be had.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -70,6 +70,9 @@ def _status(field: str) -> int:
 
 def _hand_back_freed_memory() -> None:
     """Return memory to the system that was freed but kept for the next allocation, which would hide that one."""
+    release = getattr(torch.ops.rirn, "release_kept_results", None)  # None without the compiled library
+    if release is not None:
+        release()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if trim is not None:
         trim(0)

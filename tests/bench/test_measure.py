@@ -12,7 +12,7 @@ from rirn.bench.measure import Competitor, Entrant, Options, competitors, gradie
 from rirn.bench.subjects import Apply, Subject, make, tensors, work
 from rirn.measure import memory
 from rirn.measure.timing import CpuClock, Job, alternate, spread
-from rirn.ops import use_backend
+from rirn.ops import atb_blend, available_backends, use_backend
 
 CPU = torch.device("cpu")
 OPTIONS = Options(CPU, CpuClock(), ("forward",), 1, 1.0, False)
@@ -156,6 +156,22 @@ def test_peak_memory_sees_what_a_call_frees_again():
         pytest.skip("this system does not tell")
     assert 0.9 * size < peak < 1.6 * size
     assert memory.peak_bytes(lambda: torch.ones(2), CPU) < size / 8
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_peak_memory_has_the_result_in_it(backend):
+    if backend not in available_backends("atb_blend"):
+        pytest.skip("there is no CPU kernel")
+    f = torch.ones(1, 16, 256, 1024)  # 16 MiB
+
+    def call():
+        return atb_blend(f, f, f, f, backend=backend)
+
+    call()
+    peak = memory.peak_bytes(call, CPU)
+    if peak is None:
+        pytest.skip("this system does not tell")
+    assert peak > 0.9 * f.nbytes
 
 
 def test_everyone_is_called_in_every_round():

@@ -45,6 +45,17 @@ def test_results_in_use_are_left_alone():
     assert all((view == value).all() for value, view in enumerate(views))
 
 
+def test_memory_kept_is_handed_back():
+    release = torch.ops.rirn.release_kept_results
+    release()
+    used = blend(1)
+    assert release() == 0
+    del used
+    gc.collect()
+    assert release() == 4 << 20
+    assert (blend(2) == 2).all()
+
+
 def test_threads_do_not_share_results():
     wrong = []
 
