@@ -29,10 +29,12 @@ needs_library = pytest.mark.skipif(not library().loaded, reason=str(library().re
 
 
 def registered(folder):
-    """Ops that the sources of a folder register kernels of."""
+    """Ops that the sources of a folder register kernels of, for tensors of its device."""
     suffixes = {".cpp", ".cu"}
     texts = [path.read_text() for path in (SOURCES / folder).iterdir() if path.suffix in suffixes]
-    return {name for text in texts for name in re.findall(r'm\.impl\("(\w+)"', text)}
+    blocks = rf"STABLE_TORCH_LIBRARY_IMPL\(rirn, {folder.upper()}, m\) \{{(.*?)\}}$"
+    found = (block for text in texts for block in re.findall(blocks, text, re.DOTALL | re.MULTILINE))
+    return {name for block in found for name in re.findall(r'm\.impl\("(\w+)"', block)}
 
 
 def has_kernel(name, key):
