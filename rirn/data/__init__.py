@@ -1,16 +1,26 @@
 """Data on disk, training clips, and the synthesis of motion blur."""
 
+from rirn.data.camera import Camera
 from rirn.data.clips import ClipDataset
 from rirn.data.images import list_images, read_image, write_png
 from rirn.data.interpolation import interpolate_frames
+from rirn.data.mixture import MixedClips
+from rirn.data.scenes import Scene, film_scene
 from rirn.data.sequences import Sequence, find_sequences, write_sequence
+from rirn.data.sources import Shutter, Source
 from rirn.data.synthesis import Shake, average_frames, shake_photo
 
 __all__ = [
+    "Camera",
     "ClipDataset",
+    "MixedClips",
+    "Scene",
     "Sequence",
     "Shake",
+    "Shutter",
+    "Source",
     "average_frames",
+    "film_scene",
     "find_sequences",
     "interpolate_frames",
     "list_images",

@@ -74,6 +74,16 @@ def find_places(root: Path, blur: str | None = None) -> list[Place]:
     return sorted(places, key=lambda place: place.name)
 
 
+def find_footage(root: Path) -> list[Path]:
+    """All folders of frames at or below a folder, ordered by their path; of sequences of pairs, the sharp halves. Links are
+    followed."""
+    places = find_places(root)
+    halves = {half for place in places for half in (place.blurry, place.sharp)}
+    folders = [root, *(folder / child for folder, children in _walk(root) for child in children)]
+    plain = [f for f in folders if f not in halves and f.parent not in halves and list_images(f)]
+    return sorted({*plain, *(place.sharp for place in places if place.sharp is not None)})
+
+
 def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
     """Folders from the top with the names of those inside, of which the caller removes what need not be walked."""
     seen = set()

@@ -1,0 +1,153 @@
+"""What a camera and its codec do to frames once light has hit the sensor: size, tone, noise, compression.
+
+Blur happens before all of this (:mod:`rirn.data.synthesis`, :mod:`rirn.data.scenes`). Size and tone change a clip and its truth
+alike; noise and compression change the blurry frames alone, unless :attr:`Camera.spoil_truth` says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from rirn.data.synthesis import from_linear, to_linear
+from rirn.errors import RirnError
+
+Clip = np.ndarray
+"""uint8 [T, H, W, 3], RGB."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How often a clip meets each change, and how strong it is; every probability is drawn once per clip."""
+
+    scale_rate: float = 0.35
+    """Probability that the clip is filmed at less than full size."""
+    scale: tuple[float, float] = (0.5, 1.0)
+    """Its size then, over the size of the material."""
+    tone_rate: float = 0.2
+    """Probability of another exposure and contrast."""
+    noise_rate: float = 0.2
+    """Probability of sensor noise."""
+    noise: tuple[float, float] = (1.0, 8.0)
+    """Its standard deviation in middle grey, levels of 255; half of it grows with the light as photons do."""
+    h264_rate: float = 0.35
+    """Probability that the frames were stored as H.264."""
+    crf: tuple[int, int] = (17, 32)
+    """Its constant rate factor: 17 looks lossless, 32 is plainly damaged."""
+    jpeg_rate: float = 0.05
+    """Probability that they were stored as JPEG instead, one by one."""
+    jpeg: tuple[int, int] = (60, 95)
+    """Its quality."""
+    spoil_truth: bool = False
+    """Whether the truth goes through the same codec. By default it stays clean, so that artefacts are taken away, too."""
+
+    def __post_init__(self) -> None:
+        for name in ("scale_rate", "tone_rate", "noise_rate", "h264_rate", "jpeg_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RirnError(f"camera.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        limits = {"scale": (0.1, 1), "noise": (0, 255), "crf": (0, 51), "jpeg": (1, 100)}
+        for name, (least, largest) in limits.items():
+            first, last = getattr(self, name)
+            if not least <= first <= last <= largest:
+                raise RirnError(
+                    f"camera.{name} must be two numbers with {least} <= first <= last <= {largest}; got {[first, last]}"
+                )
+
+    def draw_scale(self, rng: np.random.Generator) -> float:
+        """Size of the clip over that of its material."""
+        scale = rng.uniform(*self.scale)
+        return float(scale) if rng.random() < self.scale_rate else 1.0
+
+    def film(self, blurry: Clip, sharp: Clip, rng: np.random.Generator) -> tuple[Clip, Clip]:
+        """Tone, noise and compression of a clip of the final size; the same number of draws whatever happens."""
+        tone, noise, codec = rng.random(3)
+        gain, contrast = rng.uniform(0.6, 1.25), rng.uniform(0.8, 1.25)
+        sigma, seed = rng.uniform(*self.noise), int(rng.integers(1 << 31))
+        crf, quality = (
+            int(rng.integers(self.crf[0], self.crf[1] + 1)),
+            int(rng.integers(*self.jpeg, endpoint=True)),
+        )
+        if tone < self.tone_rate:
+            curve = tone_curve(gain, contrast)
+            blurry, sharp = curve[blurry], curve[sharp]
+        if noise < self.noise_rate:
+            blurry = add_noise(blurry, sigma, np.random.default_rng(seed))
+        if codec < self.h264_rate:
+            blurry = through_h264(blurry, crf)
+            sharp = through_h264(sharp, crf) if self.spoil_truth else sharp
+        elif codec < self.h264_rate + self.jpeg_rate:
+            blurry = through_jpeg(blurry, quality)
+            sharp = through_jpeg(sharp, quality) if self.spoil_truth else sharp
+        return blurry, sharp
+
+
+IDEAL = Camera(scale_rate=0, tone_rate=0, noise_rate=0, h264_rate=0, jpeg_rate=0)
+"""Changes nothing."""
+
+
+def tone_curve(gain: float, contrast: float) -> np.ndarray:
+    """uint8 [256]: light times ``gain``, then values around middle grey times ``contrast``."""
+    value = from_linear(to_linear(np.arange(256, dtype=np.uint8)) * gain).astype(np.float32)
+    return np.clip(np.rint(128 + contrast * (value - 128)), 0, 255).astype(np.uint8)
+
+
+def add_noise(clip: Clip, sigma: float, rng: np.random.Generator) -> Clip:
+    """Gaussian noise whose variance is half constant and half proportional to the value, ``sigma`` levels at 128."""
+    values = clip.astype(np.float32)
+    spread = sigma * np.sqrt(0.5 + values * (0.5 / 128))
+    return np.clip(np.rint(values + spread * rng.standard_normal(clip.shape, np.float32)), 0, 255).astype(
+        np.uint8
+    )
+
+
+def through_h264(clip: Clip, crf: int) -> Clip:
+    """The clip encoded by libx264 at a constant rate factor (preset fast, 4:2:0) and decoded again.
+
+    Raises:
+        RirnError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise RirnError(
+            "clips compressed as H.264 need PyAV: pip install av, or set camera.h264_rate to 0"
+        ) from error
+    height, width = clip.shape[1:3]
+    padded = np.pad(clip, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "fast"})
+        stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in padded:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(decoded)[:, :height, :width]
+
+
+def through_jpeg(clip: Clip, quality: int) -> Clip:
+    """Each frame encoded as a JPEG and decoded again."""
+    return np.stack([_through_jpeg(frame, quality) for frame in clip])
+
+
+def _through_jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, format="JPEG", quality=quality)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def resize(frames: Sequence[np.ndarray] | Clip, size: tuple[int, int]) -> Clip:
+    """Frames uint8 [H, W, 3] at another (height, width), with the filter widened where they shrink."""
+    images = torch.from_numpy(np.ascontiguousarray(np.stack(frames))).permute(0, 3, 1, 2)
+    resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

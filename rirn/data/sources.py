@@ -1,0 +1,291 @@
+"""Where training clips come from: real pairs, sharp footage, high-speed footage, photos."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as ListLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rirn.data.cache import FrameCache
+from rirn.data.images import list_images, read_image
+from rirn.data.layouts import find_footage
+from rirn.data.scenes import Scene, film_scene
+from rirn.data.sequences import Sequence, find_sequences
+from rirn.data.synthesis import from_linear, shrink_photo, to_linear
+from rirn.errors import RirnError
+
+KINDS = ("pairs", "sharp", "highspeed", "photos")
+Clips = tuple[np.ndarray, np.ndarray]
+"""Blurry and sharp, uint8 [T, H, W, 3]."""
+Reading = Callable[[int, float], Clips]
+"""Of a crop and a scale: squares of the crop over the scale, or as large as the frames allow, but no smaller than the crop."""
+
+
+@dataclasses.dataclass
+class Source:
+    """Some of the training clips."""
+
+    path: Path
+    """A folder."""
+    kind: str = "pairs"
+    """``pairs``: sequences of blurry and sharp frames; ``sharp``: folders of frames, which the network learns to leave alone;
+    ``highspeed``: folders of frames of 120 a second or more, of which several make an exposure; ``photos``: scenes of layers
+    cut from photos. Of sequences of pairs, the middle two take the sharp halves."""
+    share: float = 1.0
+    """How many of the clips are from here, over the sum of all shares."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Source:
+        """A source from its settings by name, as a configuration file has them.
+
+        Raises:
+            RirnError: one is missing, unknown or wrong.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in settings if name not in names]
+        if unknown or "path" not in settings:
+            wrong = f"has the unknown setting {unknown[0]!r:.50}" if unknown else "has no path"
+            raise RirnError(
+                f"the source {dict(settings)!r:.200} of data.train {wrong}; its settings are {', '.join(names)}"
+            )
+        try:
+            return cls(Path(settings["path"]), **{n: v for n, v in settings.items() if n != "path"})
+        except TypeError as error:
+            raise RirnError(
+                f"the source {dict(settings)!r:.200} of data.train cannot be understood ({error})"
+            ) from error
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise RirnError(f"kind of a source must be one of {', '.join(KINDS)}; got {self.kind!r}")
+        if not 0 < self.share < np.inf:
+            raise RirnError(f"share of a source must be positive and finite; got {self.share}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shutter:
+    """Exposures made of frames of high-speed footage; how many, and how far apart, are drawn independently of each other."""
+
+    sharp_rate: float = 0.3
+    """Probability of a shutter so short that it sees one frame."""
+    windows: tuple[int, int] = (3, 15)
+    """Else the least and the largest number of frames that make one; odd numbers are drawn."""
+    strides: tuple[int, int] = (3, 12)
+    """Least and largest number of frames from one exposure to the next."""
+    changing_rate: float = 0.2
+    """Probability that the number is drawn anew for each exposure, up to that of the clip."""
+
+    def __post_init__(self) -> None:
+        for name in ("sharp_rate", "changing_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RirnError(f"shutter.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        for name in ("windows", "strides"):
+            first, last = getattr(self, name)
+            if not 1 <= first <= last:
+                raise RirnError(f"shutter.{name} must be two counts, 1 <= first <= last; got {[first, last]}")
+
+    def draw(self, rng: np.random.Generator, frames: int) -> tuple[int, list[int]]:
+        """Frames from one exposure to the next, and how many make each of the exposures."""
+        stride = int(rng.integers(self.strides[0], self.strides[1] + 1))
+        largest = int(rng.integers(self.windows[0] // 2, (self.windows[1] - 1) // 2 + 1))
+        largest = 0 if rng.random() < self.sharp_rate else largest
+        changing = rng.random() < self.changing_rate
+        each = rng.integers(0, largest + 1, frames) if changing else np.full(frames, largest)
+        return stride, [2 * int(half) + 1 for half in each]
+
+
+class Supply(Protocol):
+    """Clips of one kind."""
+
+    def __len__(self) -> int:
+        """How many different clips there are, roughly: what an epoch counts."""
+        ...
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
+        """A name for messages, and what reads the clip."""
+        ...
+
+
+def open_source(
+    source: Source, *, frames: int, shutter: Shutter, scene: Scene, split: str | None, cache_mib: int
+) -> Supply:
+    """The clips of a source.
+
+    Raises:
+        RirnError: the folder holds nothing of the kind, or nothing long enough.
+    """
+    if source.kind == "photos":
+        return _Photos(source.path, frames, scene)
+    if source.kind == "pairs":
+        return _Pairs(find_sequences(source.path, split=split), frames, cache_mib)
+    highspeed = shutter if source.kind == "highspeed" else Shutter(1.0, (1, 1), (1, 2), 0.0)
+    return _Footage(source.path, frames, highspeed, cache_mib)
+
+
+class _Pairs:
+    """Runs of frames of sequences, forwards or backwards, each valid start equally likely."""
+
+    def __init__(self, sequences: ListLike[Sequence], frames: int, cache_mib: int):
+        self._sequences = [s for s in sequences if len(s) >= frames]
+        if not self._sequences:
+            longest = max(len(s) for s in sequences)
+            raise RirnError(
+                f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips"
+            )
+        self._frames = frames
+        self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
+        paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
+        self._cache = FrameCache(paths, cache_mib << 20)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
+        start = int(rng.integers(self._ends[-1]))
+        index = bisect.bisect_right(self._ends, start)
+        sequence = self._sequences[index]
+        start -= self._ends[index - 1] if index else 0
+        order = np.arange(start, start + self._frames)[:: -1 if rng.random() < 0.5 else 1]
+
+        def read(crop: int, scale: float) -> Clips:
+            halves = [
+                [self._cache.read(half[i]) for i in order] for half in (sequence.blurry, sequence.sharp)
+            ]
+            window = _window(rng, halves[0][0], crop, scale, sequence.blurry[start])
+            return _cut(halves[0], window), _cut(halves[1], window)
+
+        return f"{sequence.name}/{sequence.blurry[start].stem}", read
+
+
+class _Footage:
+    """Exposures of sharp frames; a clip that is longer than its footage goes to and fro."""
+
+    def __init__(self, root: Path, frames: int, shutter: Shutter, cache_mib: int):
+        self._folders = _frame_folders(root)
+        self._frames, self._shutter = frames, shutter
+        self._ends = list(itertools.accumulate(len(files) for files in self._folders))
+        self._cache = FrameCache((file for files in self._folders for file in files), cache_mib << 20)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
+        # The square root between a draw by folders and one by frames: long videos do not drown the short ones.
+        weights = np.sqrt([len(files) for files in self._folders])
+        files = self._folders[int(rng.choice(len(self._folders), p=weights / weights.sum()))]
+        stride, windows = self._shutter.draw(rng, self._frames)
+        start, step = int(rng.integers(len(files))), stride if rng.random() < 0.5 else -stride
+        centres = [start + step * i for i in range(self._frames)]
+
+        def read(crop: int, scale: float) -> Clips:
+            window = _window(rng, self._cache.read(files[start]), crop, scale, files[start])
+            frame = functools.cache(lambda i: self._cache.read(files[_to_and_fro(i, len(files))]))
+            sharp = _cut([frame(centre) for centre in centres], window)
+            blurry = [
+                still if count == 1 else _mean(_cut([frame(i) for i in _around(centre, count)], window))
+                for still, centre, count in zip(sharp, centres, windows, strict=True)
+            ]
+            return np.stack(blurry), sharp
+
+        return f"{files[start].parent}/{files[start].stem}", read
+
+
+class _Photos:
+    """Scenes of layers; see :mod:`rirn.data.scenes`."""
+
+    SIDE = 640
+    """Least side of a photo in memory, about; large photos are shrunk, or a clip would see a few smooth pixels of them."""
+
+    def __init__(self, root: Path, frames: int, scene: Scene):
+        if not root.is_dir():
+            raise RirnError(f"there is no folder {root}")
+        self._files = list_images(root)
+        if not self._files:
+            raise RirnError(f"{root} holds no photo")
+        self._frames, self._scene = frames, scene
+        self._read = functools.lru_cache(maxsize=64)(self._shrunk)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
+        numbers = [int(rng.integers(len(self._files))) for _ in range(3)]
+
+        def read(crop: int, scale: float) -> Clips:
+            photos = [self._read(number) for number in numbers]
+            sides = [
+                _side(photo, crop, scale, self._files[n]) for n, photo in zip(numbers, photos, strict=True)
+            ]
+            side = min(sides)
+            return film_scene(photos, rng, size=(side, side), frames=self._frames, scene=self._scene)
+
+        return str(self._files[numbers[0]]), read
+
+    def _shrunk(self, number: int) -> np.ndarray:
+        photo = read_image(self._files[number])
+        return shrink_photo(photo, max(1, round(min(photo.shape[:2]) / self.SIDE)))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_read"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._read = functools.lru_cache(maxsize=64)(self._shrunk)
+
+
+def _frame_folders(root: Path) -> list[list[Path]]:
+    if not root.is_dir():
+        raise RirnError(f"there is no folder {root}")
+    found = [files for folder in find_footage(root) if (files := list_images(folder))]
+    if not found:
+        raise RirnError(
+            f"{root} holds no folder of frames; give PNG or JPEG images, one folder for each video"
+        )
+    return found
+
+
+def _side(frame: np.ndarray, crop: int, scale: float, path: Path) -> int:
+    height, width = frame.shape[:2]
+    if min(height, width) < crop:
+        raise RirnError(
+            f"{path} is {width}x{height}, smaller than the crop of {crop} pixels; lower data.crop or remove it"
+        )
+    return min(math.ceil(crop / scale), height, width)
+
+
+def _window(
+    rng: np.random.Generator, frame: np.ndarray, crop: int, scale: float, path: Path
+) -> tuple[int, int, int]:
+    side = _side(frame, crop, scale, path)
+    y, x = (int(rng.integers(length - side + 1)) for length in frame.shape[:2])
+    return y, x, side
+
+
+def _cut(frames: ListLike[np.ndarray], window: tuple[int, int, int]) -> np.ndarray:
+    y, x, side = window
+    return np.stack([frame[y : y + side, x : x + side] for frame in frames])
+
+
+def _around(centre: int, count: int) -> range:
+    return range(centre - count // 2, centre + count // 2 + 1)
+
+
+def _to_and_fro(index: int, length: int) -> int:
+    """0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... for all whole numbers."""
+    if length == 1:
+        return 0
+    index %= 2 * (length - 1)
+    return min(index, 2 * (length - 1) - index)
+
+
+def _mean(frames: np.ndarray) -> np.ndarray:
+    """uint8 [n, H, W, 3] -> the mean of their light, uint8 [H, W, 3]."""
+    return from_linear(sum(to_linear(frame) for frame in frames) / len(frames))
