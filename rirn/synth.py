@@ -13,7 +13,18 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from rirn.data import Shake, average_frames, list_images, read_image, shake_photo, write_sequence
+from rirn.data import (
+    Camera,
+    Scene,
+    Shake,
+    average_frames,
+    film_scene,
+    list_images,
+    read_image,
+    shake_photo,
+    write_sequence,
+)
+from rirn.data.camera import resize
 from rirn.data.interpolation import interpolate_frames
 from rirn.data.synthesis import GAMMA, shrink_photo
 from rirn.errors import RirnError
@@ -29,29 +40,35 @@ Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 class SynthConfig:
     """How the blur is made."""
 
-    method: Literal["average", "interpolate", "shake"] = "average"
+    method: Literal["average", "interpolate", "shake", "scene"] = "average"
     """``average`` frames of high-speed video (120 fps and more, motion of a few pixels per frame); ``interpolate`` frames
-    of ordinary video and average those; ``shake`` a camera in front of a photo."""
+    of ordinary video and average those; ``shake`` a camera in front of a photo; ``scene`` a photo as the background, before which
+    parts of the others move, with a shutter of any speed."""
     gamma: float = GAMMA
     """Light is the value to this power; blur is the mean of light."""
     window: int = 11
     """Frames per exposure, odd; of the made ones with ``interpolate``."""
     stride: int | None = None
-    """With ``average``: frames from one exposure to the next; as many as the window by default."""
+    """Frames from one exposure to the next. By default with ``average`` as many as the window, with ``interpolate``
+    ``subframes``, so that the sharp frames are those that were filmed."""
     subframes: int = 8
     """With ``interpolate``: frame intervals made of one; each frame is exposed for window / subframes of its interval."""
     size: tuple[int, int] = (360, 640)
-    """With ``shake``: height and width of the clips, pixels."""
+    """With ``shake`` and ``scene``: height and width of the clips, pixels."""
     frames: int = 24
-    """With ``shake``: frames per clip."""
+    """With ``shake`` and ``scene``: frames per clip."""
     clips: int = 1
-    """With ``shake``: clips per photo."""
+    """With ``shake`` and ``scene``: clips per photo."""
     shrink: int = 1
-    """With ``shake``: pixels of the photo per pixel of the clip, along each side; 2 and more for photos out of a camera."""
+    """With ``shake`` and ``scene``: pixels of the photo per pixel of the clip, each way; 2 and more for photos of a camera."""
     shake: Shake = dataclasses.field(default_factory=Shake)
     """With ``shake``: how the camera moves."""
+    scene: Scene = dataclasses.field(default_factory=Scene)
+    """With ``scene``: what moves, how fast, and how long the shutter is open."""
+    camera: Camera | None = None
+    """What the camera and its codec do then: size, tone, noise, compression; by default nothing."""
     seed: int = 0
-    """With ``shake``: another seed gives other paths."""
+    """With ``shake``, ``scene`` and ``camera``: another seed draws anew."""
 
     def __post_init__(self) -> None:
         for name in ("gamma", "window", "subframes", "frames", "clips", "shrink"):
@@ -110,9 +127,12 @@ def _sequences(
     sources: Sequence[Path], config: SynthConfig, workers: int
 ) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
     """Name, origin and pairs of each sequence to write."""
-    make = _shaken(sources, config) if config.method == "shake" else _filmed(sources, config, workers)
+    photos = config.method in ("shake", "scene")
+    make = _shaken(sources, config) if photos else _filmed(sources, config, workers)
     taken: set[str] = set()
-    for stem, origin, pairs in make:
+    for number, (stem, origin, pairs) in enumerate(make):
+        if config.camera is not None:
+            pairs = _through(config.camera, pairs, np.random.default_rng([config.seed, number, 1]))
         name = next(n for i in range(len(taken) + 1) if (n := f"{stem}-{i + 1}" if i else stem) not in taken)
         taken.add(name)
         yield name, origin, pairs
@@ -130,14 +150,29 @@ def _filmed(
                     dense = interpolate_frames(frames, config.subframes, config.gamma, workers)
                     # Every exposure is centred on a frame that was filmed, which is its sharp one.
                     skip = -(config.window // 2) % config.subframes
-                    pairs = average_frames(dense, config.window, config.subframes, config.gamma, skip)
+                    pairs = average_frames(
+                        dense, config.window, config.stride or config.subframes, config.gamma, skip
+                    )
                 yield Path(source).stem, {"source": str(source), "shot": shot}, pairs
+
+
+def _through(camera: Camera, pairs: Pairs, rng: np.random.Generator) -> Pairs:
+    """Pairs as the camera stores them; the codec needs the whole clip in memory."""
+    clips = [np.stack(half) for half in zip(*pairs, strict=True)]
+    if not clips:
+        return
+    scale = camera.draw_scale(rng)
+    if scale < 1:
+        size = tuple(max(2, round(side * scale)) for side in clips[0].shape[1:3])
+        clips = [resize(clip, size) for clip in clips]
+    yield from zip(*camera.film(*clips, rng), strict=True)
 
 
 def _shaken(sources: Sequence[Path], config: SynthConfig) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
     photos = [file for source in sources for file in (list_images(source) if source.is_dir() else [source])]
     for number, path in enumerate(photos):
         photo = shrink_photo(read_image(path), config.shrink, config.gamma)
+        other = photos[(number + 1) % len(photos)]
         if min(have - need for have, need in zip(photo.shape, config.size, strict=False)) < 0:
             raise RirnError(
                 f"{path} is {photo.shape[1]}x{photo.shape[0]} shrunk by {config.shrink}, smaller than clips of "
@@ -145,7 +180,14 @@ def _shaken(sources: Sequence[Path], config: SynthConfig) -> Iterator[tuple[str,
             )
         for clip in range(config.clips):
             rng = np.random.default_rng([config.seed, number, clip])
-            pairs = shake_photo(
-                photo, rng, size=config.size, frames=config.frames, shake=config.shake, gamma=config.gamma
-            )
+            if config.method == "scene":
+                things = shrink_photo(read_image(other), config.shrink, config.gamma)
+                scene = film_scene(
+                    [photo, things], rng, size=config.size, frames=config.frames, scene=config.scene
+                )
+                pairs = zip(*scene, strict=True)
+            else:
+                pairs = shake_photo(
+                    photo, rng, size=config.size, frames=config.frames, shake=config.shake, gamma=config.gamma
+                )
             yield path.stem, {"source": str(path), "clip": clip}, pairs

@@ -1,5 +1,6 @@
 """``rirn data synth``: data sets from video, frames and photos, all or nothing."""
 
+import itertools
 import json
 
 import numpy as np
@@ -144,3 +145,59 @@ def test_mistakes_are_one_sentence(footage, tmp_path, capsys, argv, message):
     lines = [line for line in err.splitlines() if line.startswith("rirn")]
     assert status and len(lines) == 1 and message in lines[0] and "Traceback" not in err
     assert not (tmp_path / "set").exists()
+
+
+def photo_folder(folder):
+    rng = np.random.default_rng(0)
+    return folder_of_frames(
+        folder, rng.integers(0, 255, (2, 12, 14, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+    )
+
+
+def test_scenes_of_photos_through_a_camera(tmp_path):
+    photos = photo_folder(tmp_path / "photos")
+    argv = ["data", "synth", photos, "--method", "scene", "--size", "[48,64]", "--frames", "5", "--seed", "4"]
+    argv += ["--scene.still_rate", "1", "--scene.layers", "[1,2]", "--scene.sharp_rate", "0"]
+    camera = [
+        "--camera.scale_rate",
+        "1",
+        "--camera.scale",
+        "[0.5,0.5]",
+        "--camera.noise_rate",
+        "1",
+        "--camera.tone_rate",
+        "0",
+    ]
+    for name, further in (("plain", []), ("filmed", camera), ("again", camera)):
+        assert main([str(a) for a in [*argv, *further, "--out", tmp_path / name]]) == 0
+    plain, filmed, again = (
+        [
+            [read_image(p) for p in half]
+            for s in find_sequences(tmp_path / name)
+            for half in (s.blurry, s.sharp)
+        ]
+        for name in ("plain", "filmed", "again")
+    )
+    assert [len(half) for half in plain] == [5] * 4 and plain[0][0].shape == (48, 64, 3)
+    assert filmed[0][0].shape == (24, 32, 3)
+    assert all(
+        np.array_equal(a, b) for x, y in zip(filmed, again, strict=True) for a, b in zip(x, y, strict=True)
+    )
+    # The noise is in the input alone: the truth is the plain one at half the size.
+    means = plain[1][0].reshape(24, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(filmed[1][0] - means).mean() < 6 < np.abs(filmed[0][0].astype(int) - means).mean() + 6
+    assert json.loads((tmp_path / "filmed" / "manifest.json").read_text())["parameters"]["camera"][
+        "scale"
+    ] == [0.5, 0.5]
+
+
+def test_interpolated_frames_one_by_one_are_highspeed_footage(tmp_path):
+    pytest.importorskip("skimage")
+    source = folder_of_frames(tmp_path / "walk", [view(2 * x)[:24, :32] for x in range(3)])
+    synthesize([source], tmp_path / "out", SynthConfig(method="interpolate", subframes=4, window=1, stride=1))
+    (made,) = find_sequences(tmp_path / "out")
+    assert len(made) == 9
+    sharp = [read_image(p) for p in made.sharp]
+    assert all(np.array_equal(sharp[4 * i], read_image(p)) for i, p in enumerate(list_images(source)))
+    changes = [np.abs(a.astype(int) - b).mean() for a, b in itertools.pairwise(sharp)]
+    assert max(changes) < 2.5 * min(changes)
