@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from rirn.data.camera import Camera
+from rirn.data.scenes import Scene
+from rirn.data.sources import Shutter, Source
 from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.training.losses import LOSSES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+DEFAULTS = {
+    "name": "ifi-rnn+rirn",
+    "width": 1.0,
+    "residual": False,
+    "atb_decay": 1.0,
+    "half_resolution": False,
+}
+"""Of a model that starts with random weights."""
 
 
 @dataclasses.dataclass
 class ModelConfig:
-    """What to train; see :func:`rirn.create_model`."""
+    """What to train; see :func:`rirn.create_model`. What is not given is as in ``start``, without that as in brackets."""
 
-    name: str = "ifi-rnn+rirn"
-    width: float = 1.0
-    """Factor on the internal channels."""
-    residual: bool = False
-    """Predict the difference to the input; short trainings need it."""
-    atb_decay: float = 1.0
-    """Bound of the gate of the blended feature; below 1 it cannot grow without end on long videos."""
-    half_resolution: bool = False
-    """Work on frames of half the size and enlarge the difference: a quarter of the arithmetic; only with ``residual``."""
+    name: str | None = None
+    """Of the network (``ifi-rnn+rirn``); `rirn models` lists all."""
+    width: float | None = None
+    """Factor on the internal channels (1)."""
+    residual: bool | None = None
+    """Predict the difference to the input; short trainings need it (false)."""
+    atb_decay: float | None = None
+    """Bound of the gate of the blended feature (1); below 1 it cannot grow without end on long videos."""
+    half_resolution: bool | None = None
+    """Work on frames of half the size and enlarge the difference (false): a quarter of the arithmetic; only with ``residual``."""
     variant: str | None = None
     """CxHy of IFI-RNN."""
     blocks: int | None = None
@@ -37,7 +51,18 @@ class ModelConfig:
     future: int | None = None
     """Later ones, likewise; the output waits for them."""
     start: Path | None = None
-    """Weights to go on from (fine-tuning), a file of the same model; else the run starts with random ones."""
+    """Weights to go on from (fine-tuning): a name that comes with rirn, or a file. Else the run starts with random ones."""
+
+    def __post_init__(self) -> None:
+        if self.start is None:
+            vars(self).update(vars(self.filled(DEFAULTS)))
+
+    def filled(self, known: Mapping[str, Any]) -> ModelConfig:
+        """The same with what is not given taken from ``known``."""
+        missing = [name for name, value in vars(self).items() if value is None and name != "start"]
+        filled = copy.copy(self)
+        vars(filled).update({name: known[name] for name in missing if name in known})
+        return filled
 
     def options(self) -> dict[str, object]:
         """Arguments of ``create_model`` but the name."""
@@ -56,8 +81,17 @@ class ModelConfig:
 class DataConfig:
     """Where the clips come from and how they are cut."""
 
-    train: list[Path]
-    """Folders of sequences to learn from."""
+    train: list[Path | dict[str, Any]]
+    """What to learn from: folders of sequences, or sources with ``path``, ``kind`` and ``share``, see
+    :class:`rirn.data.Source`."""
+    root: Path | None = None
+    """Folder that relative paths of ``train`` and ``val`` start from; by default the one that the run is started in."""
+    camera: Camera | None = None
+    """What cameras and codecs do to the clips; by default nothing."""
+    shutter: Shutter = dataclasses.field(default_factory=Shutter)
+    """Exposures made of sources of kind ``highspeed``."""
+    scene: Scene = dataclasses.field(default_factory=Scene)
+    """What is made of sources of kind ``photos``."""
     split: str | None = None
     """Only sequences of this split of ``train``, for folders that hold a whole data set; see :func:`rirn.data.find_sequences`."""
     val: list[Path] = dataclasses.field(default_factory=list)
@@ -75,6 +109,24 @@ class DataConfig:
     """Processes that read ahead, for each training process; 0 reads in the loop itself."""
     cache_mib: int = 2048
     """Memory for decoded frames, MiB; see :class:`rirn.data.ClipDataset`."""
+
+    def __post_init__(self) -> None:
+        self.train = [Source.of(entry) if isinstance(entry, Mapping) else entry for entry in self.train]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether clips are more than crops of folders of pairs."""
+        return self.camera is not None or any(isinstance(entry, Source) for entry in self.train)
+
+    @property
+    def sources(self) -> list[Source]:
+        """What to learn from, folders as pairs."""
+        sources = [entry if isinstance(entry, Source) else Source(entry) for entry in self.train]
+        return [dataclasses.replace(source, path=self.below_root(source.path)) for source in sources]
+
+    def below_root(self, path: Path) -> Path:
+        """A path of ``train`` or ``val`` as it is on disk."""
+        return path if self.root is None else self.root / path
 
     @property
     def chunks(self) -> int:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from rirn.data.clips import ClipDataset
+from rirn.data.mixture import MixedClips
 from rirn.distributed import World
 from rirn.errors import RirnError
 from rirn.training.config import DataConfig
@@ -57,7 +58,7 @@ class ClipNumbers:
 
 
 def pieces(
-    clips: ClipDataset, data: DataConfig, world: World, *, first: int, steps: int, delay: int
+    clips: ClipDataset | MixedClips, data: DataConfig, world: World, *, first: int, steps: int, delay: int
 ) -> Iterator[Piece]:
     """What steps ``first`` to ``steps - 1`` work on, on the device of the process.
 

@@ -17,7 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rirn import ops
+from rirn.data.camera import IDEAL
 from rirn.data.clips import ClipDataset
+from rirn.data.mixture import MixedClips
 from rirn.data.sequences import Sequence, find_sequences
 from rirn.distributed import World, join_world
 from rirn.errors import RirnError
@@ -27,7 +29,7 @@ from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import recipes as model_recipes
 from rirn.training.checkpoint import Checkpoints
-from rirn.training.config import TrainConfig
+from rirn.training.config import DataConfig, TrainConfig
 from rirn.training.learner import Learner, Outcome
 from rirn.training.loader import Piece, pieces
 from rirn.training.log import RunLog, peak_memory_mib
@@ -54,27 +56,26 @@ class _Run:
     """The parts of a run and its progress."""
 
     def __init__(self, config: TrainConfig, world: World):
+        if world.main:
+            config.out.mkdir(parents=True, exist_ok=True)
+        self.checkpoints = Checkpoints(config.out, config.keep)
+        content = world.from_main(lambda: self.checkpoints.load(config.resume))
+        start = None
+        if config.model.start is not None:
+            start = load(config.model.start) if content is None else None
+            known = _all_options(start) if start is not None else _options_of(content)
+            config = dataclasses.replace(config, model=config.model.filled(known))
         self.config, self.world = config, world
         torch.manual_seed(config.seed)
         model = _make_model(config).to(world.device)
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        self.clips = ClipDataset(
-            _all_sequences(config.data.train, config.data.split),
-            frames=config.data.frames,
-            crop=config.data.crop,
-            seed=config.seed,
-            cache_mib=config.data.cache_mib,
-        )
-        self.validation = _all_sequences(config.data.val)
+        self.clips = _clips(config.data, config.seed)
+        self.validation = _all_sequences([config.data.below_root(path) for path in config.data.val])
         self.optim = config.optim.in_steps(len(self.clips), config.data)
-        if world.main:
-            config.out.mkdir(parents=True, exist_ok=True)
-        self.checkpoints = Checkpoints(config.out, config.keep)
-        content = world.from_main(lambda: self.checkpoints.load(config.resume))
         self.first = 0 if content is None else content["step"]
-        if content is None and config.model.start is not None:
-            _start_from(model, config.model.start)
+        if start is not None:
+            _start_from(model, start, config.model.start)
         self.learner = Learner(model, config, self.optim, world)
         if content is not None:
             if content.get("identity") != self._identity():
@@ -206,6 +207,9 @@ class _Run:
         optim = dataclasses.asdict(self.optim)
         del optim["max_nonfinite"]
         model = [config.model.name, config.model.options()]
+        if config.data.mixed:
+            mixture = {name: config.plain()["data"][name] for name in ("train", "camera", "shutter", "scene")}
+            data["mixture"] = mixture
         parts = [model, optim, data, len(self.clips), config.seed, config.precision]
         return json.loads(json.dumps(parts))
 
@@ -220,13 +224,22 @@ def _make_model(config: TrainConfig) -> VideoDeblurrer:
     return model
 
 
+def _clips(data: DataConfig, seed: int) -> ClipDataset | MixedClips:
+    same = {"frames": data.frames, "crop": data.crop, "seed": seed, "cache_mib": data.cache_mib}
+    if data.mixed:
+        camera = IDEAL if data.camera is None else data.camera
+        return MixedClips(
+            data.sources, camera=camera, shutter=data.shutter, scene=data.scene, split=data.split, **same
+        )
+    return ClipDataset(_all_sequences([source.path for source in data.sources], data.split), **same)
+
+
 def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequence]:
     return [sequence for folder in folders for sequence in find_sequences(folder, split=split)]
 
 
-def _start_from(model: VideoDeblurrer, path: Path) -> None:
-    """Copy the weights of a file into a model that computes the same, which shapes of tensors alone do not say."""
-    start = load(path)
+def _start_from(model: VideoDeblurrer, start: VideoDeblurrer, path: Path) -> None:
+    """Copy weights into a model that computes the same, which shapes of tensors alone do not say."""
     ours, theirs = _all_options(model), _all_options(start)
     if ours != theirs:
         names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
@@ -234,9 +247,18 @@ def _start_from(model: VideoDeblurrer, path: Path) -> None:
         parts = (", ".join(f"{n} {options[n]}" for n in named if n in options) for options in (theirs, ours))
         raise RirnError(
             f"the weights {path} belong to the model of {next(parts)}, not of {next(parts)}; "
-            "make the settings of model equal, where there are such settings, or leave out model.start"
+            "leave these settings of model out, where there are such settings, or leave out model.start"
         )
     model.load_state_dict(start.state_dict())
+
+
+def _options_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the model that a checkpoint is of, none where it does not tell."""
+    try:
+        name, options = content["identity"][0]
+        return {"name": name, **options}
+    except (LookupError, TypeError, ValueError):
+        return {}
 
 
 def _all_options(model: VideoDeblurrer) -> dict[str, Any]:

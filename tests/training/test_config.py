@@ -10,6 +10,7 @@ from rirn.models import model_names
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
 from rirn.training.recipes import find_recipe, recipes
 from rirn.training.schedule import learning_rate
+from rirn.weights import shipped
 from tests.training.runs import config
 
 PAPER = {"gopro": (500, [300]), "reds": (200, [100]), "dvd": (500, [200, 400])}
@@ -55,7 +56,7 @@ def test_the_papers_recipes(name, tmp_path):
 
 
 def test_every_recipe_is_whole(tmp_path):
-    assert set(recipes()) == {*PAPER, *(f"mini-{name}" for name in PAPER)}
+    assert set(recipes()) == {*PAPER, *(f"mini-{name}" for name in PAPER), *shipped()}
     for name in recipes():
         found = parse("--config", name, "--out", tmp_path, "--data.train+=d")
         assert found.model.name in model_names()
