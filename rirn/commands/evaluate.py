@@ -20,6 +20,7 @@ def make_parser() -> Parser:
         epilog="examples:\n"
         "  rirn evaluate --data GOPRO_Large --split test --json scores.json\n"
         "  rirn evaluate --data GOPRO_Large --split test --protocol estrnn --model runs/mine/weights.safetensors\n"
+        "  rirn evaluate --robustness --data GOPRO_Large/test/GOPR0410_11_00\n"
         "  rirn evaluate --speed ifi-rnn rdbn+gsa",
     )
     parser.add_argument(
@@ -48,6 +49,11 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--save-frames", type=Path, default=None, metavar="DIR", help="write restored frames to this folder"
+    )
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="score sharp, compressed, noisy, smaller and static versions of each sequence, or of a folder of sharp frames",
     )
     parser.add_argument(
         "--speed",
@@ -82,6 +88,8 @@ def run(options: Namespace) -> None:
         raise RirnError(f"there is no folder {options.json.parent} for --json; make it first")
     if options.json is not None and options.json.is_dir():
         raise RirnError(f"{options.json} is a folder; give --json a file")
+    if options.robustness:
+        return _robustness(options)
     frames = options.save_frames
     if frames is not None and frames.exists() and not (frames.is_dir() and not any(frames.iterdir())):
         raise RirnError(f"{frames} is there already and not an empty folder; give a new one to --save-frames")
@@ -103,6 +111,24 @@ def run(options: Namespace) -> None:
         content = to_json(scores, options.model, protocol, [str(folder) for folder in options.data])
         with replacing(options.json) as partial:
             partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _robustness(options: Namespace) -> None:
+    from rirn import load, ops
+    from rirn.evaluation.report import finite
+    from rirn.evaluation.robustness import format_robustness, robustness
+
+    ignored = [name for name in ("split", "blur", "save_frames") if getattr(options, name)]
+    if ignored:
+        raise RirnError(f"--robustness knows no --{ignored[0].replace('_', '-')}; leave it out")
+    model = load(options.model, device=pick_device(options.device))
+    with ops.use_backend(options.backend):
+        rows = list(robustness(model, options.data, with_ssim=True, workers=options.workers))
+    print(format_robustness(rows, options.model))
+    if options.json is not None:
+        content = {"model": options.model, "rows": [dataclasses.asdict(row) for row in rows]}
+        with replacing(options.json) as partial:
+            partial.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def _speed(options: Namespace) -> None:

@@ -49,13 +49,13 @@ def to_json(scores: Sequence[Score], model: str, protocol: Protocol, data: Seque
         "mean_over_sequences": {field: sequence_mean(scores, field) for field in FIELDS},
         "sequences": [dataclasses.asdict(score) for score in scores],
     }
-    return _finite(content)
+    return finite(content)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same without infinite numbers, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
