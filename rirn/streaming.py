@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rirn.devices import pick_device
 from rirn.video.frames import Frame
-from rirn.video.restore import Restored, Restorer, pick_dtype, to_tensor
+from rirn.video.restore import Restored, Restorer, pick_dtype, set_strength, to_tensor
 from rirn.video.scenes import CutDetector
 from rirn.video.tiles import Tiled
 from rirn.weights import load
@@ -24,6 +24,7 @@ def stream(
     *,
     device: str | torch.device = "cpu",
     dtype: str = "fp32",
+    strength: float = 1.0,
     tile: int | str | None = "auto",
     scene_reset: bool = True,
 ) -> Iterator[np.ndarray | Tensor]:
@@ -39,6 +40,7 @@ def stream(
             moved to `device` and `dtype` in place and set to evaluation.
         device: where it runs.
         dtype: "fp32", "bf16" or "fp16", for weights and frames.
+        strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
         tile: see `rirn.video.Tiled`.
         scene_reset: forget the state at a cut.
 
@@ -60,6 +62,7 @@ def stream(
     """
     device, torch_dtype = pick_device(device), pick_dtype(dtype)
     network = model if isinstance(model, torch.nn.Module) else load(model)
+    set_strength(network, strength)
     tiled = Tiled(network.to(device=device, dtype=torch_dtype).eval(), tile)
     restorer = Restorer(tiled, device, torch_dtype, CutDetector() if scene_reset else None)
     return _stream(frames, restorer)

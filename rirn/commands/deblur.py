@@ -51,6 +51,12 @@ def make_parser() -> Parser:
     add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
     add("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
+    add(
+        "--strength",
+        type=float,
+        default=1.0,
+        help="factor on the difference to the input, 0 to 1.5: less sharpens more gently (residual networks only)",
+    )
     add("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
     add(
         "--tile",
@@ -130,6 +136,7 @@ def run(options: Namespace) -> int:
                 job.target,
                 device=device,
                 dtype=options.dtype,
+                strength=options.strength,
                 compare=options.compare,
                 encoding=encoding,
                 rate=rate,

@@ -101,6 +101,8 @@ class VideoDeblurrer(nn.Module):
             width = sum(channels[name] for name in self.reads)
             self.fuse = Fuse(width, base.head_channels, base.fuse_blocks)
         self.residual = residual
+        self.strength = 1.0
+        """Factor on the difference that a residual model adds to its input: 0 gives the input back, above 1 sharpens more."""
         self.half_resolution = half_resolution
         self.recompute = False
         """Keep no activations of a stage for the way back but compute them again, stage by stage: see
@@ -273,7 +275,7 @@ class VideoDeblurrer(nn.Module):
         if self.half_resolution:
             image = _resize(image, 2)
         if self.residual:
-            return torch.add(self._pad(_stack(frames)), image, alpha=RESIDUAL_SCALE)
+            return torch.add(self._pad(_stack(frames)), image, alpha=RESIDUAL_SCALE * self.strength)
         if self.base.adds_input:
             return image + self._pad(_stack(frames))
         return image + self.base.input_shift

@@ -24,7 +24,7 @@ from rirn.video.live import PipeOutput
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
 from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
 from rirn.video.reader import Reader
-from rirn.video.restore import Restorer, pick_dtype
+from rirn.video.restore import Restorer, pick_dtype, set_strength
 from rirn.video.scenes import CutDetector
 from rirn.video.tiles import ALIGN, SMALLEST, Tiled
 from rirn.video.writer import check_encoding
@@ -62,6 +62,7 @@ def deblur(
     *,
     device: str | torch.device = "cpu",
     dtype: str = "fp32",
+    strength: float = 1.0,
     compare: bool = False,
     progress: bool = True,
     encoding: Encoding | None = None,
@@ -89,6 +90,7 @@ def deblur(
             if it exists), or "-" for y4m (raw RGB if the source is raw) on the standard output.
         device: where the network runs.
         dtype: "fp32", "bf16" or "fp16", for weights and frames.
+        strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
         compare: write input and result side by side instead of the result alone.
         progress: show a progress bar on stderr if that is a terminal.
         encoding: encoder and options; by default what plays everywhere.
@@ -114,6 +116,7 @@ def deblur(
         (2, 64, 48)
     """
     device, torch_dtype = pick_device(device), pick_dtype(dtype)
+    set_strength(model, strength)
     _check_tile(tile)
     check_target(source, target)
     with Reader(source, rate=rate, raw_size=raw_size) as reader:
@@ -141,6 +144,8 @@ def deblur(
                 "encoding": encoding and vars(encoding),
                 "rate": str(rate),
             }
+            if strength != 1:
+                settings["strength"] = strength
             if reader.can_rewind:
                 settings |= source_settings(reader.path)
             parts = Parts(Path(os.path.realpath(target)), settings, resume=resume and reader.can_rewind)

@@ -15,6 +15,7 @@ from rirn.video.frames import Frame
 from rirn.video.memory import is_out_of_memory
 from rirn.video.scenes import CutDetector
 
+STRONGEST = 1.5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -167,6 +168,23 @@ def to_tensor(frame: Frame, device: torch.device) -> torch.Tensor:
 def _to_pinned(tensor: torch.Tensor) -> torch.Tensor:
     """Start copying to the CPU without waiting."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def set_strength(model: Any, strength: float) -> None:
+    """Scale what a residual model adds to its input, from 0 (nothing) over 1 (as trained) to 1.5.
+
+    Raises:
+        RirnError: another number, or another model and not 1.
+    """
+    if not 0 <= strength <= STRONGEST:
+        raise RirnError(f"The strength must lie between 0 and {STRONGEST}; got {strength}.")
+    if getattr(model, "residual", False):
+        model.strength = float(strength)
+    elif strength != 1:
+        raise RirnError(
+            "These weights do not predict a difference to the input (residual=False), so that there is nothing to scale; "
+            "leave the strength at 1."
+        )
 
 
 def pick_dtype(name: str) -> torch.dtype:
