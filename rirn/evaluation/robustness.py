@@ -79,7 +79,7 @@ def robustness(
     Args:
         model: on its device, in evaluation mode.
         folders: data sets, sequences, or folders of frames.
-        with_ssim: needs scikit-image; not of parts of frames.
+        with_ssim: needs scikit-image; not of parts of frames, nor of frames smaller than its window of 11x11 pixels.
         workers: threads that compute SSIM.
 
     Raises:
@@ -204,7 +204,7 @@ def _score(name: str, version: Version, restored: Clip, with_ssim: bool, workers
     gains = after - before
     means = [float(np.mean(_decibels(error))) for error in errors]
     figures = {}
-    if with_ssim:
+    if with_ssim and min(version.sharp.shape[1:3]) >= 11:
         figures = {"ssim_in": version.blurry, "ssim_out": restored}
         figures = {field: _mean_ssim(clip, version.sharp, workers) for field, clip in figures.items()}
     if version.flickers:

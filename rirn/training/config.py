@@ -126,7 +126,7 @@ class DataConfig:
 
     def below_root(self, path: Path) -> Path:
         """A path of ``train`` or ``val`` as it is on disk."""
-        return path if self.root is None else self.root / path
+        return path if self.root is None else self.root.expanduser() / path
 
     @property
     def chunks(self) -> int:
