@@ -11,9 +11,9 @@ from pathlib import Path
 from rirn.data.images import list_images
 from rirn.data.splits import official_split
 
-BLURRY_FOLDERS = ("blur_gamma", "blur", "Blur", "input")
+BLURRY_FOLDERS = ("blur_gamma", "blur", "Blur", "input", "lq")
 """Names of the folder of blurry frames, the first that exists counts: GOPRO asks for blur_gamma where both are there."""
-SHARP_FOLDERS = ("sharp", "Sharp", "GT")
+SHARP_FOLDERS = ("sharp", "Sharp", "GT", "gt", "target")
 SPLIT_FOLDERS = ("train", "test", "val", "valid", "validation")
 
 # REDS offers further kinds of degradation, which are not motion blur alone, and DVD videos without truth.
@@ -47,7 +47,8 @@ class Place:
 def find_places(root: Path, blur: str | None = None) -> list[Place]:
     """All sequences below a folder, whole or not, ordered by their path.
 
-    A folder that holds ``sharp`` (``Sharp``, ``GT``) beside ``blur_gamma`` or ``blur`` (``Blur``, ``input``) is a sequence, its
+    A folder that holds ``sharp`` (``Sharp``, ``GT``, ``gt``, ``target``) beside ``blur_gamma`` or ``blur`` (``Blur``, ``input``,
+    ``lq``) is a sequence, its
     frames lie there or, as in BSD, one folder deeper in ``RGB``; REDS keeps all blurry sequences in one folder and all sharp
     ones in another. Links are followed.
 

@@ -81,9 +81,9 @@ class ModelConfig:
 class DataConfig:
     """Where the clips come from and how they are cut."""
 
-    train: list[Path | dict[str, Any]]
-    """What to learn from: folders of sequences, or sources with ``path``, ``kind`` and ``share``, see
-    :class:`rirn.data.Source`."""
+    train: list[Path | dict[str, Any]] | Path
+    """What to learn from: a folder of sequences, or a list of such folders and of sources with ``path``, ``kind`` and
+    ``share``, see :class:`rirn.data.Source`."""
     root: Path | None = None
     """Folder that relative paths of ``train`` and ``val`` start from; by default the one that the run is started in."""
     camera: Camera | None = None
@@ -111,7 +111,8 @@ class DataConfig:
     """Memory for decoded frames, MiB; see :class:`rirn.data.ClipDataset`."""
 
     def __post_init__(self) -> None:
-        self.train = [Source.of(entry) if isinstance(entry, Mapping) else entry for entry in self.train]
+        entries = self.train if isinstance(self.train, list) else [self.train]
+        self.train = [Source.of(entry) if isinstance(entry, Mapping) else entry for entry in entries]
 
     @property
     def mixed(self) -> bool:
@@ -199,6 +200,8 @@ class TrainConfig:
     """Steps between two checkpoints."""
     keep: int = 2
     """Checkpoints to keep."""
+    print_every: int = 100
+    """Steps between two lines of progress where there is no terminal for a bar."""
     val_every: int = 1000
     """Steps between two validations, which also write a picture and the statistics of the gates."""
     resume: str = "auto"
@@ -218,6 +221,7 @@ class TrainConfig:
             "optim.max_nonfinite": optim.max_nonfinite,
             "save_every": self.save_every,
             "keep": self.keep,
+            "print_every": self.print_every,
             "val_every": self.val_every,
         }
         for name, value in positive.items():

@@ -78,13 +78,32 @@ class _Run:
             _start_from(model, start, config.model.start)
         self.learner = Learner(model, config, self.optim, world)
         if content is not None:
-            if content.get("identity") != self._identity():
-                raise RirnError(
-                    f"the checkpoint in {config.out} belongs to other settings of model, optim, data, seed or precision, "
-                    "or to other sequences; give another --out, or --resume never"
-                )
+            self._check_identity(content)
             self._restore(content)
         self.seconds = self.waited = 0.0
+
+    def _check_identity(self, content: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other settings by their names; only a longer run may go on from a shorter one."""
+        before, now = _named(content.get("identity")), _named(self._identity())
+        if before is None:
+            raise RirnError(
+                f"the checkpoint in {self.config.out} does not say what it belongs to; give another --out, or --resume never"
+            )
+        different = [name for name in before | now if before.get(name) != now.get(name)]
+        if different == ["optim.steps"] and before["optim.steps"] < now["optim.steps"]:
+            if self.world.main:
+                print(
+                    f"the run is lengthened from {before['optim.steps']} to {now['optim.steps']} steps; "
+                    "the learning rate follows the new length from here on",
+                    file=sys.stderr,
+                )
+        elif different:
+            name = different[0]
+            more = f" (and {', '.join(different[1:])})" if different[1:] else ""
+            raise RirnError(
+                f"the checkpoint in {self.config.out} belongs to other settings: {name} was {before.get(name)!r:.100} and is "
+                f"{now.get(name)!r:.100}{more}; give another --out, or --resume never"
+            )
 
     def _restore(self, content: dict[str, Any]) -> None:
         try:
@@ -135,6 +154,16 @@ class _Run:
         seconds = time.perf_counter() - started
         self.seconds, self.waited = self.seconds + seconds, self.waited + waited
         self._log_step(step, piece, outcome, seconds, waited, log)
+        if (
+            bar.disable
+            and self.world.main
+            and ((step + 1) % self.config.print_every == 0 or step + 1 == self.optim.steps)
+        ):
+            left = (self.optim.steps - step - 1) * self.seconds / (step + 1 - self.first) / 60
+            print(
+                f"step {step + 1} of {self.optim.steps}: loss {outcome.loss:.4g}, about {left:.0f} min left",
+                file=sys.stderr,
+            )
         bar.set_postfix(loss=f"{outcome.loss:.4f}", wait=f"{self.waited / self.seconds:.0%}", refresh=False)
         bar.update()
         if self.learner.skipped_in_a_row >= self.optim.max_nonfinite:
@@ -222,6 +251,17 @@ def _make_model(config: TrainConfig) -> VideoDeblurrer:
             f"got {config.data.chunk}"
         )
     return model
+
+
+def _named(identity: Any) -> dict[str, Any] | None:
+    """What a checkpoint says of its settings, by name; None if it is not of the known form."""
+    try:
+        (name, options), optim, data, starts, seed, precision = identity
+        groups = {"model": {"name": name, **options}, "optim": optim, "data": data}
+        named = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+        return named | {"the number of clips": starts, "seed": seed, "precision": precision}
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def _clips(data: DataConfig, seed: int) -> ClipDataset | MixedClips:

@@ -116,3 +116,12 @@ def test_official_lists_add_up():
         OFFICIAL["BSD 1ms8ms"]["test"].length("000") == 150
         and OFFICIAL["DVD"]["train"].length("C0036") is None
     )
+
+
+@pytest.mark.parametrize("halves", [("lq", "gt"), ("input", "target"), ("blur", "GT")])
+def test_folders_by_the_names_of_other_toolboxes(tmp_path, halves):
+    for half in halves:
+        write_frames(tmp_path / "ride" / half, ["0.png", "1.png"])
+    (found,) = find_sequences(tmp_path)
+    assert (found.name, len(found)) == ("ride", 2)
+    assert [found.blurry[0].parent.name, found.sharp[0].parent.name] == list(halves)

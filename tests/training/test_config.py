@@ -152,3 +152,12 @@ def test_frames_around_reach_the_model():
     settings = ModelConfig("ifi-rnn+rirn", width=0.1, past=2, future=1)
     assert create_model(settings.name, **settings.options()).delay == 1
     assert "past" not in ModelConfig("gru").options()  # which has no such option
+
+
+@pytest.mark.parametrize(
+    "words", [["--data.train", "a"], ["--data.train+=a"], ["--data.train=[a]"], ["--data.train", "[a, b]"]]
+)
+def test_folders_are_given_in_any_spelling(words, tmp_path):
+    found = parse("--out", tmp_path, *words).data
+    assert [str(source.path) for source in found.sources] == (["a", "b"] if "b" in words[-1] else ["a"])
+    assert not found.mixed

@@ -122,16 +122,37 @@ def test_resume_from_a_path_or_never(data, tmp_path):
 
 def test_resuming_other_settings_is_refused(data, tmp_path):
     train(config(data, tmp_path))
-    others = [
-        {"seed": 1},
-        {"batch": 3},
-        {"precision": "bf16"},
-        {"optim": OptimConfig(lr=2e-3, steps=4, warmup=2)},
-        {"model": ModelConfig("ifi-rnn", width=0.2, residual=True)},
-    ]
-    for other in others:
-        with pytest.raises(RirnError, match="belongs to other settings"):
+    others = {
+        "seed was 0 and is 1": {"seed": 1},
+        "data.batch was 2 and is 3": {"batch": 3},
+        "precision was 'fp32' and is 'bf16'": {"precision": "bf16"},
+        r"optim.lr was 0.001 and is 0.002 \(and optim.warmup\)": {
+            "optim": OptimConfig(lr=2e-3, steps=4, warmup=1)
+        },
+        r"optim.steps was 4 and is 3": {"optim": OptimConfig(lr=1e-3, steps=3, warmup=2)},
+        "model.name was 'ifi-rnn\\+rirn' and is 'ifi-rnn'": {
+            "model": ModelConfig("ifi-rnn", width=0.2, residual=True)
+        },
+    }
+    for message, other in others.items():
+        with pytest.raises(RirnError, match=f"belongs to other settings: {message}"):
             train(config(data, tmp_path, **other))
+
+
+def test_a_run_can_be_lengthened(data, tmp_path, capsys):
+    train(config(data, tmp_path))
+    capsys.readouterr()
+    longer = OptimConfig(lr=1e-3, steps=6, warmup=2)
+    train(config(data, tmp_path, optim=longer, print_every=1))
+    error = capsys.readouterr().err
+    assert (
+        "lengthened from 4 to 6 steps" in error
+        and "step 5 of 6: loss" in error
+        and "step 4 of 6" not in error
+    )
+    assert len(losses(tmp_path)) == 6
+    train(config(data, tmp_path, optim=longer))  # it is done
+    assert len(losses(tmp_path)) == 6
 
 
 def test_damaged_checkpoint_gives_way_to_the_one_before(data, tmp_path, capsys):
