@@ -25,18 +25,25 @@ from rirn.commands import (
 )
 from rirn.commands.parser import Parser
 from rirn.errors import RirnError, describe
+from rirn.plugins import take_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 after an error, 2 for a wrong command line, 130 after Ctrl-C."""
     parser = Parser(prog="rirn", description="Deblur video with recurrence-in-recurrence networks.")
     parser.add_argument("--version", action="version", version=f"rirn {__version__}")
+    parser.add_argument(
+        "--plugin",
+        metavar="MODULE|FILE.py",
+        help="load a module of networks and losses of one's own first, in any place on the line; repeatable",
+    )
     commands = parser.add_subcommands(title="commands", metavar="COMMAND")
     _add_commands(commands, "rirn", {name: make for name, (make, _) in COMMANDS.items()})
     argv = sys.argv[1:] if argv is None else list(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be UTF-8; they leave as they came
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
+        argv = take_plugins(argv)
         if argv[:1] == ["bench"]:
             return bench.run(argv[1:])
         options = parser.parse_args(argv)

@@ -18,6 +18,8 @@ import yaml
 from rirn import cli
 from rirn.bench.__main__ import parser as bench_parser
 from rirn.data import write_png
+from rirn.models.registry import BASES
+from rirn.training.losses import LOSSES
 from rirn.weights import shipped
 from tests.data.layouts import gopro
 from tests.pages import LANGUAGES, ROOT, SHELL, blocks, commands, lines, pages
@@ -68,8 +70,14 @@ def test_languages_are_known(block):
 def test_python_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = compile(block.text, str(block), "exec")
-    if may_run(block):
-        exec(code, {"__name__": "__main__"})
+    known = {id(names): (names, dict(names)) for names in (BASES, LOSSES)}
+    try:
+        if may_run(block):
+            exec(code, {"__name__": "__main__"})
+    finally:
+        for names, before in known.values():  # networks and losses that a page registers
+            names.clear()
+            names.update(before)
 
 
 @of("pycon")
@@ -85,6 +93,9 @@ def parser_of(command):
 
 def parse(words):
     """Parse the words after ``rirn``; a wrong option ends the program, as it does on the command line."""
+    if "--plugin" in words:  # of the command line as a whole
+        at = words.index("--plugin")
+        words = [*words[:at], *words[at + 2 :]]
     if words[0] == "data":  # its actions are known to the parser of all commands alone
         with patch.dict(cli.COMMANDS, data=(cli.COMMANDS["data"][0], lambda options: None)):
             assert cli.main(words) == 0

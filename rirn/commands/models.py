@@ -17,6 +17,9 @@ def make_parser() -> Parser:
 
 def run(options: Namespace) -> None:
     from rirn.models import model_names, summary
+    from rirn.plugins import find_plugins
+
+    find_plugins()
 
     print(f"{'model':18s} {'parameters':>11s} {'GMACs':>9s} {'state MiB':>10s} {'delay':>6s}")
     for name in model_names():

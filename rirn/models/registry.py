@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rirn.errors import RirnError
@@ -16,6 +17,7 @@ from rirn.models.ifi_rnn import IFIRNN
 from rirn.models.rdbn import ESTRNN, RDBN
 from rirn.models.stfan import STFAN
 from rirn.models.strcnn import STRCNN
+from rirn.plugins import find_plugins
 
 BASES: dict[str, type[BaseNetwork]] = {
     "ifi-rnn": IFIRNN,
@@ -53,6 +55,49 @@ RIVALS = {
     "estrnn": Recipe(ESTRNN, {}),
 }
 """What the paper compares its modules with."""
+
+
+def register_base(name: str) -> Callable[[type[BaseNetwork]], type[BaseNetwork]]:
+    """Class decorator: make a base network of one's own known as ``name``, alone and with every addition.
+
+    Args:
+        name: lower-case letters, digits, ``-``, ``_`` and ``.``; a plus sign begins an addition.
+
+    Raises:
+        RirnError: the name is taken or has other characters, or the class is no :class:`~rirn.models.base.BaseNetwork`.
+
+    Example:
+        >>> import rirn
+        >>> from rirn.models.ifi_rnn import IFIRNN
+        >>> @rirn.register_base("shallow")
+        ... class Shallow(IFIRNN):
+        ...     def __init__(self, *, width: float = 1.0, blocks: int = 1):
+        ...         super().__init__(width=width, blocks=blocks)
+        >>> rirn.create_model("shallow+rirn", width=0.2).config["name"]
+        'shallow+rirn'
+    """
+
+    def register(base: type[BaseNetwork]) -> type[BaseNetwork]:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+            raise RirnError(
+                f"a base network cannot be called {name!r:.100}; use lower-case letters, digits, '-', '_' and '.'"
+            )
+        if not (isinstance(base, type) and issubclass(base, BaseNetwork)):
+            raise RirnError(
+                f"the base network {name!r} must be a class derived from BaseNetwork; got {base!r:.100}"
+            )
+        known = BASES.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            base.__module__,
+            base.__qualname__,
+        ):
+            raise RirnError(
+                f"there is a base network {name!r} already, of {known.__module__}; take another name"
+            )
+        BASES[name] = base
+        return base
+
+    return register
 
 
 def recipes() -> dict[str, Recipe]:
@@ -105,6 +150,9 @@ def create_model(
         1508763
     """
     known = recipes()
+    if name not in known:
+        find_plugins()
+        known = recipes()
     if name not in known:
         raise RirnError(f"there is no model {name!r:.100}; {near_match(name, known)}")
     recipe = known[name]

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -15,6 +16,7 @@ from rirn.data.scenes import Scene
 from rirn.data.sources import Shutter, Source
 from rirn.errors import RirnError
 from rirn.files import replacing
+from rirn.plugins import find_plugins
 from rirn.training.losses import LOSSES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -50,6 +52,8 @@ class ModelConfig:
     """Earlier frames that IFI-RNN's encoder reads with the current one (0), or whose features GSA attends to (2)."""
     future: int | None = None
     """Later ones, likewise; the output waits for them."""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Further arguments of the base network, for one of one's own: ``--model.options.depth 3``."""
     start: Path | None = None
     """Weights to go on from (fine-tuning): a name that comes with rirn, or a file. Else the run starts with random ones."""
 
@@ -57,14 +61,17 @@ class ModelConfig:
         if self.start is None:
             vars(self).update(vars(self.filled(DEFAULTS)))
 
-    def filled(self, known: Mapping[str, Any]) -> ModelConfig:
-        """The same with what is not given taken from ``known``."""
+    def filled(
+        self, known: Mapping[str, Any], further: Mapping[str, Any] = MappingProxyType({})
+    ) -> ModelConfig:
+        """The same with what is not given taken from ``known``, and options that no field is for from ``further``."""
         missing = [name for name, value in vars(self).items() if value is None and name != "start"]
         filled = copy.copy(self)
         vars(filled).update({name: known[name] for name in missing if name in known})
+        filled.options = {n: v for n, v in further.items() if n not in vars(self)} | self.options
         return filled
 
-    def options(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         """Arguments of ``create_model`` but the name."""
         options = {"width": self.width, "residual": self.residual, "atb_decay": self.atb_decay}
         given = {
@@ -74,7 +81,7 @@ class ModelConfig:
             "future": self.future,
             "half_resolution": self.half_resolution or None,  # checkpoints of earlier versions do not name it
         }
-        return options | {name: value for name, value in given.items() if value is not None}
+        return options | {name: value for name, value in given.items() if value is not None} | self.options
 
 
 @dataclasses.dataclass
@@ -140,7 +147,7 @@ class OptimConfig:
     """Adam and its learning rate."""
 
     loss: str = "l1"
-    """``l1``: mean absolute error, as in the paper; ``psnr``: see :mod:`rirn.training.losses`."""
+    """``l1``: mean absolute error, as in the paper; ``psnr``: see :mod:`rirn.training.losses`; or a registered one."""
     lr: float = 1e-4
     steps: int = 100_000
     """Length of the run; not looked at where ``epochs`` is given."""
@@ -208,6 +215,7 @@ class TrainConfig:
     """``auto``: go on from the newest whole checkpoint in ``out`` if there is one; ``never``; or a checkpoint's path."""
 
     def __post_init__(self) -> None:
+        self.out = Path(self.out)
         optim, data = self.optim, self.data
         positive = {
             "data.frames": data.frames,
@@ -238,6 +246,8 @@ class TrainConfig:
                 raise RirnError(f"{name} must not be negative; got {value}")
         if not 0 <= optim.ema < 1:
             raise RirnError(f"optim.ema must lie in [0, 1); got {optim.ema}")
+        if optim.loss not in LOSSES:
+            find_plugins()
         choices = {
             "optim.loss": (optim.loss, LOSSES),
             "optim.schedule": (optim.schedule, ("cosine", "anneal")),

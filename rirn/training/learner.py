@@ -14,7 +14,7 @@ from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
 from rirn.training.config import OptimConfig, TrainConfig
 from rirn.training.loader import Piece
-from rirn.training.losses import LOSSES
+from rirn.training.losses import LOSSES, Loss
 from rirn.training.schedule import learning_rate
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,9 +42,17 @@ class Learner:
         config: of the run.
         optim: its settings, all in steps.
         world: the processes that train it together.
+        loss: instead of the one that ``optim`` names.
     """
 
-    def __init__(self, model: VideoDeblurrer, config: TrainConfig, optim: OptimConfig, world: World):
+    def __init__(
+        self,
+        model: VideoDeblurrer,
+        config: TrainConfig,
+        optim: OptimConfig,
+        world: World,
+        loss: Loss | None = None,
+    ):
         self.model = model
         model.recompute = config.recompute
         self.average = (
@@ -58,6 +66,7 @@ class Learner:
         self.skipped_in_a_row = 0
         self._lost = False
         self._optim, self._world = optim, world
+        self._loss = LOSSES[optim.loss] if loss is None else loss
         self._dtype = AUTOCAST.get(config.precision)
         whole: nn.Module = _Pass(model)
         if world.size > 1 and world.device.type == "cuda":  # torch has it for GPUs alone
@@ -87,7 +96,7 @@ class Learner:
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         with torch.autocast(self._world.device.type, self._dtype, enabled=self._dtype is not None):
             restored, state = self._pass(piece.blurry, self.state, piece.last)
-        loss = LOSSES[self._optim.loss](restored.float(), piece.sharp)
+        loss = self._loss(restored.float(), piece.sharp)
         self.scaler.scale(loss * piece.weight).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from rirn.data.clips import ClipDataset
 from rirn.data.mixture import MixedClips
@@ -36,6 +37,45 @@ class Piece:
         return self.sharp.shape[1] / self.blurry.shape[1]
 
 
+class NumberedClips(Dataset):
+    """An endless, numbered supply of the items of a dataset, each epoch in an order of its own.
+
+    Raises:
+        RirnError: the dataset is empty or has no length.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        try:
+            self._length = len(dataset)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise RirnError(
+                f"the dataset {type(dataset).__name__} has no length; give one with __len__ and __getitem__"
+            ) from error
+        if not self._length:
+            raise RirnError(f"the dataset {type(dataset).__name__} is empty")
+        self._dataset, self._seed = dataset, seed
+
+    def __len__(self) -> int:
+        return self._length
+
+    def _index(self, number: int) -> int:
+        epoch, place = divmod(number, self._length)
+        return int(np.random.default_rng([self._seed, epoch]).permutation(self._length)[place])
+
+    def source(self, number: int) -> str:
+        """Which item a clip is, for messages."""
+        return f"{type(self._dataset).__name__}[{self._index(number)}]"
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        blurry, sharp = self._dataset[self._index(number)]
+        if blurry.shape != sharp.shape or blurry.ndim != 4 or blurry.shape[1] != 3:
+            raise RirnError(
+                f"{self.source(number)} must be a blurry and a sharp clip [T, 3, H, W] of one size; got "
+                f"{list(blurry.shape)} and {list(sharp.shape)}"
+            )
+        return blurry, sharp
+
+
 class ClipNumbers:
     """Clips that a process takes of each of some batches: the joint batch is the same however many processes share it.
 
@@ -58,7 +98,13 @@ class ClipNumbers:
 
 
 def pieces(
-    clips: ClipDataset | MixedClips, data: DataConfig, world: World, *, first: int, steps: int, delay: int
+    clips: ClipDataset | MixedClips | NumberedClips,
+    data: DataConfig,
+    world: World,
+    *,
+    first: int,
+    steps: int,
+    delay: int,
 ) -> Iterator[Piece]:
     """What steps ``first`` to ``steps - 1`` work on, on the device of the process.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
+
+from rirn.errors import RirnError
 
 FLOOR = 1e-4
 """Mean squared error below which :func:`psnr_loss` stops to care, 40 dB: two images alike to the eye."""
@@ -26,4 +30,33 @@ def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     return PSNR_SCALE * ((restored - sharp).square().mean((-3, -2, -1)) + FLOOR).log().mean()
 
 
-LOSSES = {"l1": l1_loss, "psnr": psnr_loss}
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Restored and sharp images, [N, T, 3, H, W] float32, about [0, 1], to one number, a mean over the frames."""
+
+LOSSES: dict[str, Loss] = {"l1": l1_loss, "psnr": psnr_loss}
+
+
+def register_loss(name: str) -> Callable[[Loss], Loss]:
+    """Decorator: make a loss of one's own known as ``optim.loss``.
+
+    Raises:
+        RirnError: the name is taken.
+
+    Example:
+        >>> import rirn
+        >>> @rirn.register_loss("charbonnier")
+        ... def charbonnier(restored, sharp):
+        ...     return ((restored - sharp).square() + 1e-6).sqrt().mean()
+    """
+
+    def register(loss: Loss) -> Loss:
+        known = LOSSES.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            loss.__module__,
+            loss.__qualname__,
+        ):
+            raise RirnError(f"there is a loss {name!r} already, of {known.__module__}; take another name")
+        LOSSES[name] = loss
+        return loss
+
+    return register

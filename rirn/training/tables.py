@@ -223,7 +223,7 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
     if job.dataset == SHAKEN:
         for score in scores:  # test/steady/chelsea
             parts.setdefault(score.sequence.split("/")[1], []).append(score)
-    (cost,) = summary([job.row.model], **job.config.model.options())
+    (cost,) = summary([job.row.model], **job.config.model.arguments())
     header, seconds = _log_facts(job)
     names = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
     return Result(

@@ -8,12 +8,14 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as ListLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from rirn import ops
@@ -31,31 +33,56 @@ from rirn.models.registry import recipes as model_recipes
 from rirn.training.checkpoint import Checkpoints
 from rirn.training.config import DataConfig, TrainConfig
 from rirn.training.learner import Learner, Outcome
-from rirn.training.loader import Piece, pieces
+from rirn.training.loader import NumberedClips, Piece, pieces
 from rirn.training.log import RunLog, peak_memory_mib
+from rirn.training.losses import Loss
 from rirn.training.probe import probe
 from rirn.training.schedule import learning_rate
 from rirn.weights import load, save_weights
 
 
-def train(config: TrainConfig) -> Path:
+def train(
+    config: TrainConfig,
+    *,
+    dataset: Dataset | None = None,
+    loss: Loss | None = None,
+    callbacks: ListLike[Callback] = (),
+) -> Path:
     """Train a model and return the path of its weights, ``out/weights.safetensors``.
 
     A run that was cut off goes on from its last checkpoint exactly as if it had never stopped: clips are numbered, and
     everything that is random or has a moment is in the checkpoint. Each step writes one line to ``out/log.jsonl``.
     Under ``torchrun`` all its processes train one model; see docs/training.md.
 
+    Args:
+        config: all settings.
+        dataset: clips of one's own in the place of ``config.data.train``: each item is a blurry and a sharp clip, float32
+            [T, 3, H, W] in [0, 1] with the T of ``config.data.frames``. Each epoch takes them in another order.
+        loss: of restored and sharp images [N, T, 3, H, W], in the place of ``config.optim.loss``.
+        callbacks: called after each step with its number from 1, its figures as in the log, and the model.
+
     Raises:
         RirnError: data, model or checkpoint do not fit the settings, nothing can be written, or the gradient stays not finite.
     """
     with join_world(config.device) as world, ops.use_backend(config.backend):
-        return _Run(config, world).finish()
+        return _Run(config, world, dataset, loss, callbacks).finish()
+
+
+Callback = Callable[[int, dict[str, Any], VideoDeblurrer], object]
 
 
 class _Run:
     """The parts of a run and its progress."""
 
-    def __init__(self, config: TrainConfig, world: World):
+    def __init__(
+        self,
+        config: TrainConfig,
+        world: World,
+        dataset: Dataset | None,
+        loss: Loss | None,
+        callbacks: ListLike[Callback],
+    ):
+        self.callbacks = callbacks
         if world.main:
             config.out.mkdir(parents=True, exist_ok=True)
         self.checkpoints = Checkpoints(config.out, config.keep)
@@ -64,19 +91,23 @@ class _Run:
         if config.model.start is not None:
             start = load(config.model.start) if content is None else None
             known = _all_options(start) if start is not None else _options_of(content)
-            config = dataclasses.replace(config, model=config.model.filled(known))
+            given = start.config if start is not None else known
+            model_config = config.model.filled(known, {n: v for n, v in given.items() if n != "name"})
+            config = dataclasses.replace(config, model=model_config)
         self.config, self.world = config, world
         torch.manual_seed(config.seed)
         model = _make_model(config).to(world.device)
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        self.clips = _clips(config.data, config.seed)
+        self.clips = (
+            _clips(config.data, config.seed) if dataset is None else NumberedClips(dataset, config.seed)
+        )
         self.validation = _all_sequences([config.data.below_root(path) for path in config.data.val])
         self.optim = config.optim.in_steps(len(self.clips), config.data)
         self.first = 0 if content is None else content["step"]
         if start is not None:
             _start_from(model, start, config.model.start)
-        self.learner = Learner(model, config, self.optim, world)
+        self.learner = Learner(model, config, self.optim, world, loss)
         if content is not None:
             self._check_identity(content)
             self._restore(content)
@@ -200,6 +231,8 @@ class _Run:
             figures["skipped"] = "no state to go on from" if outcome.lost else "not finite"
             figures["clips"] = [self.clips.source(number) for number in numbers]
         log.write(step, "train", **figures)
+        for callback in self.callbacks:
+            callback(step + 1, figures, self.learner.model)
 
     def _validate(self, step: int, piece: Piece, log: RunLog, bar: tqdm) -> None:
         model = self.learner.result
@@ -235,7 +268,7 @@ class _Run:
         data = {name: getattr(config.data, name) for name in ("frames", "chunk", "crop", "batch")}
         optim = dataclasses.asdict(self.optim)
         del optim["max_nonfinite"]
-        model = [config.model.name, config.model.options()]
+        model = [config.model.name, config.model.arguments()]
         if config.data.mixed:
             mixture = {name: config.plain()["data"][name] for name in ("train", "camera", "shutter", "scene")}
             data["mixture"] = mixture
@@ -244,7 +277,7 @@ class _Run:
 
 
 def _make_model(config: TrainConfig) -> VideoDeblurrer:
-    model = create_model(config.model.name, **config.model.options())
+    model = create_model(config.model.name, **config.model.arguments())
     if config.data.chunk is not None and config.data.chunk <= model.delay:
         raise RirnError(
             f"data.chunk must be more than the {model.delay} frames that {config.model.name} looks ahead; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from safetensors.torch import save
 from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.models.deblurrer import VideoDeblurrer
-from rirn.models.registry import create_model, near_match
+from rirn.models.registry import create_model, model_names, near_match
+from rirn.plugins import find_plugins
 
 FORMAT = "rirn-weights-1"
 
@@ -42,20 +44,36 @@ def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | N
     try:
         with replacing(path) as partial:
             # Not save_file, which makes files that nobody else may read, whatever the umask.
-            partial.write_bytes(save(tensors, {"format": FORMAT, "model": json.dumps(model.config)}))
+            partial.write_bytes(
+                save(tensors, {"format": FORMAT, "model": json.dumps(model.config), **_plugin(model)})
+            )
     except OSError as error:
         raise RirnError(f"cannot write the weights {path} ({error.strerror}); give another path") from error
 
 
+def _plugin(model: VideoDeblurrer) -> dict[str, str]:
+    """The module of a base network that is not ours, as a plugin is named."""
+    module = type(model.base).__module__
+    if module.partition(".")[0] == "rirn":
+        return {}
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return {"plugin": Path(file).name if file and "." not in module else module}
+
+
 def load(
-    name: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    trainable: bool = False,
 ) -> VideoDeblurrer:
-    """A model ready to run, in evaluation mode.
+    """A model ready to run, in evaluation mode, or to be trained.
 
     Args:
         name: weights that come with the package, ``"rirn-small"`` or ``"rirn-tiny"``, or a file that ``rirn train`` wrote.
         device: where to run.
         dtype: what to compute in, whatever the file stores.
+        trainable: in training mode, and its parameters want gradients.
 
     Raises:
         RirnError: there is no such name or file, or the file is damaged or holds other tensors than its model has.
@@ -86,7 +104,23 @@ def load(
                 f"{shapes[1]} in the model; it is of another version or was edited"
             )
     model.load_state_dict(tensors)
-    return model.to(device, dtype).eval().requires_grad_(False)
+    return model.to(device, dtype).train(trainable).requires_grad_(trainable)
+
+
+class _PluginMissing(RirnError):
+    """The weights say themselves what is needed."""
+
+
+def _find_base(name: str, plugin: str | None, path: Path) -> None:
+    """Look for the network of a plugin. Its module is never imported because a file names it: that would run any code."""
+    if plugin is None or name in model_names():
+        return
+    find_plugins()
+    if name not in model_names():
+        raise _PluginMissing(
+            f"the weights {path} need the network {name!r:.100} of the plugin {plugin!r:.100}; give it as --plugin PATH, or in "
+            "the environment variable RIRN_PLUGINS"
+        )
 
 
 def _make(metadata: dict[str, str], path: Path) -> VideoDeblurrer:
@@ -96,7 +130,10 @@ def _make(metadata: dict[str, str], path: Path) -> VideoDeblurrer:
         )
     try:
         config = dict(json.loads(metadata["model"]))
+        _find_base(config["name"], metadata.get("plugin"), path)
         return create_model(config.pop("name"), **config)
+    except _PluginMissing:
+        raise
     # RuntimeError: a header nested too deep, or a model that no memory holds
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise RirnError(

@@ -150,8 +150,8 @@ def test_chunks_must_outlast_the_delay(data, tmp_path):
 
 def test_frames_around_reach_the_model():
     settings = ModelConfig("ifi-rnn+rirn", width=0.1, past=2, future=1)
-    assert create_model(settings.name, **settings.options()).delay == 1
-    assert "past" not in ModelConfig("gru").options()  # which has no such option
+    assert create_model(settings.name, **settings.arguments()).delay == 1
+    assert "past" not in ModelConfig("gru").arguments()  # which has no such option
 
 
 @pytest.mark.parametrize(

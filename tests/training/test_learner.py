@@ -21,7 +21,7 @@ CPU = World(torch.device("cpu"))
 
 def learner_of(settings):
     torch.manual_seed(0)
-    model = create_model(settings.model.name, **settings.model.options())
+    model = create_model(settings.model.name, **settings.model.arguments())
     return Learner(model, settings, settings.optim, CPU)
 
 

@@ -94,6 +94,15 @@ def test_settings_that_are_not_given_are_those_of_the_weights(data, tmp_path):
     train(settings)  # from the checkpoint, which has them, too
 
 
+@pytest.mark.parametrize(("name", "options"), [("stfan", {"input_shift": 0.0}), ("strcnn", {"ends": "drop"})])
+def test_options_without_a_setting_are_those_of_the_weights(data, tmp_path, name, options):
+    save_weights(create_model(name, width=0.2, **options), tmp_path / "start.safetensors")
+    model = ModelConfig(start=tmp_path / "start.safetensors")
+    settings = config(data, tmp_path / "out", model=model, optim=OptimConfig(lr=1e-30, steps=1), frames=6)
+    assert options.items() <= load(train(settings)).config.items()
+    train(settings)  # from the checkpoint
+
+
 def test_fine_tuning_of_weights_that_ship_takes_their_name_alone(data, tmp_path):
     optim = OptimConfig(lr=1e-30, steps=1)
     weights = train(config(data, tmp_path / "out", model=ModelConfig(start="rirn-tiny"), optim=optim))
@@ -104,12 +113,11 @@ def test_fine_tuning_of_weights_that_ship_takes_their_name_alone(data, tmp_path)
     ("name", "theirs", "ours", "message"),
     [
         (
-            "stfan",
-            {"input_shift": 0.0},
-            {},
-            r"model of name stfan, input_shift 0.0, not of name stfan, input_shift 0.5",
+            "strcnn",
+            {"ends": "drop"},
+            {"options": {"ends": "replicate"}},
+            r"ends drop, not of .* ends replicate",
         ),
-        ("strcnn", {"ends": "drop"}, {}, r"ends drop, not of .* ends replicate"),
         ("ifi-rnn", {}, {"variant": "C1H2"}, r"variant C1H1, not of .* variant C1H2"),
     ],
 )

@@ -58,5 +58,5 @@ class Configs:
 def _only_model(config: TrainConfig) -> Path:
     """What a run does first with its settings."""
     config.plain()
-    rirn.create_model(config.model.name, **config.model.options())
+    rirn.create_model(config.model.name, **config.model.arguments())
     return config.out

@@ -1,0 +1,93 @@
+"""Training from a program: any dataset, any loss, functions to call after each step."""
+
+import pytest
+import torch
+
+from rirn import RirnError, load, register_loss
+from rirn.training import DataConfig, OptimConfig, train
+from rirn.training.loader import NumberedClips
+from rirn.training.losses import LOSSES
+from tests.training.runs import config, losses
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Clips of one level each: number i has i / 10."""
+
+    def __init__(self, length=4, shape=(3, 3, 32, 32)):
+        self.length, self.shape = length, shape
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, i):
+        if not 0 <= i < self.length:
+            raise IndexError(i)
+        return torch.full(self.shape, i / 10), torch.full(self.shape, i / 10)
+
+
+def test_each_epoch_has_every_clip_once_in_an_order_of_its_own():
+    clips = NumberedClips(Numbers(), seed=0)
+    epochs = [[round(10 * float(clips[4 * e + i][0].max())) for i in range(4)] for e in range(6)]
+    assert (
+        all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs) and len({tuple(epoch) for epoch in epochs}) > 2
+    )
+    assert clips.source(0) == f"Numbers[{epochs[0][0]}]" and len(clips) == 4
+    assert [float(NumberedClips(Numbers(), seed=0)[i][0].max()) for i in range(8)] == [
+        float(clips[i][0].max()) for i in range(8)
+    ]
+
+
+def test_dataset_loss_and_callbacks(tmp_path):
+    seen = []
+    settings = config(tmp_path, tmp_path / "out", optim=OptimConfig(lr=1e-3, steps=3))
+    settings.data.train = []
+
+    def loss(restored, sharp):
+        assert restored.shape == sharp.shape == (2, 3, 3, 32, 32)
+        return (restored - sharp - 1).square().mean()
+
+    weights = train(
+        settings,
+        dataset=Numbers(),
+        loss=loss,
+        callbacks=[lambda step, figures, model: seen.append((step, figures["loss"]))],
+    )
+    assert [step for step, _ in seen] == [1, 2, 3] and seen[0][1] == pytest.approx(1)
+    assert [loss for _, loss in seen] == losses(tmp_path / "out")
+    assert load(weights).config["width"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Numbers(0), "the dataset Numbers is empty"),
+        (object(), "the dataset object has no length"),
+        (Numbers(4, (3, 1, 32, 32)), r"Numbers\[\d\] must be a blurry and a sharp clip \[T, 3, H, W\]"),
+    ],
+)
+def test_what_is_no_dataset_of_clips_is_one_sentence(tmp_path, dataset, message):
+    settings = config(tmp_path, tmp_path / "out")
+    with pytest.raises(RirnError, match=message):
+        train(settings, dataset=dataset)
+
+
+def test_a_registered_loss_is_known_by_name(data, tmp_path):
+    @register_loss("largest")
+    def largest(restored, sharp):
+        return (restored - sharp).abs().max()
+
+    try:
+        train(config(data, tmp_path, optim=OptimConfig(loss="largest", lr=1e-30, steps=1)))
+    finally:
+        del LOSSES["largest"]
+    assert losses(tmp_path)[0] > 0
+    with pytest.raises(RirnError, match=r"optim\.loss must be one of l1, psnr; got 'largest'"):
+        config(data, tmp_path, optim=OptimConfig(loss="largest"))
+
+
+def test_a_model_to_train(tmp_path):
+    model = load("rirn-tiny", trainable=True)
+    assert model.training and all(p.requires_grad for p in model.parameters())
+    model = load("rirn-tiny")
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert DataConfig(train=[]).sources == []
