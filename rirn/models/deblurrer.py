@@ -249,11 +249,11 @@ class VideoDeblurrer(nn.Module):
         inner = blended = None
         tensors = self.base.encode(stem, state.base)
         if self._blend is not None:
-            tensors["blended"] = blended = self._blend(tensors["features"], state.blended)
+            tensors["blended"] = blended = self._blend(f_prev=state.blended, f_cur=tensors["features"])
         updated, base_state = self.base.update(tensors, stem, state.base)
         tensors.update(updated)
         if self.irm is not None:
-            tensors["inner"] = inner = self.irm(tensors["hidden"], state.inner)
+            tensors["inner"] = inner = self.irm(hidden=tensors["hidden"], inner=state.inner)
         reads = tuple(tensors[name] for name in self.reads)
         return reads, State(base_state, inner, blended, state.frames, state.features)
 

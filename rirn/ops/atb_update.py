@@ -38,8 +38,8 @@ def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | Non
 
 
 def atb_update(
-    f_cur: Tensor,  # [N, C, H, W]  f_t
     f_prev: Tensor,  # [N, C, H, W]  f~_{t-1}
+    f_cur: Tensor,  # [N, C, H, W]  f_t
     weights: Sequence[Tensor],  # joint: [2C, 2C, 3, 3]; prev1, prev2, cur1, cur2: [C, C, 3, 3]
     biases: Sequence[Tensor],  # [2C], then four of [C]
     *,
