@@ -20,7 +20,7 @@ from rirn.bench.kernel_costs import CUDA, TRITON
 from rirn.bench.launches import Cost, Formula, LaunchCounter
 from rirn.bench.markdown import table
 from rirn.bench.report import Row
-from rirn.bench.subjects import tensors
+from rirn.bench.subjects import Named, tensors
 from rirn.doctor import commit, report
 from rirn.errors import RirnError
 from rirn.models import create_model
@@ -84,12 +84,16 @@ def subjects(height: int, width: int) -> Iterator[tuple[str, Build]]:
     def function(op: Callable[..., Any], *channels: int) -> Build:
         return lambda dtype: Subject(op, images(dtype, *channels))
 
-    def module(make: Callable[[int], torch.nn.Module], c: int, inputs: int) -> Build:
+    def irm(c: int) -> Build:
         def build(dtype: torch.dtype) -> Subject:
-            made = make(c).to(dtype)
-            return Subject(made, images(dtype, *[c] * inputs), tuple(made.parameters()))
+            made = IRM(c).to(dtype)
+            return Subject(Named(made, "hidden", "inner"), images(dtype, c, c), tuple(made.parameters()))
 
         return build
+
+    def block(dtype: torch.dtype) -> Subject:
+        made = ResBlock(80).to(dtype)
+        return Subject(made, images(dtype, 80), tuple(made.parameters()))
 
     def dtb(dtype: torch.dtype) -> Subject:
         beta = torch.empty((), dtype=dtype, requires_grad=True)
@@ -98,7 +102,10 @@ def subjects(height: int, width: int) -> Iterator[tuple[str, Build]]:
     def added(dtype: torch.dtype) -> Subject:
         irm, atb = IRM(20).to(dtype), ATB(80).to(dtype)
         return Subject(
-            lambda hidden, inner, f_cur, f_prev: (irm(hidden, inner), atb(f_cur, f_prev)),
+            lambda hidden, inner, f_cur, f_prev: (
+                irm(hidden=hidden, inner=inner),
+                atb(f_prev=f_prev, f_cur=f_cur),
+            ),
             images(dtype, 20, 20, 80, 80),
             (*irm.parameters(), *atb.parameters()),
         )
@@ -107,8 +114,8 @@ def subjects(height: int, width: int) -> Iterator[tuple[str, Build]]:
     yield ONE_MAP, function(ops.atb_blend, 80, 80, 1, 1)
     yield "dtb_blend c=80", dtb
     for c in (16, 20, 32):
-        yield f"irm_update c={c}", module(IRM, c, 2)
-    yield "conv3x3_chain c=80, residual block", module(ResBlock, 80, 1)
+        yield f"irm_update c={c}", irm(c)
+    yield "conv3x3_chain c=80, residual block", block
     yield "gru_reset c=20", function(ops.gru_reset, 20, 20)
     yield "gru_update c=20", function(ops.gru_update, 20, 20, 20)
     yield "lstm_update c=20", function(ops.lstm_update, 80, 20)

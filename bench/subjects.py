@@ -28,6 +28,17 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last
 OFF_THE_KINK = (6.0, 30.0, 200.0)
 
 
+class Named(nn.Module):
+    """A module that takes its tensors by name, which here come in the order of ``names``."""
+
+    def __init__(self, module: nn.Module, *names: str):
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.module(**dict(zip(self.names, inputs, strict=True)))
+
+
 class Apply(nn.Module):
     """A function of tensors as a module, so that ops and networks are handled alike."""
 
@@ -107,7 +118,7 @@ def _op(case: Case, c: int) -> Subject:
     if case.name == "irm_update":
         module: nn.Module = IRM(c)
         _randomize(module, before_relu=[module.joint, module.res1.conv1, module.res2.conv1])
-        return Subject(module, images(c, c))
+        return Subject(Named(module, "hidden", "inner"), images(c, c))
     if case.name == "conv3x3_chain":
         module = ResBlock(c)
         _randomize(module, before_relu=[module.conv1])
@@ -115,7 +126,7 @@ def _op(case: Case, c: int) -> Subject:
     if case.name == "ATB":
         module = ATB(c)
         _randomize(module)
-        return Subject(module, images(c, c))
+        return Subject(Named(module, "f_cur", "f_prev"), images(c, c))
     if case.name == "trunk":
         module = nn.Sequential(*[ResBlock(c) for _ in range(6)])
         preserve_variance_(module)

@@ -16,6 +16,7 @@ from rirn.models.state import State
 from rirn.models.window import Window
 from rirn.nn import ATB, DTB, IRM, Fuse
 from rirn.nn.blocks import bias_of
+from rirn.ops._call import CASTABLE, is_autocast
 
 MULTIPLE = 4
 """Sides of the frames inside a base network are multiples of this; frames are padded by replication and the output
@@ -199,7 +200,7 @@ class VideoDeblurrer(nn.Module):
         By base: GRU and LSTM hoist all but the state's half of the gates; IFI-RNN, RDBN and STRCNN the encoder, for
         their trunk reads h_{t-1}; STFAN the encoder of the frame, for its filters and its head read the image before.
         """
-        state = State() if state is None else state
+        state = State() if state is None else self._in_working_dtype(state)
         self._check_state(state, frames)
         windows, waiting = self._frame_window.slide(state.frames, frames, end)
         centres = [window[self.base.stem_window.past] for window in windows]
@@ -250,11 +251,11 @@ class VideoDeblurrer(nn.Module):
         inner = blended = None
         tensors = self.base.encode(stem, state.base)
         if self._blend is not None:
-            tensors["blended"] = blended = self._blend(tensors["features"], state.blended)
+            tensors["blended"] = blended = self._blend(f_prev=state.blended, f_cur=tensors["features"])
         updated, base_state = self.base.update(tensors, stem, state.base)
         tensors.update(updated)
         if self.irm is not None:
-            tensors["inner"] = inner = self.irm(tensors["hidden"], state.inner)
+            tensors["inner"] = inner = self.irm(hidden=tensors["hidden"], inner=state.inner)
         reads = tuple(tensors[name] for name in self.reads)
         return reads, State(base_state, inner, blended, state.frames, state.features)
 
@@ -305,6 +306,17 @@ class VideoDeblurrer(nn.Module):
             "inner": None if self.irm is None else self.irm.channels,
             "blended": None if self._blend is None else self._blend.channels,
         }
+
+    def _in_working_dtype(self, state: State) -> State:
+        """The state in the dtype of the weights, for a step before may have run in another one; where autocast converts
+        tensors, only in what it leaves alone."""
+        dtype = self.base.output_layer.weight.dtype
+
+        def convert(t: Tensor) -> Tensor:
+            ready = t.dtype == dtype or (t.dtype in CASTABLE and is_autocast(t.device.type))
+            return t if ready else t.to(dtype)
+
+        return state.map(convert)
 
     def _check_state(self, state: State, frames: Sequence[Tensor]) -> None:
         """Refuse a state that this model did not make, or made for frames of another batch or size."""

@@ -101,7 +101,7 @@ class STRCNN(BaseNetwork):
         return {"features": self.encoder_trunk(torch.cat([*stem, state[0]], 1))}
 
     def update(self, tensors: Tensors, stem: Stem, state: BaseState) -> tuple[Tensors, BaseState]:
-        blended = self.dtb(tensors["features"], state[1]) if self.dtb else tensors["blended"]
+        blended = self.dtb(f_prev=state[1], f_cur=tensors["features"]) if self.dtb else tensors["blended"]
         latent = self.decoder_trunk(blended)
         hidden = self.state_update(latent)
         return {"hidden": hidden, "latent": latent}, (hidden, blended) if self.dtb else (hidden,)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rirn import ops
 from rirn.nn.blocks import bias_of, conv3, run_chain, weights_and_biases
+from rirn.nn.by_name import by_name
 from rirn.ops.atb_update import atb_update, runs_atb_update
 from rirn.ops.conv3x3_chain import runs_kernel
 
@@ -45,8 +46,8 @@ class ATB(nn.Module):
         >>> from rirn.nn import ATB
         >>> atb = ATB(8)
         >>> f_cur, f_prev = torch.rand(1, 8, 4, 4), torch.zeros(1, 8, 4, 4)  # before the first frame
-        >>> weight_prev, weight_cur = atb.maps(f_cur, f_prev)
-        >>> torch.allclose(atb(f_cur, f_prev), weight_cur * f_cur)
+        >>> weight_prev, weight_cur = atb.maps(f_prev=f_prev, f_cur=f_cur)
+        >>> torch.allclose(atb(f_prev=f_prev, f_cur=f_cur), weight_cur * f_cur)
         True
     """
 
@@ -59,7 +60,8 @@ class ATB(nn.Module):
         self.branch_prev = GateBranch(channels)
         self.branch_cur = GateBranch(channels)
 
-    def logits(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
+    @by_name
+    def logits(self, *, f_prev: Tensor, f_cur: Tensor) -> tuple[Tensor, Tensor]:
         """Gate logits of f~_{t-1} and of f_t, each [N, c, H, W]."""
         if not runs_kernel(f_cur, [f_cur, f_prev, *self.parameters()]):
             u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
@@ -75,29 +77,32 @@ class ATB(nn.Module):
             )
         return logits[0], logits[1]
 
-    def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
+    @by_name
+    def maps(self, *, f_prev: Tensor, f_cur: Tensor) -> tuple[Tensor, Tensor]:
         """Attention maps w~_{t-1} in (0, decay) and w_t in (0, max_weight), each [N, c, H, W] (figures 4 and 6)."""
-        logit_prev, logit_cur = self.logits(f_cur, f_prev)
+        logit_prev, logit_cur = self.logits(f_prev=f_prev, f_cur=f_cur)
         return self.decay * torch.sigmoid(logit_prev), self.max_weight * torch.sigmoid(logit_cur)
 
+    @by_name
     def forward(
         self,
-        f_cur: Tensor,  # [N, c, H, W]  f_t
+        *,
         f_prev: Tensor,  # [N, c, H, W]  f~_{t-1}, zeros at the start of a sequence
+        f_cur: Tensor,  # [N, c, H, W]  f_t
     ) -> Tensor:  # [N, c, H, W]  f~_t
         if runs_atb_update(f_cur, [f_cur, f_prev, *self.parameters()]):
             branches = (self.branch_prev, self.branch_cur)
             layers = [self.joint, *(layer for branch in branches for layer in (branch.conv1, branch.conv2))]
             weights, biases = weights_and_biases(layers)
             return atb_update(
-                f_cur,
                 f_prev,
+                f_cur,
                 weights,
                 biases,
                 slope=GateBranch.slope,
                 decay=self.decay,
                 max_weight=self.max_weight,
             )
-        logits = self.logits(f_cur, f_prev)
+        logits = self.logits(f_prev=f_prev, f_cur=f_cur)
         kept = f_prev if self.decay == 1 else self.decay * f_prev
         return ops.atb_blend(kept, f_cur, *logits, max_weight=self.max_weight)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from rirn import ops
 from rirn.nn.blocks import bias_of
 from rirn.ops._call import is_autocast
+from rirn.ops._transforms import within_transform
 from rirn.ops.conv3x3_chain import runs_kernel
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -75,7 +76,10 @@ def conv1x1(
 
 
 def _suits_products(inputs: Sequence[Tensor]) -> bool:
-    """In single precision only: half would be rounded after each product."""
+    """In single precision only: half would be rounded after each product. Sums in place do not suit vmap over some of the
+    images."""
+    if within_transform():
+        return False
     single = all(x.dtype == torch.float32 and x.is_contiguous() for x in inputs)
     on_cpu = inputs[0].device.type == "cpu"
     return on_cpu and single and not is_autocast(inputs[0].device.type) and runs_kernel(inputs[0], inputs)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rirn import ops
 from rirn.errors import RirnError
+from rirn.nn.by_name import by_name
 
 VARIANTS = ("ovd", "estrnn-repo")
 
@@ -37,7 +38,8 @@ class DTB(nn.Module):
         self.conv = nn.Conv2d(2 * channels, channels, 5, padding=2 if self.padded else 0)
         self.beta = nn.Parameter(torch.zeros(())) if self.padded else None
 
-    def logits(self, f_cur: Tensor, f_prev: Tensor) -> Tensor:
+    @by_name
+    def logits(self, *, f_prev: Tensor, f_cur: Tensor) -> Tensor:
         """What the weight of f_t is the |tanh| of, [N, c, H, W]."""
         pair = torch.cat([f_cur, f_prev], 1)
         if not self.padded and min(pair.shape[2:]) < 5:  # no pixel has a whole neighbourhood
@@ -45,16 +47,19 @@ class DTB(nn.Module):
         logits: Tensor = self.conv(pair)
         return logits if self.padded else F.pad(logits / 2, (2, 2, 2, 2))
 
-    def maps(self, f_cur: Tensor, f_prev: Tensor) -> tuple[Tensor, Tensor]:
+    @by_name
+    def maps(self, *, f_prev: Tensor, f_cur: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of f~_{t-1} and of f_t in [0, 1], each [N, c, H, W]; they sum to one."""
-        weight = torch.tanh(self.logits(f_cur, f_prev)).abs()
+        weight = torch.tanh(self.logits(f_prev=f_prev, f_cur=f_cur)).abs()
         weight = weight if self.beta is None else (weight + self.beta).clamp(0, 1)
         return 1 - weight, weight
 
+    @by_name
     def forward(
         self,
-        f_cur: Tensor,  # [N, c, H, W]  f_t
+        *,
         f_prev: Tensor,  # [N, c, H, W]  f~_{t-1}, zeros at the start of a sequence
+        f_cur: Tensor,  # [N, c, H, W]  f_t
     ) -> Tensor:  # [N, c, H, W]  f~_t
         beta = f_cur.new_zeros(()) if self.beta is None else self.beta
-        return ops.dtb_blend(f_prev, f_cur, self.logits(f_cur, f_prev), beta)
+        return ops.dtb_blend(f_prev, f_cur, self.logits(f_prev=f_prev, f_cur=f_cur), beta)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from rirn import ops
 from rirn.nn.blocks import ResBlock, conv3, weights_and_biases
+from rirn.nn.by_name import by_name
 
 
 class IRM(nn.Module):
@@ -24,7 +25,7 @@ class IRM(nn.Module):
         >>> from rirn.nn import IRM
         >>> irm, inner = IRM(20), torch.zeros(1, 20, 8, 8)
         >>> for hidden in torch.rand(5, 1, 20, 8, 8):
-        ...     inner = irm(hidden, inner)
+        ...     inner = irm(hidden=hidden, inner=inner)
         >>> inner.shape
         torch.Size([1, 20, 8, 8])
     """
@@ -37,8 +38,10 @@ class IRM(nn.Module):
         self.res2 = ResBlock(2 * channels)
         self.out = conv3(2 * channels, channels)
 
+    @by_name
     def forward(
         self,
+        *,
         hidden: Tensor,  # [N, c, H, W]  h_t
         inner: Tensor,  # [N, c, H, W]  h~_{t-1}, zeros at the start of a sequence
     ) -> Tensor:  # [N, c, H, W]  h~_t

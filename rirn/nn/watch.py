@@ -27,7 +27,7 @@ class Blending:
 
     def maps(self) -> tuple[Tensor, Tensor]:
         """Weights of f~_{t-1} and of f_t, each [N, c, H, W]; computed anew at each call, for the fused ops keep none."""
-        return self.module.maps(self.features, self.previous)
+        return self.module.maps(f_prev=self.previous, f_cur=self.features)
 
 
 def blending_modules(model: nn.Module) -> list[ATB | DTB]:
@@ -52,10 +52,10 @@ def watch_blending(model: nn.Module, see: Callable[[Blending], Any]) -> Iterator
         (3, True)
     """
 
-    def note(module: ATB | DTB, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        see(Blending(module, *inputs, output))
+    def note(module: ATB | DTB, args: tuple[()], named: dict[str, Tensor], output: Tensor) -> None:
+        see(Blending(module, named["f_cur"], named["f_prev"], output))
 
-    hooks = [module.register_forward_hook(note) for module in blending_modules(model)]
+    hooks = [module.register_forward_hook(note, with_kwargs=True) for module in blending_modules(model)]
     try:
         yield
     finally:

@@ -111,15 +111,3 @@ def needs_mask(wanted: Sequence[bool]) -> int:
 
 def is_wanted(needs: int, i: int) -> bool:
     return bool(needs >> i & 1)
-
-
-def refuse_double_backward(op: str) -> None:
-    """Make the second derivative of a fused op an error, where autograd would silently leave it out."""
-
-    def backward(ctx: Any, *grads: Any) -> None:
-        raise RuntimeError(
-            f"{op} on a fused backend can be differentiated once only: "
-            "run it with backend='reference' where you need create_graph=True"
-        )
-
-    torch.library.register_autograd(f"rirn::{op}_backward", backward)

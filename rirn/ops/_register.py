@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,15 @@ import torch
 from torch import Tensor
 
 from rirn.ops import reference
-from rirn.ops._call import call_reference, is_wanted, needs_mask, refuse_double_backward
+from rirn.ops._call import call_reference, is_wanted, needs_mask
 from rirn.ops._library import library
+from rirn.ops._transforms import (
+    is_tensor_list,
+    refuse_derivatives,
+    register_batching,
+    register_derivatives,
+    tensors_of,
+)
 from rirn.ops.backends import choose
 
 
@@ -26,23 +33,27 @@ class Glue:
     Attributes:
         fake: allocates the results, as a function of the op's arguments with annotations from which a schema
             can be read.
+        images: number of arguments, from the front, that have the batch in dimension 0.
         last_slope: for an op that ends in an activation, its slope below zero, as a function of the arguments;
             the backward op then gets the gradient in front of the activation.
     """
 
     fake: Callable[..., Any]
+    images: int
     last_slope: Callable[..., float] | None = None
 
 
 _glue: dict[str, Glue] = {}
 
 
-def register(op: str, fake: Callable[..., Any], last_slope: Callable[..., float] | None = None) -> None:
+def register(
+    op: str, fake: Callable[..., Any], images: int, last_slope: Callable[..., float] | None = None
+) -> None:
     """Say how ``op`` allocates and differentiates, see :class:`Glue`; the compiled form, if there is one, gets
     it at once, the Triton form when it is first chosen."""
-    _glue[op] = Glue(fake, last_slope)
+    _glue[op] = Glue(fake, images, last_slope)
     if library().loaded and hasattr(torch.ops.rirn, op):
-        _attach(op, _glue[op])
+        _attach(op, op, _glue[op])
 
 
 def call(op: str, device: torch.device, backend: str | None, *args: Any) -> Any:
@@ -98,7 +109,7 @@ def define_triton(op: str) -> None:
     ):
         torch.library.define(name, signature, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(name, "CompositeExplicitAutograd", function)
-    _attach(f"triton_{op}", glue)
+    _attach(op, f"triton_{op}", glue)
 
 
 def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
@@ -111,27 +122,15 @@ def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
     return through
 
 
-def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among the arguments, those of lists one by one: bit i of ``needs`` means the i-th."""
-    for arg in args:
-        if isinstance(arg, Tensor):
-            yield arg
-        elif _is_tensor_list(arg):
-            yield from arg
-
-
-def _is_tensor_list(arg: Any) -> bool:
-    return isinstance(arg, (list, tuple)) and len(arg) > 0 and isinstance(arg[0], Tensor)
-
-
 def _allocate_gradients(args: Sequence[Any], needs: int) -> list[Tensor]:
     return [
-        torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(_tensors(args))
+        torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(tensors_of(args))
     ]
 
 
-def _attach(name: str, glue: Glue) -> None:
-    """Give ``rirn::<name>`` and ``rirn::<name>_backward`` their fake kernels and the first its derivative.
+def _attach(op: str, name: str, glue: Glue) -> None:
+    """Give the form ``rirn::<name>`` of an op and ``rirn::<name>_backward`` their fake kernels and batching rules, and the
+    first its derivatives.
 
     The derivative is the op ``{name}_backward(*output gradients, *inputs, needs)``, which returns one gradient
     per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, and the
@@ -148,35 +147,34 @@ def _attach(name: str, glue: Glue) -> None:
 
     def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.slope = glue.last_slope(*inputs) if glue.last_slope else 1.0
-        ctx.save_for_backward(*_tensors(inputs), *([output] if ctx.slope != 1 else []))
-        ctx.options = [None if isinstance(arg, Tensor) or _is_tensor_list(arg) else arg for arg in inputs]
-        ctx.counts = [len(arg) if _is_tensor_list(arg) else None for arg in inputs]
+        ctx.save_for_backward(*tensors_of(inputs), *([output] if ctx.slope != 1 else []))
+        ctx.options = [None if isinstance(arg, Tensor) or is_tensor_list(arg) else arg for arg in inputs]
+        ctx.counts = [len(arg) if is_tensor_list(arg) else None for arg in inputs]
 
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
-        args, wanted = [], []
-        for option, count, want in zip(ctx.options, ctx.counts, ctx.needs_input_grad, strict=True):
-            if count is not None:
-                args.append(list(itertools.islice(saved, count)))
-                wanted += want
-            elif option is None:
-                args.append(next(saved))
-                wanted.append(want)
-            else:
-                args.append(option)
-        if ctx.slope != 1:
-            grads = (_through_activation(grads[0], next(saved), ctx.slope),)
-        needs = needs_mask(wanted)
-        found = iter(g if is_wanted(needs, i) else None for i, g in enumerate(gradient(*grads, *args, needs)))
-        result: list[Any] = []
+        args: list[Any] = []
         for option, count in zip(ctx.options, ctx.counts, strict=True):
             if count is not None:
-                result.append(list(itertools.islice(found, count)))
+                args.append(list(itertools.islice(saved, count)))
             else:
-                result.append(next(found) if option is None else None)
-        return tuple(result)
+                args.append(next(saved) if option is None else option)
+        if ctx.slope != 1:
+            grads = (_through_activation(grads[0], next(saved), ctx.slope),)
+        needs = needs_mask(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
+        return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(gradient(*grads, *args, needs)))
+
+    def forward_mode(*args: Any) -> Any:
+        device = next(tensors_of(args)).device
+        return call_reference(getattr(reference, op), device.type, *args)
 
     torch.library.register_fake(f"rirn::{name}", glue.fake)
     torch.library.register_fake(f"rirn::{name}_backward", fake_backward)
-    torch.library.register_autograd(f"rirn::{name}", backward, setup_context=save_inputs)
-    refuse_double_backward(name)
+    register_derivatives(name, save_inputs, backward, forward_mode)
+    refuse_derivatives(
+        f"{name}_backward",
+        f"{name} on a fused backend can be differentiated once only: "
+        "run it with backend='reference' where you need create_graph=True or a derivative of a gradient",
+    )
+    register_batching(name, glue.images)
+    register_batching(f"{name}_backward", n_results + glue.images, n_results)

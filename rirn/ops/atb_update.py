@@ -11,6 +11,7 @@ from torch import Tensor
 from rirn.ops import reference
 from rirn.ops._call import is_autocast
 from rirn.ops._library import library
+from rirn.ops._transforms import follows_tangents, refuse_derivatives
 from rirn.ops.backends import choose, takes_inference_ops
 
 
@@ -31,12 +32,14 @@ def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | Non
     if is_autocast(f_cur.device.type):
         return False
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return not with_gradient and all(t.dtype == f_cur.dtype in reference.HALF_DTYPES for t in tensors)
+    return not (with_gradient or follows_tangents(tensors)) and all(
+        t.dtype == f_cur.dtype in reference.HALF_DTYPES for t in tensors
+    )
 
 
 def atb_update(
-    f_cur: Tensor,  # [N, C, H, W]  f_t
     f_prev: Tensor,  # [N, C, H, W]  f~_{t-1}
+    f_cur: Tensor,  # [N, C, H, W]  f_t
     weights: Sequence[Tensor],  # joint: [2C, 2C, 3, 3]; prev1, prev2, cur1, cur2: [C, C, 3, 3]
     biases: Sequence[Tensor],  # [2C], then four of [C]
     *,
@@ -63,10 +66,8 @@ def _fake(f_cur: Tensor, *others: Any) -> Tensor:
     return torch.empty_like(f_cur)
 
 
-def _backward(ctx: Any, *grads: Tensor) -> None:
-    raise RuntimeError("atb_update has no derivative: rirn.nn.ATB takes its parts where a gradient is wanted")
-
-
 if library().loaded and hasattr(torch.ops.rirn, "atb_update"):
     torch.library.register_fake("rirn::atb_update", _fake)
-    torch.library.register_autograd("rirn::atb_update", _backward)
+    refuse_derivatives(
+        "atb_update", "atb_update has no derivative: rirn.nn.ATB takes its parts where a gradient is wanted"
+    )

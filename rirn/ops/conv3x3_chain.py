@@ -237,4 +237,4 @@ def _last_slope(
     return slopes[-1]
 
 
-register("conv3x3_chain", _fake, _last_slope)
+register("conv3x3_chain", _fake, images=1, last_slope=_last_slope)

@@ -60,4 +60,4 @@ def _fake(f_prev: Tensor, f_cur: Tensor, logit: Tensor, beta: Tensor) -> Tensor:
     return torch.empty_like(f_cur)
 
 
-register("dtb_blend", _fake)
+register("dtb_blend", _fake, images=3)

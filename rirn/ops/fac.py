@@ -57,4 +57,4 @@ def _fake(features: Tensor, kernels: Tensor) -> Tensor:
     return torch.empty_like(features)
 
 
-register("fac", _fake)
+register("fac", _fake, images=2)

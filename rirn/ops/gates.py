@@ -94,6 +94,6 @@ def _fake_lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(cell), torch.empty_like(cell)
 
 
-register("gru_reset", _fake_reset)
-register("gru_update", _fake_update)
-register("lstm_update", _fake_lstm)
+register("gru_reset", _fake_reset, images=2)
+register("gru_update", _fake_update, images=3)
+register("lstm_update", _fake_lstm, images=2)

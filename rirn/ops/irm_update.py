@@ -89,4 +89,4 @@ def _fake(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequ
     return torch.empty_like(hidden)
 
 
-register("irm_update", _fake)
+register("irm_update", _fake, images=2)

@@ -68,7 +68,7 @@ def test_eager_irm_by_hand():
     c, pixels = 2, 5 * 7
     with torch.device("meta"), use_backend("reference"), torch.no_grad():
         irm, x = IRM(c), torch.empty(1, c, 5, 7)
-        found = counted(irm, x, x)
+        found = counted(lambda: irm(hidden=x, inner=x))
     images = 4 * c + 5 * 4 * c + 3 * 4 * c + 2 * 6 * c + 3 * c
     parameters = sum(p.numel() for p in irm.parameters())
     weights = sum(p.numel() for p in irm.parameters() if p.dim() == 4)
@@ -183,13 +183,13 @@ def test_the_whole_of_atb_moves_thirteen_images():
     atb = ATB(c).to("meta", torch.float16)
     x = meta(1, c, height, width, dtype=torch.float16)
     with assume("cuda"), torch.no_grad(), LaunchCounter(CUDA) as counter:
-        atb(x, x)
+        atb(f_prev=x, f_cur=x)
     parameters = sum(p.numel() for p in atb.parameters())
     weights = sum(p.numel() for p in atb.parameters() if p.dim() == 4)
     moved = 13 * x.numel() + parameters + 2 * weights  # the last of these to bring them in order
     assert counter.cost == Cost(4, 2 * moved, 2 * weights * height * width)
     with LaunchCounter(CUDA) as counter, assume("cuda"):
-        atb(x, x)  # with a gradient it is taken apart
+        atb(f_prev=x, f_cur=x)  # with a gradient it is taken apart
     assert "atb_update" not in [name for name, _ in counter.calls]
 
 

@@ -105,16 +105,17 @@ def test_adaptive_blending_without_gradients_runs_inside_a_cuda_graph(cuda):
         return [torch.randn(s, generator=generator, device="cuda").half() for s in shapes]
 
     held = [*values()[:2], *(p.detach() for p in atb.parameters())]
+    frames = {"f_cur": held[0], "f_prev": held[1]}
     assert runs_atb_update(held[0], held)
     with use_backend("reference"):
-        want = copy.deepcopy(atb).cpu().double()(*(t.cpu().double() for t in held[:2]))
-    torch.testing.assert_close(atb(*held[:2]).cpu().double(), want, rtol=0.01, atol=0.01)
+        want = copy.deepcopy(atb).cpu().double()(**{name: t.cpu().double() for name, t in frames.items()})
+    torch.testing.assert_close(atb(**frames).cpu().double(), want, rtol=0.01, atol=0.01)
 
     def call(tensors):
         names = [name for name, _ in atb.named_parameters()]
-        return [
-            torch.func.functional_call(atb, dict(zip(names, tensors[2:], strict=True)), tuple(tensors[:2]))
-        ]
+        parameters = dict(zip(names, tensors[2:], strict=True))
+        frames = {"f_cur": tensors[0], "f_prev": tensors[1]}
+        return [torch.func.functional_call(atb, parameters, (), frames)]
 
     check_replay(call, held, values())
 

@@ -21,15 +21,15 @@ def assert_row(x, expected):
 
 @torch.no_grad()
 def test_irm():
-    assert_row(filled(IRM(20))(A, B), [-0.040246260, 0.113850577, 0.027465437, 0.023319183])
+    assert_row(filled(IRM(20))(hidden=A, inner=B), [-0.040246260, 0.113850577, 0.027465437, 0.023319183])
 
 
 @torch.no_grad()
 def test_atb():
     module = filled(ATB(20))
-    blended = module(A, B)
+    blended = module(f_prev=B, f_cur=A)
     assert_row(blended, [0.000605138, 0.202632762, 0.069091660, 0.110450277])
-    weight_prev, weight_cur = module.maps(A, B)
+    weight_prev, weight_cur = module.maps(f_prev=B, f_cur=A)
     assert (weight_prev * B + weight_cur * A - blended).abs().max() <= 1e-12
 
 
@@ -44,9 +44,9 @@ def test_atb():
 def test_dtb(beta, row):
     module = filled(DTB(20))
     module.beta.fill_(beta)
-    blended = module(A, B)
+    blended = module(f_prev=B, f_cur=A)
     assert_row(blended, row)
-    weight_prev, weight_cur = module.maps(A, B)
+    weight_prev, weight_cur = module.maps(f_prev=B, f_cur=A)
     assert (weight_prev + weight_cur - 1).abs().max() <= 1e-12
     assert (weight_prev * B + weight_cur * A - blended).abs().max() <= 1e-12
 

@@ -22,7 +22,7 @@ def test_lstm_starts_out_remembering():
 def test_dtb_of_the_estrnn_repository_copies_the_outer_frame(size):
     module = DTB(4, variant="estrnn-repo")
     f_cur, f_prev = torch.randn(2, 4, *size), torch.randn(2, 4, *size)
-    blended = module(f_cur, f_prev)
+    blended = module(f_prev=f_prev, f_cur=f_cur)
     inside = torch.zeros(size, dtype=torch.bool)
     inside[2:-2, 2:-2] = True
     assert torch.equal(blended[..., ~inside], f_prev[..., ~inside])
@@ -33,7 +33,7 @@ def test_dtb_beta_of_one_means_no_blending():
     module = DTB(4)
     torch.nn.init.ones_(module.beta)
     f_cur, f_prev = torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6)
-    assert torch.equal(module(f_cur, f_prev), f_cur)
+    assert torch.equal(module(f_prev=f_prev, f_cur=f_cur), f_cur)
     assert module.beta.requires_grad
 
 
@@ -125,8 +125,8 @@ def test_atb_decay_bounds_the_blended_feature():
         torch.nn.init.constant_(branch.conv2.bias, 50)  # both gates at their bounds
     f_cur, f_prev = torch.rand(1, 4, 5, 6), torch.zeros(1, 4, 5, 6)
     with torch.no_grad():
-        weight_prev, weight_cur = atb.maps(f_cur, f_prev)
+        weight_prev, weight_cur = atb.maps(f_prev=f_prev, f_cur=f_cur)
         assert weight_prev.max() == pytest.approx(0.9) and weight_cur.max() == 1
         for _ in range(200):
-            f_prev = atb(f_cur, f_prev)
+            f_prev = atb(f_prev=f_prev, f_cur=f_cur)
     torch.testing.assert_close(f_prev, 10 * f_cur)  # the sum of 0.9^k

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from rirn import ops
 from tests.ops.cases import Case, atb_inputs, dtb_inputs, image, images, irm_inputs, randn
 
 BLOCK = ((0.0, 1.0), (0, 1))
@@ -52,3 +53,13 @@ def arguments(op: str, case: Case, device: str = "cpu", *, backward: bool = Fals
     shape, count = state.shape, 2 if op == "lstm_update" else 1
     grads = [torch.randn(shape, generator=generator).to(state) for _ in range(count)]
     return [*grads, *made, (1 << len(tensors)) - 1]
+
+
+def call(op: str, args: list[Any], backend: str | None = None) -> Any:
+    """The public function of an op with what the torch op of its name takes."""
+    function = getattr(ops, op)
+    if op == "atb_blend":
+        return function(*args[:-1], max_weight=args[-1], backend=backend)
+    if op == "conv3x3_chain":
+        return function(*args[:-2], unshuffle=args[-2], shuffle=args[-1], backend=backend)
+    return function(*args, backend=backend)

@@ -7,7 +7,9 @@ import torch
 
 from rirn.errors import RirnError
 from rirn.ops import atb_blend, backends, conv3x3_chain, irm_update, use_backend
+from tests.ops.calls import arguments, call
 from tests.ops.cases import Case, atb_inputs, irm_inputs
+from tests.ops.contract import as_tuple
 from tests.tolerances import TABLE, assert_close
 
 SIZES = [(2, 6, 9), (3, 7, 11), (2, 5, 13), (4, 8, 6)]
@@ -137,3 +139,32 @@ def test_export_with_a_dynamic_size(strict):
     program = torch.export.export(Blend(), inputs, dynamic_shapes=[{3: width}] * 4, strict=strict)
     other = [t.detach() for t in atb_inputs(Case(2, 3, 8, 11))]
     assert torch.equal(program.module()(*other), Blend()(*other))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference", "auto"])
+@pytest.mark.parametrize("op", backends.OPS)
+def test_everything_about_the_inputs_may_be_dynamic(op, backend):
+    """One graph for all sizes; of numbers torch makes constants."""
+    if backend != "auto" and backends.why_not(backend, op) is not None:
+        pytest.skip(backends.why_not(backend, op))
+
+    def run(args):
+        return as_tuple(call(op, args, backend))
+
+    compiled = torch.compile(run, dynamic=True, fullgraph=True, backend="aot_eager")
+    for case in (Case(2, 3, 8, 40), Case(3, 3, 6, 64), Case(4, 3, 9, 50)):
+        args = arguments(op, case)
+        for got, want in zip(compiled(args), run(args), strict=True):
+            assert torch.equal(got, want)
+    assert graphs() <= 2
+
+
+@pytest.mark.parametrize("max_weight", [-0.5, float("nan"), float("inf")])
+def test_a_dynamic_number_is_checked(max_weight):
+    compiled = torch.compile(
+        lambda x, w: atb_blend(x, x, x, x, max_weight=w), dynamic=True, fullgraph=True, backend="eager"
+    )
+    x = torch.rand(1, 2, 3, 4)
+    assert torch.equal(compiled(x, 0.5), atb_blend(x, x, x, x, max_weight=0.5))
+    with pytest.raises(Exception, match="max_weight must be finite"):
+        compiled(x, max_weight)

@@ -71,10 +71,12 @@ def test_maps_are_those_of_the_frames(frames, tmp_path):
     for i in range(2):
         rgb = torch.from_numpy(picture(WIDTH, HEIGHT, i + 1)).permute(2, 0, 1)[None] / 255
         seen = []
-        hook = model.atb.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(inputs))
+        hook = model.atb.register_forward_hook(
+            lambda module, args, named, output, seen=seen: seen.append(named), with_kwargs=True
+        )
         _, state = model.step(rgb, state)
         hook.remove()
-        prev = model.atb.maps(*seen[0])[0][0].mean(0).numpy()
+        prev = model.atb.maps(**seen[0])[0][0].mean(0).numpy()
         shown = np.asarray(maps_of(page)[f"p{i}"])[::4, ::4] / 255 * (high - low) + low
         assert np.abs(shown - prev.clip(low, high)).max() < 0.01 * (high - low) + 1e-3
 
