@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Generator
 
 import pytest
 import torch
@@ -42,6 +43,22 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+def may_skip_in_ci(reason: str, is_gpu: bool) -> bool:
+    """Whether a test may skip where everything is there but a GPU."""
+    return is_gpu or re.search(r"GPU|CUDA|nvcc|TRITON_INTERPRET", reason) is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that skips in CI for another reason than a missing GPU: it would never run anywhere."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not may_skip_in_ci(reason, item.get_closest_marker("gpu") is not None):
+            report.outcome, report.longrepr = "failed", f"no test may skip in CI for this reason: {reason}"
+    return report
 
 
 if os.environ.get("TRITON_INTERPRET") == "1":

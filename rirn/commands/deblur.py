@@ -67,6 +67,7 @@ def make_parser() -> Parser:
     add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
     add("--compare", action="store_true", help="write input and result side by side")
     add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
+    add("--overwrite", action="store_true", help="replace videos that exist without asking")
     add("--jobs", type=int, default=1, help="videos at the same time, each in a process of its own")
     add(
         "--benchmark",
@@ -155,6 +156,11 @@ def run(options: Namespace) -> int:
         )
 
     with join_world("cpu", WORK_APART) as world:
+        existing = [] if options.resume else [job.target for job in jobs if _is_finished_video(job)]
+        world.gather(existing)  # all have looked before one of them writes
+        if existing:
+            may_ask = world.size == 1
+            options.overwrite = _may_replace(existing, len(jobs), options.overwrite, may_ask)
         mine = jobs[world.rank :: world.size]
         if options.resume:
             for job in filter(_is_done, mine):
@@ -177,6 +183,31 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def _may_replace(existing: Sequence[str], count: int, overwrite: bool, may_ask: bool) -> bool:
+    """Whether targets that exist are replaced, which is said for several; raises if nobody wants it."""
+    named = ", ".join(existing[:3]) + (", ..." if len(existing) > 3 else "")
+    if overwrite:
+        if count > 1:
+            print(f"{len(existing)} of {count} targets exist and are replaced: {named}", file=sys.stderr)
+        return True
+    is_one = len(existing) == 1
+    if may_ask and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        print(
+            f"{named} exist{'s' * is_one}; replace {'it' if is_one else 'them'}? [y/N] ",
+            end="",
+            file=sys.stderr,
+        )
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return True
+    if count == 1:
+        raise RirnError(f"{named} exists; add --overwrite to replace it, or give another name.")
+    raise RirnError(
+        f"{len(existing)} of {count} targets exist ({named}); add --overwrite to replace them, --resume to leave "
+        "them and do the rest, or give another folder."
+    )
+
+
 def _report(parts: Sequence[tuple[int, Sequence[tuple[Job, str]]]]) -> None:
     """Raise if anything failed in any of the processes, each of which gives its number of videos and its failures."""
     failures = [failure for _, failed in parts for failure in failed]
@@ -186,6 +217,10 @@ def _report(parts: Sequence[tuple[int, Sequence[tuple[Job, str]]]]) -> None:
         print(f"{job.source}: {reason}", file=sys.stderr)
     count = sum(count for count, _ in parts)
     raise RirnError(f"{len(failures)} of {count} videos failed, the others are done.")
+
+
+def _is_finished_video(job: Job) -> bool:
+    return job.target != PIPE and os.path.isfile(job.target) and _is_done(job)
 
 
 def _is_done(job: Job) -> bool:

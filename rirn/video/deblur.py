@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +18,11 @@ from tqdm import tqdm
 
 from rirn.devices import pick_device
 from rirn.errors import RirnError
+from rirn.video.companions import Companions
 from rirn.video.compare import SideBySide
 from rirn.video.encoding import Encoding
 from rirn.video.files import PIPE, check_target, is_image_folder
-from rirn.video.frames import HDR_TRANSFERS, VideoInfo
+from rirn.video.frames import HDR_TRANSFERS, BrokenStream, VideoInfo
 from rirn.video.live import PipeOutput
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
 from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
@@ -149,16 +152,21 @@ def deblur(
             if reader.can_rewind:
                 settings |= source_settings(reader.path)
             parts = Parts(Path(os.path.realpath(target)), settings, resume=resume and reader.can_rewind)
-            checkpoint = parts.checkpoint(device)
+            try:
+                checkpoint = parts.checkpoint(device)
+                companions = _companions(reader, target, encoding)
+            except BaseException:
+                parts.abandon()
+                raise
             output = PartsOutput(
                 parts,
                 info,
                 encoding,
-                source=reader.path if reader.has_other_streams else None,
-                replaced=reader.stream_index,
+                companions=companions,
                 frames=checkpoint["frames"] if checkpoint else 0,
                 can_resume=reader.can_rewind,
             )
+            _rehearse(output)
             ahead = frames_ahead(info)
         resumed = output.frames
         bar = tqdm(
@@ -170,7 +178,7 @@ def deblur(
             dynamic_ncols=True,
         )
         pipeline = Pipeline(reader, restorer, output, joined=joined, ahead=ahead, on_result=bar.update)
-        with bar:
+        with bar, _problems_said(source, target, output):
             pipeline.run(checkpoint)
         seconds = time.perf_counter() - begin
     return Summary(
@@ -183,6 +191,38 @@ def deblur(
         pipeline.dropped,
         pipeline.busy,
     )
+
+
+def _companions(reader: Reader, target: str | os.PathLike, encoding: Encoding | None) -> Companions | None:
+    """What comes along with the pictures in a video named `target`."""
+    if encoding is None or not reader.has_other_streams:
+        return None
+    return Companions(reader.path, reader.stream_index, Path(os.path.realpath(target)))
+
+
+def _rehearse(output: PartsOutput) -> None:
+    try:
+        output.rehearse()
+    except BaseException:
+        output.fail()
+        raise
+
+
+@contextmanager
+def _problems_said(source: str | os.PathLike, target: str | os.PathLike, output: Output) -> Iterator[None]:
+    """Raise if the whole is there but not all that belongs to it."""
+    try:
+        yield
+    except BrokenStream as error:
+        if not getattr(output, "problems", []):
+            raise
+        raise BrokenStream(
+            f"{str(error).rstrip('.')}; also, {'; '.join(output.problems)}.", error.frames
+        ) from error
+    if getattr(output, "problems", []):
+        raise BrokenStream(
+            f"{source} is damaged: {target} is written, but {'; '.join(output.problems)}.", output.frames
+        )
 
 
 def _check_tile(tile: int | str | None) -> None:

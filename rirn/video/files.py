@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from rirn.errors import RirnError
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PIPE = "-"
+_LONGEST_NAME = 255
+"""Bytes of a file's name on the usual file systems, where the system does not say."""
 
 
 def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -29,6 +32,11 @@ def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
     if not os.fspath(target):
         raise RirnError("The target has no name; give a video file or a folder for PNG images.")
     path = Path(os.path.realpath(target))
+    size, most = len(os.fsencode(path.name)), _longest_name(path.parent)
+    if size > most:
+        raise RirnError(
+            f"The name {path.name[:30]}... has {size} bytes, and this file system takes {most}; give a shorter one."
+        )
     if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
         raise RirnError(f"The output {target} is the input itself; give another name.")
     if not path.parent.is_dir():
@@ -60,12 +68,39 @@ def is_image_folder(target: str | os.PathLike) -> bool:
 
 def parts_folder(target: Path) -> Path:
     """Where the parts of `target` grow and wait to be resumed."""
-    return target.with_name(f"{target.name}.resume")
+    return target.with_name(_fitting(target, "", ".resume"))
 
 
 def part_name(path: Path) -> Path:
     """A hidden name in the folder of `path` that nobody else uses."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return path.with_name(_fitting(path, ".", f".{secrets.token_hex(4)}.part"))
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or a name like it that is free."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(_fitting(path.with_suffix(""), "", f"-{number}{path.suffix}"))
+    return free
+
+
+def _fitting(path: Path, before: str, after: str) -> str:
+    """The name of `path` between two others; a long one is cut, and told from its like by a digest."""
+    name = os.fsencode(path.name)
+    room = _longest_name(path.parent) - len(before.encode()) - len(after.encode())
+    if len(name) <= room:
+        return f"{before}{path.name}{after}"
+    digest = hashlib.sha256(name).hexdigest()[:8]
+    cut = name[: max(1, room - len(digest) - 1)].decode("utf-8", "ignore")
+    return f"{before}{cut}~{digest}{after}"
+
+
+def _longest_name(folder: Path) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows; a folder that is not there
+        return _LONGEST_NAME
 
 
 @contextmanager

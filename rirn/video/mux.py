@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import heapq
-import io
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
 
 from rirn.errors import RirnError
-from rirn.video.files import FORMATS, part_name, write_failures
+from rirn.video.companions import Companions, Refused, is_refusal, muxer, own_tags, packet_time
+from rirn.video.files import FORMATS, free_name, part_name, write_failures
 from rirn.video.frames import VideoInfo
+from rirn.video.times import Clock
 
 log = logging.getLogger("rirn.video")
 
-# Tags that describe the input's container or encoder; the output's own muxer writes them anew.
-_TECHNICAL_TAGS = {
-    "major_brand",
-    "minor_version",
-    "compatible_brands",
-    "encoder",
-    "duration",
-    "rotate",
-    "vendor_id",
-    "bps",
-}
+# Packets of the other streams in a rehearsal.
+_REHEARSED = 50
 
 
 def assemble(
@@ -37,15 +32,17 @@ def assemble(
     segments: Sequence[Path],
     info: VideoInfo,
     *,
-    source: Path | None = None,
-    replaced: int | None = None,
+    companions: Companions | None = None,
     whole: bool = True,
-) -> None:
-    """Write `target` from segments of its pictures and the other streams of `source`, without recoding.
+    rehearsal: bool = False,
+) -> list[str]:
+    """Write `target` from segments of its pictures and the other streams of a source, without recoding.
 
     Sound, subtitles, attachments, further pictures and data come along as they are, with chapters, tags and
-    dispositions. A stream that the format cannot hold is left out with a warning. The file grows under a
-    hidden name and takes its own at the end.
+    dispositions. The file grows under a hidden name and takes its own at the end.
+
+    What of a stream the muxer refuses is left out, packets or the stream; if it still refuses, all but the
+    pictures; if it refuses those, they become a file of another format beside `target`.
 
     Matroska has no times below zero: where sound starts before zero, all streams move together.
 
@@ -53,53 +50,131 @@ def assemble(
         target: file name ending in .mp4, .m4v, .mov or .mkv.
         segments: files of one encoder with the same settings, in order.
         info: the facts of the pictures.
-        source: the file whose other streams come along; None where there is none.
-        replaced: index of the stream of `source` that the segments replace.
+        companions: what comes along; None for nothing.
         whole: False for a video that was stopped early; the other streams then end with the pictures.
+        rehearsal: write the first packets of the other streams alone, and remove the file.
+
+    Returns:
+        list[str]: what went wrong and was left out, a few words each.
 
     Raises:
         RirnError: the file cannot be written.
     """
-    part = part_name(target)
-    try:
-        with write_failures(target):
-            _write(part, FORMATS[target.suffix.lower()], target, segments, info, source, replaced, whole)
-            os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    parts = _Whole(target, segments, info, whole, rehearsal)
+    format = FORMATS[target.suffix.lower()]
+    problems: list[str] = []
+    refused: dict[int, Refused] = {}
+    with write_failures(target):
+        try:
+            return parts.write(target, format, companions, refused, problems)
+        except (ValueError, av.FFmpegError) as error:
+            if not is_refusal(error) or (rehearsal and companions is None):
+                raise
+            log.debug("%s: %s", target, error)
+        if companions is not None:
+            refused = companions.examine(format, parts.end)
+            problems = companions.report(refused)
+            try:
+                return parts.write(target, format, companions, refused, problems)
+            except (ValueError, av.FFmpegError) as error:
+                if not is_refusal(error):
+                    raise
+                problems = [f"all but the pictures is left out, since {format} refuses it ({error.strerror})"]
+        try:
+            return parts.write(target, format, None, {}, problems)
+        except (ValueError, av.FFmpegError) as error:
+            if not is_refusal(error) or rehearsal:
+                raise
+            other = ".mov" if format == "matroska" else ".mkv"
+            place = free_name(target.with_suffix(other))
+            problems = [f"{target.name} cannot hold the pictures ({error.strerror}); they are in {place}"]
+        return parts.write(place, FORMATS[other], None, {}, problems)
 
 
-def _write(part, format, target, segments, info, source, replaced, whole) -> None:
-    options = muxer_options(format, info.time_base)
-    if options:
-        # The index at the front lets a browser start before it has the whole file.
-        options["movflags"] = "+faststart"
-    with (
-        av.open(f"file:{part}", "w", format=format, container_options=options) as out,
-        av.open(f"file:{segments[0]}") as first,
-    ):
-        if not first.streams.video:
-            raise _damaged(segments[0])
-        template = first.streams.video[0]
-        # As it is: PyAV would look for an encoder by the name of the decoder, and AV1's two differ.
-        video = out.add_stream_from_template(template, opaque=True)
-        if template.codec_context.name == "hevc" and format in ("mp4", "mov"):
-            video.codec_context.codec_tag = "hvc1"  # Apple's players refuse the other name, hev1
-        video.metadata.update(own_tags(info.stream_metadata))
-        out.metadata.update(own_tags(info.metadata))
-        pictures = _pictures(segments, video)
-        if source is None:
-            for packet in pictures:
-                out.mux(packet)
-            return
-        with av.open(f"file:{source}", metadata_errors="replace") as original:
-            video.disposition = original.streams[replaced].disposition
-            copies = _add_copies(out, original, replaced, format, target.name)
-            end = None if whole else _end(segments[-1])
-            out.set_chapters(_chapters(original, end))
-            others = _others(original, copies, end)
-            for packet in heapq.merge(pictures, others, key=_time):
-                out.mux(packet)
+@dataclass(frozen=True)
+class _Whole:
+    """What `assemble` puts together, to be tried with more or less of it."""
+
+    target: Path
+    segments: Sequence[Path]
+    info: VideoInfo
+    is_whole: bool
+    is_rehearsal: bool
+
+    @property
+    def end(self) -> Fraction | None:
+        """Where the other streams end, in seconds."""
+        return None if self.is_whole else _end(self.segments[-1])
+
+    def write(
+        self,
+        place: Path,
+        format: str,
+        companions: Companions | None,
+        refused: Mapping[int, Refused],
+        problems: Sequence[str],
+    ) -> list[str]:
+        """Write a file of that name; returns `problems` and what else went wrong."""
+        problems = list(problems)
+        options = muxer_options(format, self.info.time_base)
+        if options:
+            # The index at the front lets a browser start before it has the whole file.
+            options["movflags"] = "+faststart"
+        part = part_name(place)
+        try:
+            with ExitStack() as stack:
+                out = stack.enter_context(muxer(f"file:{part}", format, options))
+                pictures = _pictures(self.segments, self._add_pictures(out, format))
+                if companions is None:
+                    for packet in pictures:
+                        out.mux(packet)
+                else:
+                    original = stack.enter_context(companions.open())
+                    self._write_both(out, pictures, original, companions, refused, problems)
+            if not self.is_rehearsal:
+                os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
+        return problems
+
+    def _add_pictures(self, out: av.container.OutputContainer, format: str) -> av.VideoStream:
+        with av.open(f"file:{self.segments[0]}") as first:
+            if not first.streams.video:
+                raise _damaged(self.segments[0])
+            template = first.streams.video[0]
+            # As it is: PyAV would look for an encoder by the name of the decoder, and AV1's two differ.
+            video = out.add_stream_from_template(template, opaque=True)
+            if template.codec_context.name == "hevc" and format in ("mp4", "mov"):
+                video.codec_context.codec_tag = "hvc1"  # Apple's players refuse the other name, hev1
+            if self.info.display_matrix is not None:
+                video.set_display_matrix(self.info.display_matrix)
+        video.metadata.update(own_tags(self.info.stream_metadata))
+        out.metadata.update(own_tags(self.info.metadata))
+        return video
+
+    def _write_both(self, out, pictures, original, companions, refused, problems) -> None:
+        video = out.streams[0]
+        video.disposition = original.streams[companions.replaced].disposition
+        copies = companions.add_to(out, original, refused)
+        out.set_chapters(_chapters(original, self.end))
+        packets = companions.packets(original, copies.keys(), self.end, problems)
+        others = _chosen(packets, copies, refused)
+        if self.is_rehearsal:
+            others = islice(others, _REHEARSED)
+        for packet in heapq.merge(pictures, others, key=packet_time):
+            out.mux(packet)
+
+
+def _chosen(
+    packets: Iterator[tuple[int, int, av.Packet]],
+    copies: Mapping[int, av.stream.Stream],
+    refused: Mapping[int, Refused],
+) -> Iterator[av.Packet]:
+    """Packets for their new streams, without those that a muxer refused."""
+    for index, number, packet in packets:
+        if index not in refused or number not in refused[index].packets:
+            packet.stream = copies[index]
+            yield packet
 
 
 def _pictures(segments: Sequence[Path], stream: av.VideoStream) -> Iterator[av.Packet]:
@@ -163,9 +238,17 @@ def _reordering(pts: Sequence[int]) -> int:
     return max(i - rank[time] for i, time in enumerate(pts))
 
 
+def check_segment(path: Path) -> None:
+    """Raise RirnError if a segment cannot be part of the whole."""
+    _delay(path)
+
+
 def _delay(path: Path) -> int:
-    with av.open(f"file:{path}") as container:
-        pts = [p.pts for p in container.demux(video=0) if p.size] if container.streams.video else []
+    try:
+        with av.open(f"file:{path}") as container:
+            pts = [p.pts for p in container.demux(video=0) if p.size] if container.streams.video else []
+    except av.FFmpegError as error:
+        raise _damaged(path) from error
     if not pts or None in pts:
         raise _damaged(path)
     return _reordering(pts)
@@ -186,84 +269,16 @@ def _end(segment: Path) -> Fraction:
         return _end_ticks(container) * container.streams.video[0].time_base
 
 
-def _others(
-    original: av.container.InputContainer, copies: dict[int, av.stream.Stream], end: Fraction | None
-) -> Iterator[av.Packet]:
-    """Packets of the streams to copy, those from `end` on left out."""
-    if not copies:
-        return
-    packets = original.demux([s for s in original.streams if s.index in copies])
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            return  # a broken input: the pictures ended here, too
-        if packet is None:
-            return
-        if packet.size and (end is None or _time(packet) < end):
-            packet.stream = copies[packet.stream_index]
-            yield packet
-
-
-def _time(packet: av.Packet) -> Fraction:
-    """Decoding time in seconds; a packet without one goes first."""
-    time = packet.dts if packet.dts is not None else packet.pts
-    return Fraction(0) if time is None else time * packet.time_base
-
-
-def _add_copies(
-    out: av.container.OutputContainer,
-    original: av.container.InputContainer,
-    replaced: int,
-    format: str,
-    name: str,
-) -> dict[int, av.stream.Stream]:
-    copies = {}
-    for template in original.streams:
-        if template.index == replaced or _rewritten(template, original):
-            continue
-        reason = _refusal(template, format)
-        if reason is not None:
-            log.warning(
-                "%s cannot hold the %s stream %d (%s) and goes without it; an .mkv can hold most.",
-                name,
-                template.type,
-                template.index,
-                reason,
-            )
-            continue
-        stream = out.add_stream_from_template(template)
-        stream.metadata.update(own_tags(template.metadata))
-        stream.disposition = template.disposition
-        copies[template.index] = stream
-    return copies
-
-
-def _rewritten(template: av.stream.Stream, original: av.container.InputContainer) -> bool:
-    """Whether a stream is how MOV and MP4 store chapters or a time code, which the muxer writes from tags."""
-    if template.type != "data":
-        return False
-    chapters = original.chapters()
-    return "timecode" in template.metadata or (bool(chapters) and template.frames == len(chapters))
-
-
-def _refusal(template: av.stream.Stream, format: str) -> str | None:
-    """Why a container of `format` cannot hold `template`, or None; only writing a header tells for sure."""
-    codec = template.codec_context
-    name = codec.name if codec is not None else getattr(template, "name", None) or "unknown codec"
-    try:
-        with av.open(io.BytesIO(), "w", format=format) as trial:
-            trial.add_stream_from_template(template)
-            trial.start_encoding()
-    except (ValueError, av.FFmpegError):
-        return name
-    return None
-
-
 def _chapters(original: av.container.InputContainer, end: Fraction | None) -> list[dict]:
     """The chapters of a source, those after `end` left out."""
-    chapters = original.chapters()
-    return [c for c in chapters if end is None or c["start"] * c["time_base"] < end]
+    origin = Clock(original).origin
+    chapters = []
+    for chapter in original.chapters():
+        moved = round(origin / chapter["time_base"])
+        chapter = {**chapter, "start": chapter["start"] - moved, "end": chapter["end"] - moved}
+        if end is None or chapter["start"] * chapter["time_base"] < end:
+            chapters.append(chapter)
+    return chapters
 
 
 def muxer_options(format: str, time_base: Fraction) -> dict[str, str]:
@@ -276,13 +291,3 @@ def muxer_options(format: str, time_base: Fraction) -> dict[str, str]:
         # The muxer would choose a multiple: same times, other numbers.
         options["video_track_timescale"] = str(time_base.denominator)
     return options
-
-
-def own_tags(tags: dict[str, str]) -> dict[str, str]:
-    """The tags that are about the content, without those about its coding (Matroska adds statistics)."""
-    return {
-        key: value
-        for key, value in tags.items()
-        if key.lower() not in _TECHNICAL_TAGS
-        and not key.upper().startswith(("_STATISTICS", "NUMBER_OF", "DURATION", "BPS"))
-    }

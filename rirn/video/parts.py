@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rirn.errors import RirnError
 from rirn.models.state import State
 from rirn.models.torch_files import read_torch_file
+from rirn.video.companions import Companions
 from rirn.video.encoding import Encoding
 from rirn.video.files import parts_folder, write_failures
 from rirn.video.frames import Frame, VideoInfo
 from rirn.video.images import ImageFolderWriter, place_images
-from rirn.video.mux import assemble
+from rirn.video.mux import assemble, check_segment
 from rirn.video.tiles import TileStates
 from rirn.video.writer import VideoWriter
 
@@ -75,6 +77,9 @@ class Parts:
                 with write_failures(self.path):
                     self._manifest.write_text(json.dumps(dict(settings), indent=1) + "\n")
             self._clean()
+            for segment in self.segments():
+                if segment.is_file():
+                    check_segment(segment)
         except BaseException:
             self._lock.close()
             raise
@@ -124,6 +129,13 @@ class Parts:
     def close(self) -> None:
         """Let go of the folder and keep it."""
         self._lock.close()
+
+    def abandon(self) -> None:
+        """Let go of the folder, and delete it if there is nothing to go on from."""
+        if self.segments():
+            self.close()
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """Delete the folder with everything in it."""
@@ -177,8 +189,7 @@ class PartsOutput:
         parts: where the segments wait.
         info: what the frames are.
         encoding: for a video, with nothing left to decide; None for a folder of images.
-        source: the file whose other streams come along; None for none.
-        replaced: index of its stream of pictures.
+        companions: the other streams of the source that come along; None for none.
         frames: how many frames the segments that `parts` already has hold.
         can_resume: whether the source can be read again; if not, no parts are kept for later.
     """
@@ -189,8 +200,7 @@ class PartsOutput:
         info: VideoInfo,
         encoding: Encoding | None,
         *,
-        source: Path | None = None,
-        replaced: int | None = None,
+        companions: Companions | None = None,
         frames: int = 0,
         can_resume: bool = True,
     ):
@@ -198,9 +208,32 @@ class PartsOutput:
         self._parts, self._info, self._can_resume = parts, info, can_resume
         self._target = parts.target
         self._encoding = encoding
-        self._source, self._replaced = source, replaced
+        self._companions = companions
+        self.problems: list[str] = []  # what went wrong when the whole was put together
         self._writer: VideoWriter | ImageFolderWriter | None = None
         self._safe = frames  # those before the last border
+
+    def rehearse(self) -> None:
+        """Write a file of one grey frame and the first of all else where the target will be, and remove it.
+
+        Raises:
+            RirnError: what would otherwise be an error after the last frame.
+        """
+        if self._encoding is None:
+            return
+        info = self._info
+        segment = self._parts.path / f".rehearsal{self._encoding.part_suffix}"
+        writer = VideoWriter(segment, info, self._encoding)
+        try:
+            grey = np.full((info.height, info.width, 3), 128, np.uint8)
+            writer.write(Frame(grey, 0, info.time_base))
+            writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+        for problem in self._assemble([segment], whole=True, rehearsal=True):
+            log.warning("%s: %s.", self._target.name, problem)
+        segment.unlink()
 
     def write(self, frame: Frame) -> None:
         """Encode one frame."""
@@ -288,13 +321,16 @@ class PartsOutput:
         if self._encoding is None:
             place_images(segments, self._target)
             return
-        assemble(
+        self.problems = self._assemble(segments, whole=whole)
+
+    def _assemble(self, segments: Sequence[Path], *, whole: bool, rehearsal: bool = False) -> list[str]:
+        return assemble(
             self._target,
             segments,
             self._info,
-            source=self._source,
-            replaced=self._replaced,
+            companions=self._companions,
             whole=whole,
+            rehearsal=rehearsal,
         )
 
 

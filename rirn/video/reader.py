@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ from rirn.video.files import PIPE
 from rirn.video.frames import IMAGE_COLOUR, RANGE_FULL, BrokenStream, Colour, Frame, VideoInfo
 from rirn.video.images import FolderSource
 from rirn.video.live import RawSource, camera_name, open_camera, open_pipe
+from rirn.video.times import Clock, timed_streams
+
+log = logging.getLogger("rirn.video")
+
+_HIGHEST_RATE = 1000  # frames per second
 
 
 class Reader:
@@ -119,6 +125,8 @@ class _VideoSource:
             self._frames = 0
             self._damaged = 0
             self._stop_reason: str | None = None
+            self._clock = Clock(self._container)
+            self._moved = 0
             decoded = self._decode()
             first = next(decoded, None)
             if first is None:
@@ -138,12 +146,28 @@ class _VideoSource:
             pts = self._place(picture)
             if self._frames > skip:
                 yield Frame(self._rgb(picture), pts, self.info.time_base, picture.duration or 0)
+        self._say_what_was_moved()
         problem = self._problem()
         if problem:
             raise BrokenStream(
                 f"{self._name} is damaged ({problem}): {self._frames} frames could be read and were kept; "
                 "get an intact copy for the rest.",
                 self._frames,
+            )
+
+    def _say_what_was_moved(self) -> None:
+        steps = self._clock.steps
+        if steps:
+            log.warning(
+                "The clock of %s starts anew %s; the times go on from there.",
+                self._name,
+                "once" if steps == 1 else f"{steps} times",
+            )
+        if self._moved:
+            log.warning(
+                "%d frames of %s are stamped with a time not after the frame before; moved.",
+                self._moved,
+                self._name,
             )
 
     def _problem(self) -> str | None:
@@ -157,7 +181,7 @@ class _VideoSource:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """All pictures; a packet that does not decode is counted and skipped."""
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux(timed_streams(self._container))
         delivered = False
         while not self._stop_reason:
             try:
@@ -165,6 +189,11 @@ class _VideoSource:
             except av.FFmpegError as error:
                 self._stop_reason = f"reading stopped with '{error.strerror}'"
                 packet = None
+            if packet is not None:
+                if packet.size:
+                    self._clock.place(packet)
+                if packet.stream_index != self.stream_index:
+                    continue
             try:
                 # The demuxer ends the stream with an empty packet.
                 pictures = self._stream.decode(packet) if packet is None or packet.size else []
@@ -189,19 +218,25 @@ class _VideoSource:
                 f"after {self._frames} frames, which were kept; split the file there.",
                 self._frames,
             )
-        if picture.pts is not None:
-            self._pts = picture.pts
-        else:
+        pts, step = picture.pts, max(1, round(1 / (self.info.rate * self.info.time_base)))
+        if pts is None:
             # Raw streams carry no time stamps: count on at the average rate.
-            step = max(1, round(1 / (self.info.rate * self.info.time_base)))
-            self._pts = 0 if self._pts is None else self._pts + step
+            pts = 0 if self._pts is None else self._pts + step
+        elif self._pts is not None and pts <= self._pts:
+            self._moved += 1
+            pts = self._pts + 1
+        self._pts = pts
         self._frames += 1
         return self._pts
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         stream, container = self._stream, self._container
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        time_base = stream.time_base or 1 / rate
+        time_base = stream.time_base or Fraction(1, 25)
+        stated = [stream.average_rate, stream.guessed_rate]
+        if first.duration:
+            stated.append(1 / (first.duration * time_base))
+        # Some demuxers state the ticks of their clock.
+        rate = next((r for r in stated if r and r <= _HIGHEST_RATE), Fraction(25))
         if stream.frames:
             frames = stream.frames
         elif stream.duration:

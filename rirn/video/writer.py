@@ -11,10 +11,11 @@ import av
 
 from rirn.errors import RirnError
 from rirn.video.colour import ToPicture
+from rirn.video.companions import own_tags
 from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, part_name, write_failures
 from rirn.video.frames import Frame, VideoInfo
-from rirn.video.mux import decoding_times, muxer_options, own_tags
+from rirn.video.mux import decoding_times, muxer_options
 
 log = logging.getLogger("rirn.video")
 
@@ -81,6 +82,7 @@ class VideoWriter:
         # Of all frames, by their number, which is all that the encoder learns of time: that two frames are a
         # tick apart is no reason to code them badly, and decoding times stay regular.
         self._pts: list[int] = []
+        self._moved = False
         self._durations: list[int] = []
         self._first_dts = 0
         self._held: av.Packet | None = None
@@ -95,7 +97,14 @@ class VideoWriter:
         picture = self._picture(frame.rgb)
         pts = frame.pts
         if self._pts and pts <= self._pts[-1]:
-            log.warning("Frame %d has time stamp %d, not after %d; moved.", self.frames, pts, self._pts[-1])
+            if not self._moved:
+                log.warning(
+                    "Frame %d has time stamp %d, not after %d; it and its like are moved.",
+                    self.frames,
+                    pts,
+                    self._pts[-1],
+                )
+            self._moved = True
             pts = self._pts[-1] + 1
         picture.pts, picture.time_base = self.frames, self._stream.codec_context.time_base
         self._pts.append(pts)

@@ -1,7 +1,6 @@
 """Pipes with real ffmpeg on both ends, raw frames, cameras, the generator and the benchmark."""
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -21,8 +20,7 @@ from rirn.video.channel import Channel
 from rirn.video.pipeline import Pipeline
 from rirn.video.restore import Restorer
 from tests.video.clips import Delayed, Identity, Invert, picture, probe, psnr, write_clip
-
-needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg on the PATH")
+from tests.video.tools import environment
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +31,11 @@ def weights(tmp_path_factory):
 
 
 def shell(command):
-    return subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=300)
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=300, env=environment()
+    )
 
 
-@needs_ffmpeg
 @pytest.mark.parametrize(("width", "height", "pix_fmt"), [(64, 48, "yuv420p"), (17, 13, "yuv444p")], ids=str)
 def test_y4m_through_pipes(tmp_path, weights, width, height, pix_fmt):
     clip = write_clip(tmp_path / "in.mkv", 7, width, height, codec="ffv1", pix_fmt=pix_fmt)
@@ -51,7 +50,6 @@ def test_y4m_through_pipes(tmp_path, weights, width, height, pix_fmt):
     assert min(psnr(a, b) for a, b in zip(before[1], after[1], strict=True)) > 35
 
 
-@needs_ffmpeg
 def test_raw_frames_through_pipes(tmp_path, weights):
     frames = np.stack([picture(18, 10, i) for i in range(5)])
     (tmp_path / "in.raw").write_bytes(frames.tobytes())
@@ -259,6 +257,7 @@ MEMORY = """
 import re, sys
 from rirn.video import deblur
 from tests.video.clips import Identity
+from tests.video.tools import environment
 deblur(Identity(), sys.argv[1], sys.argv[2], progress=False)
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """

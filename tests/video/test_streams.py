@@ -1,8 +1,5 @@
 """What ffprobe says of the input, it says of the output: streams, times, colours, chapters, tags."""
 
-import json
-import shutil
-import subprocess
 from fractions import Fraction
 
 import av
@@ -12,8 +9,7 @@ import pytest
 from rirn.errors import RirnError
 from rirn.video import Encoding, Reader, deblur
 from tests.video.clips import Delayed, Identity, picture, probe, write_clip
-
-pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg and ffprobe on the PATH")
+from tests.video.tools import ffmpeg, ffprobe, packets
 
 QUARTER = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
 SUBTITLES = "1\n00:00:00,000 --> 00:00:00,200\nBonjour\n\n2\n00:00:00,250 --> 00:00:00,400\nAdieu\n"
@@ -21,23 +17,6 @@ CHAPTERS = (
     ";FFMETADATA1\ntitle=Ride\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=Uphill\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=200\nEND=480\ntitle=Downhill\n"
 )
-
-
-def ffmpeg(*arguments):
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True, stdin=subprocess.DEVNULL
-    )
-
-
-def ffprobe(path, *arguments):
-    command = ["ffprobe", "-v", "error", "-of", "json", *map(str, arguments), str(path)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def packets(path, index):
-    """(pts, duration, digest) of each packet of a stream."""
-    rows = ffprobe(path, "-show_packets", "-show_data_hash", "md5", "-select_streams", index)["packets"]
-    return [(row.get("pts_time"), row.get("duration_time"), row["data_hash"]) for row in rows]
 
 
 @pytest.fixture
@@ -75,10 +54,7 @@ def test_every_stream_time_and_tag_comes_along(tmp_path, rich, suffix, model, mo
     monkeypatch.setattr("rirn.video.pipeline.SEGMENT", 5)  # several segments with B-frames and uneven times
     source, target = rich(suffix), tmp_path / f"out{suffix}"
     summary = deblur(model(), source, target, progress=False)
-    before, after = (
-        ffprobe(p, "-show_streams", "-show_chapters", "-show_format", "-count_frames")
-        for p in (source, target)
-    )
+    before, after = ffprobe(source), ffprobe(target)
     assert summary.frames == 12
     kinds = [[s["codec_type"] for s in about["streams"]] for about in (before, after)]
     assert kinds[0] == kinds[1] and kinds[0][:4] == ["video", "audio", "audio", "subtitle"]
@@ -90,12 +66,9 @@ def test_every_stream_time_and_tag_comes_along(tmp_path, rich, suffix, model, mo
                 continue  # how MP4 stores chapters; their times are compared below
             assert a.get(name) == b.get(name), (a["codec_type"], name)
         assert a["tags"].get("language") == b["tags"].get("language")
-    # ffmpeg 5 copies no rotation into Matroska, so there the input has none.
-    rotations = [p["streams"][0].get("side_data_list", [{}])[0].get("rotation") for p in (before, after)]
-    assert rotations[0] == rotations[1] and rotations[0] in ((None,) if suffix == ".mkv" else (90, -90))
-    for chapter in before["chapters"] + after["chapters"]:
-        for name in ("id", "time_base", "start", "end"):  # the times in seconds say the same
-            chapter.pop(name)
+    # ffmpeg before version 6 copies no rotation into Matroska.
+    rotations = [p["streams"][0]["rotation"] for p in (before, after)]
+    assert rotations[0] == rotations[1] and abs(rotations[0]) in ((0, 90) if suffix == ".mkv" else (90,))
     assert before["chapters"] == after["chapters"] and len(after["chapters"]) == 2
     assert after["format"]["tags"]["title"] == "Ride"
     for index in (1, 2, 3):
@@ -125,15 +98,15 @@ def test_attachments_and_cover_art_come_along(tmp_path):
     font = ("-attach", tmp_path / "font.ttf", "-metadata:s:t", "mimetype=application/x-truetype-font")
     ffmpeg("-i", clip, "-c", "copy", *font, tmp_path / "in.mkv")
     deblur(Identity(), tmp_path / "in.mkv", tmp_path / "out.mkv", progress=False)
-    streams = ffprobe(tmp_path / "out.mkv", "-show_streams")["streams"]
+    streams = ffprobe(tmp_path / "out.mkv")["streams"]
     assert [s["codec_type"] for s in streams] == ["video", "attachment"]
     assert streams[1]["tags"]["filename"] == "font.ttf"
     ffmpeg("-i", clip, "-frames:v", 1, tmp_path / "cover.png")
     cover = ("-map", 0, "-map", 1, "-c", "copy", "-disposition:v:1", "attached_pic")
     ffmpeg("-i", clip, "-i", tmp_path / "cover.png", *cover, tmp_path / "in.mp4")
     deblur(Identity(), tmp_path / "in.mp4", tmp_path / "out.mp4", progress=False)
-    streams = ffprobe(tmp_path / "out.mp4", "-show_streams")["streams"]
-    assert [s["disposition"]["attached_pic"] for s in streams] == [0, 1]
+    streams = ffprobe(tmp_path / "out.mp4")["streams"]
+    assert [bool(s["disposition"] & av.stream.Disposition.attached_pic) for s in streams] == [False, True]
     assert packets(tmp_path / "in.mp4", 1)[0][2] == packets(tmp_path / "out.mp4", 1)[0][2]
 
 
@@ -159,7 +132,7 @@ def test_sound_is_copied_bit_by_bit(tmp_path, codec):
 def test_odd_sizes(tmp_path, width, height, caplog):
     clip = write_clip(tmp_path / "in.mkv", 2, width, height, pix_fmt="yuv444p", codec="ffv1")
     deblur(Identity(), clip, tmp_path / "out.mp4", progress=False, encoding=Encoding(preset="ultrafast"))
-    (stream,) = ffprobe(tmp_path / "out.mp4", "-show_streams")["streams"]
+    (stream,) = ffprobe(tmp_path / "out.mp4")["streams"]
     assert (stream["width"], stream["height"], stream["nb_frames"]) == (width, height, "2")
     assert caplog.text.count("odd side") == 1
 
@@ -179,7 +152,7 @@ def test_ten_bits_stay_ten_bits(tmp_path, codec):
     encoding = Encoding(codec=codec, crf=None if codec == "prores_ks" else 1)
     target = tmp_path / ("out.mov" if codec == "prores_ks" else "out.mp4")
     deblur(Identity(), clip, target, progress=False, encoding=encoding)
-    (stream,) = ffprobe(target, "-show_streams")["streams"]
+    (stream,) = ffprobe(target)["streams"]
     assert stream["pix_fmt"] == ("yuv422p10le" if codec == "prores_ks" else "yuv420p10le")
     assert stream["color_space"] == "bt709" and stream["nb_frames"] == "3"
     if codec is None:
@@ -199,7 +172,7 @@ def test_ten_bits_become_eight_in_images_with_a_warning(tmp_path, caplog):
 def test_av1(tmp_path):
     clip = write_clip(tmp_path / "in.mp4", 4)
     deblur(Identity(), clip, tmp_path / "out.mp4", progress=False, encoding=Encoding("libsvtav1"))
-    (stream,) = ffprobe(tmp_path / "out.mp4", "-show_streams")["streams"]
+    (stream,) = ffprobe(tmp_path / "out.mp4")["streams"]
     assert (stream["codec_name"], stream["nb_frames"]) == ("av1", "4")
 
 
@@ -263,6 +236,6 @@ def test_hdr_is_refused_or_passed_with_its_tags(tmp_path, transfer, word):
         deblur(Identity(), clip, tmp_path / "out.mp4", progress=False)
     assert not (tmp_path / "out.mp4").exists()
     deblur(Identity(), clip, tmp_path / "out.mp4", progress=False, hdr="pass")
-    before, after = (ffprobe(p, "-show_streams")["streams"][0] for p in (clip, tmp_path / "out.mp4"))
+    before, after = (ffprobe(p)["streams"][0] for p in (clip, tmp_path / "out.mp4"))
     for name in ("color_space", "color_transfer", "color_primaries", "pix_fmt"):
         assert before[name] == after[name]

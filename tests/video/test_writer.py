@@ -83,7 +83,7 @@ def test_times_that_stand_still_are_moved_on_with_a_warning(tmp_path, caplog):
     writer.finish()
     times, _, _ = probe(tmp_path / "out.mp4")
     assert [t / MS90 for t in times] == [0, 3600, 3601, 3602, 7200]
-    assert caplog.text.count("moved") == 2
+    assert caplog.text.count("moved") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Time stamps that go on where the clock of a file starts anew."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+from av.format import Flags
+from av.stream import Disposition
+
+# How far times may step back before it is the clock that did, not two packets out of order.
+_DISORDER = Fraction(1, 10)
+# How far the clock of a broadcast may step on before it is another clock; in other files a gap is a gap.
+_GAP = 10
+# A file that counts from 0 may begin this late; what begins later was cut from something with a clock of its own.
+_LATE = 60
+
+
+class Clock:
+    """Moves the times of a file's packets, so that they go on after a step of its clock and begin near 0.
+
+    Recordings that were joined end to end start again at their first time, broadcasts jump. Pictures and sound
+    tell where: all packets behind such a step move by the same time, so that they stay in step. Whoever reads
+    the same file again gets the same times.
+
+    Args:
+        container: the file, of which no packet was read yet.
+    """
+
+    def __init__(self, container: av.container.InputContainer):
+        self.steps = 0
+        self._is_broadcast = bool(Flags.ts_discont & Flags(container.format.flags))
+        self.origin = self._origin(container)
+        self._shift = -self.origin  # of what follows the last step
+        self._shifts: dict[int, Fraction] = {}  # of each stream, which may still be before the step
+        self._last: dict[int, Fraction] = {}
+        self._next: dict[int, Fraction] = {}  # where each stream goes on
+        self._timed = {s.index for s in timed_streams(container)}
+
+    def _origin(self, container: av.container.InputContainer) -> Fraction:
+        starts = [s.start_time * s.time_base for s in timed_streams(container) if s.start_time is not None]
+        origin = min(starts, default=Fraction(0))
+        return origin if origin > (0 if self._is_broadcast else _LATE) else Fraction(0)
+
+    def place(self, packet: av.Packet) -> None:
+        """Move `packet`; to be called for all packets of `timed_streams` in the order of the file."""
+        index = packet.stream_index
+        shift = self._watch(packet) if index in self._timed else self._shift
+        if shift:
+            ticks = round(shift / packet.time_base)
+            if packet.pts is not None:
+                packet.pts += ticks
+            if packet.dts is not None:
+                packet.dts += ticks
+
+    def _watch(self, packet: av.Packet) -> Fraction:
+        index, ticks = packet.stream_index, packet.dts  # times to show pictures at go back and forth
+        shift = self._shifts.get(index, self._shift)
+        if ticks is None:
+            return shift
+        raw, last, expected = ticks * packet.time_base, self._last.get(index), self._next.get(index)
+        if last is not None:
+            if abs(raw + self._shift - expected) < abs(raw + shift - expected):
+                shift = self._shift  # another stream saw the step before
+            time = raw + shift
+            if time < last - _DISORDER or (self._is_broadcast and time > expected + _GAP):
+                # Where the streams end at very different times, what follows comes after the longest.
+                end = max(self._next.values())
+                shift = self._shift = (end if end > expected + _DISORDER else expected) - raw
+                self.steps += 1
+        time = raw + shift
+        step = packet.duration * packet.time_base if packet.duration else Fraction(0)
+        if not step and last is not None:
+            step = max(Fraction(0), time - last)
+        self._shifts[index], self._last[index], self._next[index] = shift, time, time + step
+        return shift
+
+
+def timed_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:
+    """Moving pictures and sound, whose packets come without gaps."""
+    return [
+        s
+        for s in container.streams
+        if s.type in ("video", "audio") and not s.disposition & Disposition.attached_pic
+    ]
