@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
-
 from rirn.errors import RirnError
+from rirn.video import pyav as av
 from rirn.video.files import FORMATS, part_name, write_failures
 from rirn.video.frames import VideoInfo
 
