@@ -42,7 +42,14 @@ class Block:
 
 def pages() -> list[Path]:
     """Everything that is written for readers."""
-    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notes/*.md"), *ROOT.glob("rirn/weights/*.md")])
+    return sorted(
+        [
+            *ROOT.glob("*.md"),
+            *ROOT.glob("docs/*.md"),
+            *ROOT.glob("notes/*.md"),
+            *ROOT.glob("rirn/weights/*.md"),
+        ]
+    )
 
 
 def blocks(page: Path) -> list[Block]:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import av
-import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+import functools
+import operator
 
+import numpy as np
+
+from rirn.video import pyav as av
 from rirn.video.frames import MATRIX_RGB, Colour
 
 # swscale's matrix for each matrix code point that it can compute; the others are read as BT.601, like
 # swscale's own default.
 SWS_MATRIX = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.SMPTE170M,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
+    1: "ITU709",
+    4: "FCC",
+    5: "ITU601",
+    6: "SMPTE170M",
+    7: "SMPTE240M",
+    9: "BT2020",
+    10: "BT2020",
 }
 # Without the two FULL_CHR flags swscale replicates and drops chroma samples: 42 instead of 53 dB on a smooth
 # 720p picture there and back, for about the same time.
-SWS_FLAGS = (
-    Interpolation.BILINEAR
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
+SWS_FLAGS = ("BILINEAR", "ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
+
+
+def _sws_matrix(code: int) -> av.video.reformatter.Colorspace:
+    return av.video.reformatter.Colorspace[SWS_MATRIX.get(code, "DEFAULT")]
+
+
+@functools.cache
+def _sws_flags() -> av.video.reformatter.Interpolation:
+    return functools.reduce(operator.or_, (av.video.reformatter.Interpolation[name] for name in SWS_FLAGS))
 
 
 def holds_rgb(picture: av.VideoFrame) -> bool:
@@ -40,19 +46,19 @@ class FromPicture:
     def __init__(self, colour: Colour, bits: int):
         # Planar: swscale's way from 4:2:0 to packed 16-bit RGB wraps bright and dark samples around.
         self._colour, self._format = colour, "rgb24" if bits <= 8 else "gbrp16le"
-        self._scale = VideoReformatter()
+        self._scale = av.video.reformatter.VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
         # The range is the picture's own, and limited where it has none.
         options = {}
         if not holds_rgb(picture):
             matrix = self._colour.resolved_matrix(picture.width, picture.height)
-            options["src_colorspace"] = SWS_MATRIX.get(matrix, Colorspace.DEFAULT)
+            options["src_colorspace"] = _sws_matrix(matrix)
         rgb = self._scale.reformat(
             picture,
             format=self._format,
-            interpolation=SWS_FLAGS,
-            dst_color_range=ColorRange.JPEG,
+            interpolation=_sws_flags(),
+            dst_color_range=av.video.reformatter.ColorRange.JPEG,
             **options,
         )
         # A copy of its own: the array would otherwise keep FFmpeg's padded buffer alive.
@@ -64,17 +70,17 @@ class ToPicture:
 
     def __init__(self, colour: Colour, width: int, height: int, pix_fmt: str):
         self._colour, self._pix_fmt = colour, pix_fmt
-        self._matrix = SWS_MATRIX.get(colour.resolved_matrix(width, height), Colorspace.DEFAULT)
-        self._scale = VideoReformatter()
+        self._matrix = _sws_matrix(colour.resolved_matrix(width, height))
+        self._scale = av.video.reformatter.VideoReformatter()
 
     def __call__(self, rgb: np.ndarray) -> av.VideoFrame:
         picture = self._scale.reformat(
             av.VideoFrame.from_ndarray(rgb, "rgb24" if rgb.dtype == np.uint8 else "rgb48le"),
             format=self._pix_fmt,
-            interpolation=SWS_FLAGS,
-            src_color_range=ColorRange.JPEG,
+            interpolation=_sws_flags(),
+            src_color_range=av.video.reformatter.ColorRange.JPEG,
             dst_colorspace=self._matrix,
-            dst_color_range=ColorRange(self._colour.resolved_range()),
+            dst_color_range=av.video.reformatter.ColorRange(self._colour.resolved_range()),
         )
         picture.colorspace, picture.color_range = self._colour.matrix, self._colour.range
         return picture

@@ -13,10 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-from av.bitstream import BitStreamFilterContext
-from av.stream import Disposition
-
+from rirn.video import pyav as av
 from rirn.video.files import FORMATS, write_failures
 from rirn.video.times import Clock, timed_streams
 
@@ -288,7 +285,7 @@ def _words(error: Exception) -> str:
 
 
 def _is_cover(stream: av.stream.Stream) -> bool:
-    return bool(stream.disposition & Disposition.attached_pic)
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _heads(original: av.container.InputContainer, replaced: int) -> dict[int, list[av.Packet]]:
@@ -356,7 +353,7 @@ def _add_by_force(out: av.container.OutputContainer, template: av.stream.Stream)
         with av.open(io.BytesIO(), "w", format="mp4") as other:
             stand_in = other.add_stream({"audio": "aac", "video": "mpeg4"}.get(template.type, template.type))
             stream = out.add_stream_from_template(stand_in, opaque=True)
-    BitStreamFilterContext("null", in_stream=template, out_stream=stream)
+    av.bitstream.BitStreamFilterContext("null", in_stream=template, out_stream=stream)
     if stream.codec_context is not None:
         stream.codec_context.codec_tag = "\0\0\0\0"  # a muxer has a name of its own for it
     stream.time_base = template.time_base

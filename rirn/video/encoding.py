@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import av
-
 from rirn.errors import RirnError
+from rirn.video import pyav as av
 from rirn.video.frames import VideoInfo
 
 # Constant rate factors that are visually lossless, by codec; x265 needs about two more for the same quality.

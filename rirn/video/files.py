@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import av
-
 from rirn.errors import RirnError
+from rirn.video import pyav
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PIPE = "-"
@@ -108,5 +107,5 @@ def write_failures(path: Path | str) -> Iterator[None]:
     """Turn errors of FFmpeg and the system into one sentence about `path`."""
     try:
         yield
-    except (av.FFmpegError, OSError) as error:
+    except (*pyav.failures(), OSError) as error:
         raise RirnError(f"Cannot write {path}: {error.strerror or error}.") from error

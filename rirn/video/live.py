@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import BinaryIO
 
-import av
 import numpy as np
 
 from rirn.errors import RirnError
+from rirn.video import pyav as av
 from rirn.video.colour import ToPicture
 from rirn.video.files import write_failures
 from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo, checked_rate

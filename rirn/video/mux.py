@@ -13,9 +13,8 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-import av
-
 from rirn.errors import RirnError
+from rirn.video import pyav as av
 from rirn.video.companions import Companions, Refused, is_refusal, muxer, own_tags, packet_time
 from rirn.video.files import FORMATS, free_name, part_name, write_failures
 from rirn.video.frames import VideoInfo

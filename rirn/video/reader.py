@@ -10,11 +10,8 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
-import av
-from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
-
 from rirn.errors import RirnError
+from rirn.video import pyav as av
 from rirn.video.colour import FromPicture, holds_rgb
 from rirn.video.containers import missing_bytes
 from rirn.video.files import PIPE
@@ -255,7 +252,7 @@ class _VideoSource:
                 int(first.color_trc),
                 RANGE_FULL if full else int(first.color_range),
             )
-        side = first.side_data.get(SideDataType.DISPLAYMATRIX)
+        side = first.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
         return VideoInfo(
             width=first.width,
             height=first.height,
@@ -294,7 +291,7 @@ def _open(path: Path) -> av.container.InputContainer:
 
 def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
     """The best moving picture inside; cover art does not count."""
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not moving:
         raise RirnError(f"{name} holds no video stream; give a video file or a folder of images.")
     best = container.streams.best("video")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import av
-from av.format import Flags
-from av.stream import Disposition
+from rirn.video import pyav as av
 
 # How far times may step back before it is the clock that did, not two packets out of order.
 _DISORDER = Fraction(1, 10)
@@ -29,7 +27,7 @@ class Clock:
 
     def __init__(self, container: av.container.InputContainer):
         self.steps = 0
-        self._is_broadcast = bool(Flags.ts_discont & Flags(container.format.flags))
+        self._is_broadcast = bool(av.format.Flags.ts_discont & av.format.Flags(container.format.flags))
         self.origin = self._origin(container)
         self._shift = -self.origin  # of what follows the last step
         self._shifts: dict[int, Fraction] = {}  # of each stream, which may still be before the step
@@ -81,5 +79,5 @@ def timed_streams(container: av.container.InputContainer) -> list[av.stream.Stre
     return [
         s
         for s in container.streams
-        if s.type in ("video", "audio") and not s.disposition & Disposition.attached_pic
+        if s.type in ("video", "audio") and not s.disposition & av.stream.Disposition.attached_pic
     ]

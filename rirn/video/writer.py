@@ -7,9 +7,8 @@ import logging
 import os
 from pathlib import Path
 
-import av
-
 from rirn.errors import RirnError
+from rirn.video import pyav as av
 from rirn.video.colour import ToPicture
 from rirn.video.companions import own_tags
 from rirn.video.encoding import Encoding
