@@ -13,7 +13,7 @@ TORCH_OLDEST ?= torch==2.11.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
 .PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next test-torch-oldest fuzz lint typecheck coverage \
-  wheel sdist install-matrix bench bench-ops results-mini clean
+  wheel sdist install-matrix bench bench-ops gpu results-mini clean
 
 env: $(VENV)/.installed
 
@@ -129,6 +129,15 @@ bench: env
 # One op while working on it: `make bench-ops ARGS="-k irm_update --benchmark-autosave --benchmark-compare"`.
 bench-ops: env
 	$(BIN)/python -m pytest bench/suites $(ARGS)
+
+# Everything to look at on a GPU that these kernels have not seen, see docs/benchmarks.md: in .venv if it is there, else in the
+# Python that has torch, into which nothing is installed. `make gpu ARGS="--part 1"` takes ten minutes at most.
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(abspath $(BIN)/python),$(PYTHON))
+GPU_OUT ?= build/first-gpu
+gpu:
+	RIRN_BUILD_CPU=0 $(GPU_PYTHON) setup.py --quiet build_py --build-lib build/gpu
+	cd build/gpu && PYTHONPATH=$(abspath build/gpu) $(GPU_PYTHON) -m rirn.bench.first_gpu --source $(CURDIR) \
+	  --out $(abspath $(GPU_OUT)) $(ARGS)
 
 # The paper's three tables with small networks, some 50 trainings of minutes each, and the page that shows them. Only what
 # bench/results/mini.jsonl does not have is trained: move it away to have all anew. Started twice, two processes share the work.
