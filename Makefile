@@ -7,12 +7,13 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 # The newest torch that the compiled library is built against. On a machine without a GPU, point pip at a CPU build of it.
 TORCH ?= torch==2.13.*
 TRITON ?= triton==3.8.*
-# The release after it, on which the same binary must run.
+# The release after it and the oldest one, on which the same binary must run.
 TORCH_NEXT ?= torch==2.14.1
+TORCH_OLDEST ?= torch==2.11.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next fuzz lint typecheck coverage \
-  wheel sdist install-matrix bench bench-ops results-mini clean
+.PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next test-torch-oldest fuzz lint typecheck coverage \
+  wheel sdist install-matrix bench bench-ops gpu results-mini clean
 
 env: $(VENV)/.installed
 
@@ -62,7 +63,7 @@ test-kernels: env
 test-kernel-mutants: env
 	$(BIN)/python -m pytest -m slow $(MUTANTS)
 
-# One wheel for x86-64 Linux, any Python from 3.10 and any torch from 2.13: compiled, its links and symbols judged by auditwheel
+# One wheel for x86-64 Linux, any Python from 3.10 and any torch from 2.11: compiled, its links and symbols judged by auditwheel
 # (torch's own libraries come with torch), then installed into an environment outside the checkout and tested there.
 WHEEL = dist/rirn-*-abi3-manylinux*.whl
 wheel: env release
@@ -72,10 +73,13 @@ wheel: env release
 	$(BIN)/abi3audit --strict $(WHEEL)
 	$(BIN)/python -m tests.packaging.outside $(WHEEL)
 
-# The wheel of `make wheel`, which tests it on the torch it was built against; not compiled again, on the next one, which comes
+# The wheel of `make wheel`, which tests it on the torch it was built against; not compiled again, on another one, which comes
 # with its requirements, several GB where pip picks a CUDA build.
 test-torch-next: env
 	$(BIN)/python -m tests.packaging.outside $(WHEEL) --torch '$(TORCH_NEXT)' --tests tests/ops
+
+test-torch-oldest: env
+	$(BIN)/python -m tests.packaging.outside $(WHEEL) --torch '$(TORCH_OLDEST)' --tests tests/ops tests/nn tests/models
 
 # The table of docs/install.md; `make install-matrix ARGS=no-compiler` one row of it.
 install-matrix: env
@@ -125,6 +129,15 @@ bench: env
 # One op while working on it: `make bench-ops ARGS="-k irm_update --benchmark-autosave --benchmark-compare"`.
 bench-ops: env
 	$(BIN)/python -m pytest bench/suites $(ARGS)
+
+# Everything to look at on a GPU that these kernels have not seen, see docs/benchmarks.md: in .venv if it is there, else in the
+# Python that has torch, into which nothing is installed. `make gpu ARGS="--part 1"` takes ten minutes at most.
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(abspath $(BIN)/python),$(PYTHON))
+GPU_OUT ?= build/first-gpu
+gpu:
+	RIRN_BUILD_CPU=0 $(GPU_PYTHON) setup.py --quiet build_py --build-lib build/gpu
+	cd build/gpu && PYTHONPATH=$(abspath build/gpu) $(GPU_PYTHON) -m rirn.bench.first_gpu --source $(CURDIR) \
+	  --out $(abspath $(GPU_OUT)) $(ARGS)
 
 # The paper's three tables with small networks, some 50 trainings of minutes each, and the page that shows them. Only what
 # bench/results/mini.jsonl does not have is trained: move it away to have all anew. Started twice, two processes share the work.

@@ -29,8 +29,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-TORCH_MINIMUM = (2, 13)
-TORCH_TARGET_VERSION = "0x020d000000000000"  # the stable ABI of torch 2.13: runs there and on anything later
+TORCH_MINIMUM = (2, 11)
+# The stable ABI of that release, whichever later one compiles it: runs there and on anything later.
+TORCH_TARGET_VERSION = "0x{:02x}{:02x}000000000000".format(*TORCH_MINIMUM)
 PYTHON_ABI_TAG = "cp310"
 DEFAULT_CUDA_HOME = Path("/usr/local/cuda")
 DEFAULT_CUDA_ARCHS = "8.0+PTX"  # when no GPU is visible: Ampere, and just-in-time from PTX on anything newer
@@ -125,14 +126,14 @@ def import_torch():
         import torch
     except ImportError as error:
         raise BuildError(
-            f"Building rirn without build isolation needs torch >= 2.13, which fails to import ({error}): "
-            "install it with `pip install 'torch>=2.13'`, or leave out --no-build-isolation."
+            f"Building rirn without build isolation needs torch >= 2.11, which fails to import ({error}): "
+            "install it with `pip install 'torch>=2.11'`, or leave out --no-build-isolation."
         ) from None
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < TORCH_MINIMUM:
         raise BuildError(
-            f"rirn needs torch >= 2.13 to build, and this environment has {torch.__version__}: "
-            "upgrade it with `pip install 'torch>=2.13'`."
+            f"rirn needs torch >= 2.11 to build, and this environment has {torch.__version__}: "
+            "upgrade it with `pip install 'torch>=2.11'`."
         )
     return torch
 

@@ -9,14 +9,14 @@
 #include "../checks.h"
 #include "../gradients.h"
 #include "common.cuh"
+#include "stream.h"
 
 namespace rirn {
 namespace cuda {
 using torch::stable::accelerator::DeviceGuard;  // make one before anything is allocated or launched
 
 inline Stream current_stream(const Tensor& t) {
-  const auto stream = torch::stable::accelerator::getCurrentStream(t.get_device_index());
-  return {static_cast<cudaStream_t>(stream.nativeHandle())};
+  return {static_cast<cudaStream_t>(current_stream_of(t.get_device_index()))};
 }
 
 inline void check_launch(const char* op) {

@@ -92,8 +92,16 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.to(dtype) if t.dtype in CASTABLE else t for t in tensors)
 
 
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
+
+
+# For torch.compile a constant, see rirn.ops.backends: before torch 2.12 it cannot trace that call and would break the graph.
+_has_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def is_autocast(device_type: str) -> bool:
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return _has_autocast(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def call_reference(function: Callable[..., Tensor], device_type: str, *args: Any) -> Tensor:

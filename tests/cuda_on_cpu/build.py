@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sysconfig
@@ -75,7 +76,7 @@ def _ninja_file(folder: Path, mode: str, ops: tuple[str, ...]) -> str:
         [
             "-std=c++17 -fPIC -fvisibility=hidden -w",
             *(f"-I{path}" for path in includes),
-            "-DTORCH_TARGET_VERSION=0x020d000000000000",
+            f"-DTORCH_TARGET_VERSION={runpy.run_path(str(ROOT / 'setup.py'))['TORCH_TARGET_VERSION']}",
             f"-isystem {sysconfig.get_path('include')}",
         ]
     )
@@ -91,7 +92,7 @@ build prefix.h.gch: cxx {EMULATOR / "prefix.h"}
 build runtime.o: cxx {EMULATOR / "runtime.cpp"}
   flags = {common} -O2 {runtime_flags}
 build module.o: cxx {EMULATOR / "module.cpp"}
-  flags = {common} -O0 -I{pybind11.get_include()} -DEMULATOR_MODULE={MODULE}
+  flags = -I{pybind11.get_include()} {common} -O0 -DEMULATOR_MODULE={MODULE}
 """
     sources = sorted((folder / "csrc" / "cuda").glob("*.cu"))
     sources = [folder / "csrc" / "library.cpp", *(s for s in sources if not ops or s.stem in ops)]

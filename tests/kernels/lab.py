@@ -246,6 +246,12 @@ def install() -> None:
             patched.add(self.fn)
         return self.rewrite()(*args, **kwargs)
 
+    def patch_tensor(tensor, scope):
+        # Triton before 3.8 takes an array of one element for a number, which NumPy from 2.4 on refuses.
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    patch, interpreter._patch_lang_tensor = interpreter._patch_lang_tensor, patch_tensor
     patched = set()
     original_sum, interpreter.ReduceOps.sum = interpreter.ReduceOps.sum, checked_sum
     builder.cast_impl, builder.create_dot = cast_impl, create_dot

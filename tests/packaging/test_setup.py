@@ -168,16 +168,28 @@ def test_archs(setup, compiler, toolkit, wanted, capabilities, archs):
 
 
 def test_old_torch(setup, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.9.1+cu128"))
-    with pytest.raises(SystemExit, match=r"has 2\.9\.1\+cu128: upgrade it with `pip install"):
+    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.10.1+cu128"))
+    with pytest.raises(SystemExit, match=r"has 2\.10\.1\+cu128: upgrade it with `pip install"):
         setup.import_torch()
-    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.13.0a0+git1"))
-    assert setup.import_torch().__version__ == "2.13.0a0+git1"
+    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.11.0a0+git1"))
+    assert setup.import_torch().__version__ == "2.11.0a0+git1"
+
+
+def test_the_oldest_torch_is_one_everywhere(setup):
+    oldest = "{}.{}".format(*setup.TORCH_MINIMUM)
+    assert f'"torch>={oldest}",' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"\nTORCH_OLDEST ?= torch=={oldest}.*\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in ("README.md", "ARCHITECTURE.md", "docs/install.md", "docs/faq.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        said = re.findall(r"torch>=(\d+\.\d+)|torch(?: from)?\s(\d+\.\d+)(?: and later|\. A| \(stable)", text)
+        assert said and {a or b for a, b in said} == {oldest}, page
+    (minor,) = re.fullmatch(r"0x02(..)0{12}", setup.TORCH_TARGET_VERSION).groups()
+    assert int(minor, 16) == setup.TORCH_MINIMUM[1]
 
 
 def test_missing_torch(setup, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(SystemExit, match=r"`pip install 'torch>=2\.13'`, or leave out --no-build-isolation"):
+    with pytest.raises(SystemExit, match=r"`pip install 'torch>=2\.11'`, or leave out --no-build-isolation"):
         setup.import_torch()
 
 
@@ -192,7 +204,7 @@ def test_missing_torch_prints_no_traceback():
     )
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
-    assert "pip install 'torch>=2.13'" in run.stderr
+    assert "pip install 'torch>=2.11'" in run.stderr
 
 
 def test_import_builds_nothing():

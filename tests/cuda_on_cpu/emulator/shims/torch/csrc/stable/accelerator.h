@@ -1,4 +1,4 @@
-// In place of torch's header of this name: tensors of the CPU have no stream, and no device to switch to.
+// In place of torch's header of this name: tensors of the CPU have no device to switch to.
 #pragma once
 #include <cstdint>
 
@@ -9,9 +9,4 @@ struct DeviceGuard {
   explicit DeviceGuard(DeviceIndex) {}
   ~DeviceGuard() {}  // so that a guard is no unused variable
 };
-
-struct Stream {
-  void* nativeHandle() const { return nullptr; }
-};
-inline Stream getCurrentStream(DeviceIndex) { return {}; }
 }  // namespace torch::stable::accelerator
