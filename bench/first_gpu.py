@@ -83,7 +83,7 @@ STEPS = (
         ("gpu", "nvcc", "checkout"),
         (("RIRN_BUILD_CUDA", "1"),),
     ),
-    measured(1, "facts", 180, ()),
+    measured(1, "facts", 300, ()),
     Step(
         1,
         "tests",
