@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rirn.data.images import list_images
 from rirn.errors import RirnError
 from rirn.models.state import State
 from rirn.models.torch_files import read_torch_file
@@ -352,8 +353,8 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 def source_settings(path: Path) -> dict[str, Any]:
     """What tells a source from another: its size and time of change, or those of its images."""
-    files: Sequence[Path] = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
+    files: Sequence[Path] = list_images(path) if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.is_file()]
     return {
         "source": os.path.realpath(path),
         "bytes": sum(s.st_size for s in stats),

@@ -21,6 +21,7 @@ from rirn.video.files import PIPE
 from rirn.video.frames import IMAGE_COLOUR, RANGE_FULL, BrokenStream, Colour, Frame, VideoInfo
 from rirn.video.images import FolderSource
 from rirn.video.live import RawSource, camera_name, open_camera, open_pipe
+from rirn.video.photos import is_one_picture, refuse_tiles
 from rirn.video.times import Clock, timed_streams
 
 log = logging.getLogger("rirn.video")
@@ -75,12 +76,13 @@ class Reader:
                 RawSource(raw_size, rate) if raw_size else _VideoSource("standard input", open_pipe())
             )
         elif not os.path.exists(name):
-            raise RirnError(f"{self.path} does not exist; give a video file or a folder of images.")
+            raise RirnError(f"{name} does not exist{_hint(name)}; give a video file or a folder of images.")
         elif not os.access(name, os.R_OK):
             raise RirnError(f"{self.path} cannot be read; check its permissions.")
-        elif self.path.is_dir():
+        elif self.path.is_dir() or is_one_picture(self.path):
             self._source = FolderSource(self.path, rate)
         else:
+            refuse_tiles(self.path)
             self._source = _VideoSource(name, _open(self.path), missing_bytes(name))
         self.info: VideoInfo = self._source.info
 
@@ -130,6 +132,10 @@ class _VideoSource:
             decoded = self._decode()
             first = next(decoded, None)
             if first is None:
+                if self._container.format.name.startswith("webp"):
+                    raise RirnError(
+                        f"{name} is an animated WebP, which FFmpeg does not decode; save it as GIF first."
+                    )
                 raise RirnError(f"{name} holds no frame that can be decoded; check that it plays elsewhere.")
             self._pictures = chain([first], decoded)
             self.info = self._describe(first)
@@ -255,7 +261,7 @@ class _VideoSource:
                 int(first.color_trc),
                 RANGE_FULL if full else int(first.color_range),
             )
-        side = first.side_data.get(SideDataType.DISPLAYMATRIX)
+        matrix = _display_matrix(first)
         return VideoInfo(
             width=first.width,
             height=first.height,
@@ -266,10 +272,27 @@ class _VideoSource:
             bits=max(component.bits for component in first.format.components),
             sample_aspect_ratio=stream.sample_aspect_ratio,
             rotation=first.rotation,
-            display_matrix=struct.unpack("=9i", bytes(side)) if side else None,
+            display_matrix=matrix,
             metadata=dict(container.metadata),
             stream_metadata=dict(stream.metadata),
         )
+
+
+def _hint(name: str) -> str:
+    return ", and addresses are not read: download it first" if "://" in name else ""
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    """How a player turns the picture, as containers say it."""
+    try:
+        side = picture.side_data.get(SideDataType.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV knows no name for some kinds, such as EXIF, and then hands out none at all.
+        if not picture.rotation:
+            return None
+        x, y = ((1, 0), (0, 1), (-1, 0), (0, -1))[round(picture.rotation / 90) % 4]
+        return (x << 16, -y * (1 << 16), 0, y * (1 << 16), x << 16, 0, 0, 0, 1 << 30)
+    return struct.unpack("=9i", bytes(side)) if side else None
 
 
 def _open(path: Path) -> av.container.InputContainer:
