@@ -122,6 +122,8 @@ def deblur(
     check_target(source, target)
     with Reader(source, rate=rate, raw_size=raw_size) as reader:
         _check_hdr(source, reader.info, hdr)
+        for what in reader.not_kept:
+            log.warning("%s: %s.", source, what)
         begin = time.perf_counter()
         model = model.to(device=device, dtype=torch_dtype).eval()
         joined = SideBySide(reader.info) if compare else None

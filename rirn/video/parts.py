@@ -242,6 +242,9 @@ class PartsOutput:
             self._writer = self._open(len(self._parts.segments()))
         if self._encoding is None and frame.name is None:
             frame.name = f"{self.frames:08d}"
+        turns = round(self._info.rotation / 90) % 4
+        if self._encoding is None and turns:  # PNG has no flag for it that viewers heed
+            frame.rgb = np.ascontiguousarray(np.rot90(frame.rgb, turns))
         with self._explained():
             self._writer.write(frame)
         self.frames += 1

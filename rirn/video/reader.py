@@ -79,12 +79,24 @@ class Reader:
             raise RirnError(f"{name} does not exist{_hint(name)}; give a video file or a folder of images.")
         elif not os.access(name, os.R_OK):
             raise RirnError(f"{self.path} cannot be read; check its permissions.")
+        elif self.path.is_fifo():
+            raise RirnError(
+                f"{name} is a pipe; give - as the source, and the pipe as the standard input: < {name}"
+            )
         elif self.path.is_dir() or is_one_picture(self.path):
             self._source = FolderSource(self.path, rate)
         else:
             refuse_tiles(self.path)
             self._source = _VideoSource(name, _open(self.path), missing_bytes(name))
         self.info: VideoInfo = self._source.info
+
+    @property
+    def not_kept(self) -> list[str]:
+        """What does not come along with the pictures, or of a pipe beside them; a few words each."""
+        found = list(getattr(self._source, "not_kept", []))
+        if isinstance(self._source, _VideoSource) and not self.can_rewind:
+            found += self._source.others()
+        return found
 
     @property
     def has_other_streams(self) -> bool:
@@ -139,6 +151,7 @@ class _VideoSource:
                 raise RirnError(f"{name} holds no frame that can be decoded; check that it plays elsewhere.")
             self._pictures = chain([first], decoded)
             self.info = self._describe(first)
+            self.not_kept = _not_kept(first)
             self._rgb = FromPicture(self.info.colour, self.info.bits)
         except BaseException:
             self._container.close()
@@ -146,6 +159,14 @@ class _VideoSource:
 
     def close(self) -> None:
         self._container.close()
+
+    def others(self) -> list[str]:
+        """The streams beside the pictures."""
+        return [
+            f"the {s.type} stream {s.index} cannot be read a second time and is left out; give a file to keep it"
+            for s in self._container.streams
+            if s.index != self.stream_index
+        ]
 
     def frames(self, skip: int) -> Iterator[Frame]:
         for picture in self._pictures:
@@ -276,6 +297,25 @@ class _VideoSource:
             metadata=dict(container.metadata),
             stream_metadata=dict(stream.metadata),
         )
+
+
+def _not_kept(picture: av.VideoFrame) -> list[str]:
+    """What a picture holds that does not come along, in words for the person who restores it."""
+    found = []
+    if picture.interlaced_frame:
+        found.append(
+            "its pictures are interlaced and become progressive; deinterlace first: ffmpeg -vf bwdif"
+        )
+    alpha = picture.format.name.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
+    if alpha:
+        found.append("its transparency is left out")
+    try:
+        captions = SideDataType.A53_CC in picture.side_data
+    except ValueError:  # PyAV knows no name for some kinds
+        captions = False
+    if captions:
+        found.append("its closed captions are left out")
+    return found
 
 
 def _hint(name: str) -> str:
