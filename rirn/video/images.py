@@ -64,7 +64,7 @@ def _images(folder: Path) -> list[Path]:
     if not files:
         inside = any(p.is_dir() and not p.name.startswith(".") for p in folder.iterdir())
         raise RirnError(
-            f"{folder} holds no videos and no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)})"
+            f"{folder} holds no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) and no videos"
             + (", only folders; add --recursive to look into them." if inside else ".")
         )
     stems: dict[str, Path] = {}
