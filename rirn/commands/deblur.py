@@ -15,7 +15,7 @@ from rirn import ops
 from rirn.commands.parser import Parser, parse_rate, pick_device
 from rirn.distributed import WORK_APART, join_world
 from rirn.errors import RirnError
-from rirn.video.batch import Job, in_process, plan, run_all
+from rirn.video.batch import Job, in_process, plan, run_all, unread
 from rirn.video.benchmark import benchmark
 from rirn.video.deblur import deblur
 from rirn.video.encoding import Encoding
@@ -24,7 +24,7 @@ from rirn.video.tiles import ALIGN, SMALLEST
 from rirn.weights import load
 
 # What each process of several is told by its arguments rather than by its options.
-_NOT_PASSED_ON = ("paths", "jobs", "device")
+_NOT_PASSED_ON = ("paths", "jobs", "device", "photos", "recursive")
 
 
 def make_parser() -> Parser:
@@ -67,6 +67,8 @@ def make_parser() -> Parser:
     add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
     add("--compare", action="store_true", help="write input and result side by side")
     add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
+    add("--photos", action="store_true", help="restore the images of a folder one by one, not as a clip")
+    add("--recursive", action="store_true", help="also what folders in folders hold")
     add("--overwrite", action="store_true", help="replace videos that exist without asking")
     add("--jobs", type=int, default=1, help="videos at the same time, each in a process of its own")
     add(
@@ -116,11 +118,13 @@ def run(options: Namespace) -> int:
                 print(f"{source}: {benchmark(model, source, device=device, dtype=options.dtype, tile=tile)}")
         return 0
     *sources, target = options.paths
-    jobs = plan(sources, target)
+    jobs = plan(sources, target, photos=options.photos, recursive=options.recursive)
+    left_out = unread(sources, options.recursive)
     is_many = len(jobs) > 1 or jobs[0].target != target
     if is_many:
-        with write_failures(target):
-            Path(target).mkdir(parents=True, exist_ok=True)
+        for folder in {os.path.dirname(job.target) for job in jobs}:
+            with write_failures(target):
+                Path(folder).mkdir(parents=True, exist_ok=True)
     else:
         # Loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
@@ -169,6 +173,7 @@ def run(options: Namespace) -> int:
         if not is_many:
             for job in mine:
                 restore(job)
+            _raise_unread(left_out)
             return 0
         if options.jobs == 1:
             failures = run_all(mine, restore)
@@ -180,7 +185,14 @@ def run(options: Namespace) -> int:
         parts = world.gather((len(mine), failures))
     if world.main:
         _report(parts)
+        _raise_unread(left_out)
     return 0
+
+
+def _raise_unread(files: Sequence[str]) -> None:
+    if files:
+        named = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+        raise RirnError(f"Left out, since nothing here reads them: {named}; convert them first.")
 
 
 def _may_replace(existing: Sequence[str], count: int, overwrite: bool, may_ask: bool) -> bool:

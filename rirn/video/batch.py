@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import subprocess
 import sys
@@ -11,12 +12,82 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rirn.data.images import list_images
+from rirn.data.images import image_size
 from rirn.errors import RirnError
-from rirn.video.files import FORMATS, PIPE
+from rirn.video.files import FORMATS, PIPE, is_image_folder
 from rirn.video.live import camera_name
+from rirn.video.photos import is_photo
 
-VIDEO_SUFFIXES = (*FORMATS, ".avi", ".webm", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".mxf")
+log = logging.getLogger("rirn.video")
+
+VIDEO_SUFFIXES = (
+    *FORMATS,
+    *(
+        ".avi",
+        ".webm",
+        ".mts",
+        ".m2ts",
+        ".m2t",
+        ".ts",
+        ".mpg",
+        ".mpeg",
+        ".mpe",
+        ".m1v",
+        ".m2v",
+        ".mpv",
+        ".wmv",
+    ),
+    *(".3gp", ".3g2", ".mxf", ".vob", ".flv", ".f4v", ".ogv", ".ogm", ".dv", ".mod", ".tod", ".asf", ".insv"),
+    *(
+        ".lrv",
+        ".360",
+        ".qt",
+        ".rm",
+        ".rmvb",
+        ".divx",
+        ".wtv",
+        ".amv",
+        ".y4m",
+        ".h264",
+        ".264",
+        ".avc",
+        ".h265",
+    ),
+    *(
+        ".265",
+        ".hevc",
+        ".ivf",
+        ".obu",
+        ".nut",
+        ".gif",
+        ".apng",
+        ".mjpg",
+        ".mjpeg",
+        ".gxf",
+        ".nsv",
+        ".trp",
+        ".evo",
+    ),
+)
+# Pictures and videos that nothing here reads, or only a part of.
+_UNREAD = (
+    *(
+        ".heic",
+        ".heif",
+        ".exr",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raf",
+        ".orf",
+        ".rw2",
+        ".pef",
+        ".srw",
+    ),
+    *(".psd", ".xcf", ".hdr", ".dpx", ".cin", ".braw", ".r3d", ".ari", ".jxl", ".jxr", ".crm", ".raw"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,29 +98,44 @@ class Job:
     target: str
 
 
-def plan(sources: Sequence[str], target: str) -> list[Job]:
-    """One job for each clip that the sources name.
+def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive: bool = False) -> list[Job]:
+    """One job for each clip or photo that the sources name.
 
-    A source is a video, a folder of images, a folder of videos, or a pattern such as "clips/*.mp4" that the
-    shell left alone. A single clip goes to `target` itself. Several, or those of a folder of videos or a
-    pattern, go into the folder `target` under their own names; a format that cannot be written becomes .mkv.
+    A source is a video, a photo, a folder of images, a folder of videos and photos, or a pattern such as
+    "clips/*.mp4" that the shell left alone. A single clip goes to `target` itself. Several, or those of a folder
+    of videos or a pattern, go into the folder `target` under their own names; a format that cannot be written
+    becomes .mkv. Images of one size in a folder are one clip; those of several sizes, or beside videos, are photos,
+    each for itself, and so are image files that are named.
+
+    Args:
+        sources: what is to be restored.
+        target: where to.
+        photos: the images of folders are photos, too, if they have one size.
+        recursive: also what the folders in folders hold, under their names.
 
     Raises:
         RirnError: a pattern or folder holds no video, several clips go to one file, or two have one name.
     """
-    clips, is_many = _clips(sources)
-    if not is_many:
-        return [Job(clips[0], target)]
+    clips, is_many = _clips(sources, photos, recursive)
+    if not is_many and not (is_photo(clips[0][0]) and is_image_folder(target)):
+        return [Job(clips[0][0], target)]
     folder = Path(target)
-    if folder.suffix.lower() in FORMATS or (folder.exists() and not folder.is_dir()):
+    is_file = folder.suffix.lower() in FORMATS or is_photo(folder)
+    if (is_file and not is_image_folder(target)) or (folder.exists() and not folder.is_dir()):
         raise RirnError(f"{len(clips)} clips cannot all become {target}; give a folder as the target.")
-    jobs: dict[Path, Job] = {}
-    for clip in clips:
+    jobs: dict[str, Job] = {}
+    for clip, inside in clips:
         if clip == PIPE or camera_name(clip) is not None:
             raise RirnError(f"{clip} cannot be one of several sources; restore it alone.")
-        name = Path(clip).name if Path(clip).suffix.lower() in FORMATS else f"{Path(clip).stem}.mkv"
-        job = Job(clip, str(folder / name))
-        other = jobs.setdefault(folder / name, job)
+        path = Path(clip)
+        if os.path.isdir(clip):
+            name = path.resolve().name if recursive or photos else f"{path.stem}.mkv"
+        else:
+            keeps = path.suffix.lower() in FORMATS or is_photo(clip)
+            name = path.name if keeps else f"{path.stem}.mkv"
+        job = Job(clip, str(folder / inside / name))
+        # Where letters of either case are one, so are these.
+        other = jobs.setdefault(os.path.normcase(job.target).casefold(), job)
         if other is not job:
             raise RirnError(
                 f"{other.source} and {clip} would both become {job.target}; restore them separately."
@@ -57,35 +143,73 @@ def plan(sources: Sequence[str], target: str) -> list[Job]:
     return list(jobs.values())
 
 
-def _clips(sources: Iterable[str]) -> tuple[list[str], bool]:
-    """The clips, and whether they are several by the look of the command."""
-    clips: list[str] = []
+def unread(sources: Iterable[str], recursive: bool = False) -> list[str]:
+    """Pictures and videos in the folders among `sources` that no job is made for, as their kind is not read."""
+    found = []
+    for source in sources:
+        if os.path.isdir(source):
+            found += [str(p) for p in _files(Path(source), recursive) if p.suffix.lower() in _UNREAD]
+    return found
+
+
+def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[tuple[str, str]], bool]:
+    """The clips, each with the folder of the target that it goes into, and whether they are several by the look
+    of the command."""
+    clips: list[tuple[str, str]] = []
     is_many = False
     for source in sources:
         if not os.path.exists(source) and glob.has_magic(source):
             found = sorted(glob.glob(source))
             if not found:
                 raise RirnError(f"No file matches {source}.")
-            clips += found
+            clips += [(clip, "") for clip in found]
             is_many = True
-        elif os.path.isdir(source) and os.access(source, os.R_OK) and _holds_videos(source):
-            clips += _videos(source)
-            is_many = True
+        elif os.path.isdir(source) and os.access(source, os.R_OK):
+            inside = _of_folder(Path(source), photos, recursive)
+            clips += inside or [(source, "")]
+            is_many |= bool(inside)
         else:
-            clips.append(source)
+            clips.append((source, ""))
     return clips, is_many or len(clips) > 1
 
 
-def _holds_videos(folder: str) -> bool:
-    return not list_images(folder) and bool(_videos(folder))
+def _files(folder: Path, recursive: bool) -> list[Path]:
+    """Files that are there and not hidden."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            found.append(path)
+        elif recursive and path.is_dir() and os.access(path, os.R_OK | os.X_OK) and not path.is_symlink():
+            found += _files(path, recursive)
+    return found
 
 
-def _videos(folder: str) -> list[str]:
-    return sorted(
-        str(p)
-        for p in Path(folder).iterdir()
-        if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".")
-    )
+def _of_folder(folder: Path, photos: bool, recursive: bool) -> list[tuple[str, str]]:
+    """What a folder is made of, with its place in it; nothing if it is one clip of images."""
+    files = _files(folder, recursive)
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    images = [p for p in files if is_photo(p) and p not in videos]
+    if not videos and not (images and recursive) and not photos and not _differ_in_size(images):
+        return []
+    if images and videos:
+        log.warning("%s holds videos: its %d images are restored one by one, as photos.", folder, len(images))
+    elif images and not photos and not recursive:
+        log.warning("The images in %s differ in size: each is restored on its own, as a photo.", folder)
+    return [(str(p), str(p.parent.relative_to(folder))) for p in (*videos, *images)]
+
+
+def _differ_in_size(images: Sequence[Path]) -> bool:
+    sizes = set()
+    for image in images:
+        try:
+            sizes.add(image_size(image))
+        except RirnError:
+            return False  # which one it is, is said when it is read
+        if len(sizes) > 1:
+            return True
+    return False
 
 
 def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 1) -> list[tuple[Job, str]]:

@@ -25,6 +25,7 @@ from rirn.video.files import PIPE, check_target, is_image_folder
 from rirn.video.frames import HDR_TRANSFERS, BrokenStream, VideoInfo
 from rirn.video.live import PipeOutput
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
+from rirn.video.photos import PhotoOutput, is_photo
 from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
 from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, pick_dtype, set_strength
@@ -124,6 +125,8 @@ def deblur(
     check_target(source, target)
     with Reader(source, rate=rate, raw_size=raw_size) as reader:
         _check_hdr(source, reader.info, hdr)
+        for what in reader.not_kept:
+            log.warning("%s: %s.", source, what)
         begin = time.perf_counter()
         model = model.to(device=device, dtype=torch_dtype).eval()
         joined = SideBySide(reader.info) if compare else None
@@ -135,6 +138,9 @@ def deblur(
         if os.fspath(target) == PIPE:
             output: Output = PipeOutput(info, raw=raw_size is not None)
             ahead = QUEUED  # a frame leaves at once, and whoever waits for it wants it soon
+        elif is_photo(target) and not is_image_folder(target):
+            kept = None if compare else reader.path
+            output, ahead = PhotoOutput(Path(os.path.realpath(target)), kept), QUEUED
         else:
             encoding = _encoding(target, info, encoding or Encoding())
             settings = {

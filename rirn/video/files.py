@@ -9,10 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import features
+
 from rirn.errors import RirnError
 from rirn.video import pyav
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+IMAGES_WRITTEN = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".ppm",
+    ".webp",
+    ".jp2",
+    ".tga",
+)
+if features.check("avif"):
+    IMAGES_WRITTEN = (*IMAGES_WRITTEN, ".avif")
 PIPE = "-"
 _LONGEST_NAME = 255
 """Bytes of a file's name on the usual file systems, where the system does not say."""
@@ -23,8 +41,8 @@ def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
     A name that ends in .mp4, .m4v, .mov or .mkv is a video: an existing regular file is replaced once its
     successor is whole. An existing folder, or a name without a suffix or with a slash at its end, is a folder
-    of images, which must be empty if it exists, unless an interrupted run left its first images there. "-" is
-    the standard output.
+    of images, which must be empty if it exists, unless an interrupted run left its first images there. One
+    photo may also become an image file. "-" is the standard output.
     """
     if os.fspath(target) == PIPE:
         return
@@ -47,6 +65,9 @@ def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
             raise RirnError(f"{target} exists and is no folder; choose another name for the images.")
         if path.is_dir() and any(path.iterdir()) and not parts_folder(path).exists():
             raise RirnError(f"The folder {target} is not empty; empty it or choose another for the images.")
+    elif path.suffix.lower() in IMAGES_WRITTEN and Path(source).suffix.lower() in IMAGES_WRITTEN:
+        if path.exists() and not path.is_file():
+            raise RirnError(f"{target} exists and is no regular file; choose another name.")
     elif path.suffix.lower() not in FORMATS:
         raise RirnError(
             f"{target} ends in '{path.suffix}', which is no format that can be written; "

@@ -23,12 +23,12 @@ def to_8_bits(rgb: np.ndarray) -> np.ndarray:
 
 
 class FolderSource:
-    """The images of a folder as frames of `rate` frames per second; see `Reader`."""
+    """The images of a folder, or one, as frames of `rate` frames per second; see `Reader`."""
 
     def __init__(self, path: Path, rate: Fraction | int):
         self._path = path
         rate = checked_rate(rate)
-        self._files = _images(path)
+        self._files = _images(path) if path.is_dir() else [path]
         sizes = {}
         for file in self._files:
             sizes.setdefault(image_size(file), file)
@@ -36,7 +36,7 @@ class FolderSource:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise RirnError(
                 f"The images in {path} differ in size ({first.name} is {a[0]}x{a[1]}, {second.name} is "
-                f"{b[0]}x{b[1]}); a clip needs one size."
+                f"{b[0]}x{b[1]}); a clip needs one size, and --photos restores each on its own."
             )
         ((width, height),) = sizes
         self._first: np.ndarray | None = read_image(self._files[0])
@@ -60,9 +60,13 @@ class FolderSource:
 
 
 def _images(folder: Path) -> list[Path]:
-    files = list_images(folder)
+    files = [file for file in list_images(folder) if file.is_file()]  # a link may lead nowhere
     if not files:
-        raise RirnError(f"{folder} holds no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}).")
+        inside = any(p.is_dir() and not p.name.startswith(".") for p in folder.iterdir())
+        raise RirnError(
+            f"{folder} holds no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) and no videos"
+            + (", only folders; add --recursive to look into them." if inside else ".")
+        )
     stems: dict[str, Path] = {}
     for file in files:
         other = stems.setdefault(file.stem, file)

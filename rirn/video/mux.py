@@ -119,6 +119,9 @@ class _Whole:
         if options:
             # The index at the front lets a browser start before it has the whole file.
             options["movflags"] = "+faststart"
+            if any(key.lower().startswith("com.") for key in self.info.metadata):
+                # QuickTime's own keys (place, make, model, local time), which have no four letters.
+                options["movflags"] += "+use_metadata_tags"
         part = part_name(place)
         try:
             with ExitStack() as stack:

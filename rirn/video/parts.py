@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rirn.data.images import list_images
 from rirn.errors import RirnError
 from rirn.models.state import State
 from rirn.models.torch_files import read_torch_file
@@ -241,6 +242,9 @@ class PartsOutput:
             self._writer = self._open(len(self._parts.segments()))
         if self._encoding is None and frame.name is None:
             frame.name = f"{self.frames:08d}"
+        turns = round(self._info.rotation / 90) % 4
+        if self._encoding is None and turns:  # PNG has no flag for it that viewers heed
+            frame.rgb = np.ascontiguousarray(np.rot90(frame.rgb, turns))
         with self._explained():
             self._writer.write(frame)
         self.frames += 1
@@ -352,8 +356,8 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 def source_settings(path: Path) -> dict[str, Any]:
     """What tells a source from another: its size and time of change, or those of its images."""
-    files: Sequence[Path] = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
+    files: Sequence[Path] = list_images(path) if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.is_file()]
     return {
         "source": os.path.realpath(path),
         "bytes": sum(s.st_size for s in stats),

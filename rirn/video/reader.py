@@ -18,6 +18,7 @@ from rirn.video.files import PIPE
 from rirn.video.frames import IMAGE_COLOUR, RANGE_FULL, BrokenStream, Colour, Frame, VideoInfo
 from rirn.video.images import FolderSource
 from rirn.video.live import RawSource, camera_name, open_camera, open_pipe
+from rirn.video.photos import is_one_picture, refuse_tiles
 from rirn.video.times import Clock, timed_streams
 
 log = logging.getLogger("rirn.video")
@@ -72,14 +73,27 @@ class Reader:
                 RawSource(raw_size, rate) if raw_size else _VideoSource("standard input", open_pipe())
             )
         elif not os.path.exists(name):
-            raise RirnError(f"{self.path} does not exist; give a video file or a folder of images.")
+            raise RirnError(f"{name} does not exist{_hint(name)}; give a video file or a folder of images.")
         elif not os.access(name, os.R_OK):
             raise RirnError(f"{self.path} cannot be read; check its permissions.")
-        elif self.path.is_dir():
+        elif self.path.is_fifo():
+            raise RirnError(
+                f"{name} is a pipe; give - as the source, and the pipe as the standard input: < {name}"
+            )
+        elif self.path.is_dir() or is_one_picture(self.path):
             self._source = FolderSource(self.path, rate)
         else:
+            refuse_tiles(self.path)
             self._source = _VideoSource(name, _open(self.path), missing_bytes(name))
         self.info: VideoInfo = self._source.info
+
+    @property
+    def not_kept(self) -> list[str]:
+        """What does not come along with the pictures, or of a pipe beside them; a few words each."""
+        found = list(getattr(self._source, "not_kept", []))
+        if isinstance(self._source, _VideoSource) and not self.can_rewind:
+            found += self._source.others()
+        return found
 
     @property
     def has_other_streams(self) -> bool:
@@ -127,9 +141,14 @@ class _VideoSource:
             decoded = self._decode()
             first = next(decoded, None)
             if first is None:
+                if self._container.format.name.startswith("webp"):
+                    raise RirnError(
+                        f"{name} is an animated WebP, which FFmpeg does not decode; save it as GIF first."
+                    )
                 raise RirnError(f"{name} holds no frame that can be decoded; check that it plays elsewhere.")
             self._pictures = chain([first], decoded)
             self.info = self._describe(first)
+            self.not_kept = _not_kept(first)
             self._rgb = FromPicture(self.info.colour, self.info.bits)
         except BaseException:
             self._container.close()
@@ -137,6 +156,14 @@ class _VideoSource:
 
     def close(self) -> None:
         self._container.close()
+
+    def others(self) -> list[str]:
+        """The streams beside the pictures."""
+        return [
+            f"the {s.type} stream {s.index} cannot be read a second time and is left out; give a file to keep it"
+            for s in self._container.streams
+            if s.index != self.stream_index
+        ]
 
     def frames(self, skip: int) -> Iterator[Frame]:
         for picture in self._pictures:
@@ -252,7 +279,7 @@ class _VideoSource:
                 int(first.color_trc),
                 RANGE_FULL if full else int(first.color_range),
             )
-        side = first.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+        matrix = _display_matrix(first)
         return VideoInfo(
             width=first.width,
             height=first.height,
@@ -263,10 +290,46 @@ class _VideoSource:
             bits=max(component.bits for component in first.format.components),
             sample_aspect_ratio=stream.sample_aspect_ratio,
             rotation=first.rotation,
-            display_matrix=struct.unpack("=9i", bytes(side)) if side else None,
+            display_matrix=matrix,
             metadata=dict(container.metadata),
             stream_metadata=dict(stream.metadata),
         )
+
+
+def _not_kept(picture: av.VideoFrame) -> list[str]:
+    """What a picture holds that does not come along, in words for the person who restores it."""
+    found = []
+    if picture.interlaced_frame:
+        found.append(
+            "its pictures are interlaced and become progressive; deinterlace first: ffmpeg -vf bwdif"
+        )
+    alpha = picture.format.name.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya"))
+    if alpha:
+        found.append("its transparency is left out")
+    try:
+        captions = av.sidedata.sidedata.Type.A53_CC in picture.side_data
+    except ValueError:  # PyAV knows no name for some kinds
+        captions = False
+    if captions:
+        found.append("its closed captions are left out")
+    return found
+
+
+def _hint(name: str) -> str:
+    return ", and addresses are not read: download it first" if "://" in name else ""
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    """How a player turns the picture, as containers say it."""
+    try:
+        side = picture.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV knows no name for some kinds, such as EXIF, and then hands out none at all.
+        if not picture.rotation:
+            return None
+        x, y = ((1, 0), (0, 1), (-1, 0), (0, -1))[round(picture.rotation / 90) % 4]
+        return (x << 16, -y * (1 << 16), 0, y * (1 << 16), x << 16, 0, 0, 0, 1 << 30)
+    return struct.unpack("=9i", bytes(side)) if side else None
 
 
 def _open(path: Path) -> av.container.InputContainer:

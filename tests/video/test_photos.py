@@ -1,0 +1,136 @@
+"""Photos and folders: each under its own name and format, and what is not done is named."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rirn.cli import main
+from rirn.errors import RirnError
+from rirn.video import Reader, deblur
+from rirn.video.batch import plan, unread
+from rirn.video.parts import source_settings
+from tests.video.clips import Identity, Invert, picture, probe, psnr, write_clip
+
+ORIENTATION, MAKE, DIRECTORY, DATE = 0x0112, 0x010F, 0x8769, 0x9003
+
+
+def photo(path, size=(64, 48), orientation=6, **options):
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[MAKE] = orientation, "Maker"
+    exif.get_ifd(DIRECTORY)[DATE] = "2022:11:09 20:36:38"
+    Image.fromarray(picture(*size, 3)).save(path, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_photo_keeps_its_format_and_facts(tmp_path, suffix):
+    source, target = photo(tmp_path / f"in{suffix}"), tmp_path / f"out{suffix}"
+    deblur(Invert(), source, target, progress=False)
+    with Image.open(target) as image, Image.open(source) as before:
+        assert image.format == before.format and image.size == (48, 64)  # upright
+        if suffix != ".tif":  # of which Pillow writes no such directory
+            assert image.getexif().get_ifd(DIRECTORY)[DATE] == "2022:11:09 20:36:38"
+        assert image.getexif()[MAKE] == "Maker" and image.getexif().get(ORIENTATION, 1) == 1
+        assert psnr(255 - np.rot90(picture(64, 48, 3), -1), np.asarray(image.convert("RGB"))) > 25
+    assert sorted(os.listdir(tmp_path)) == sorted([source.name, target.name])
+
+
+def test_transparency_of_a_photo_stays(tmp_path):
+    rgba = np.dstack([picture(16, 12, 0), np.arange(192, dtype=np.uint8).reshape(12, 16)])
+    Image.fromarray(rgba).save(tmp_path / "in.png")
+    deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
+    with Image.open(tmp_path / "out.png") as image:
+        assert np.array_equal(np.asarray(image), rgba)
+
+
+def test_pictures_with_exif_data_are_read_from_videos(tmp_path):
+    """PyAV has no name for that kind of side data."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    frames = [tmp_path / f"{i}.jpg" for i in range(2)]
+    for file in frames:
+        Image.fromarray(picture(64, 48, 0)).save(file, exif=exif)
+    (tmp_path / "in.mjpeg").write_bytes(b"".join(f.read_bytes() for f in frames))
+    with Reader(tmp_path / "in.mjpeg") as reader:
+        assert len(list(reader)) == 2 and abs(reader.info.rotation) == 90 and reader.info.display_matrix
+
+
+def test_named_images_are_photos(tmp_path):
+    sources = [str(photo(tmp_path / name)) for name in ("a.jpg", "b.png")]
+    jobs = plan(sources, str(tmp_path / "out"))
+    assert [os.path.basename(job.target) for job in jobs] == ["a.jpg", "b.png"]
+    (job,) = plan(sources[:1], str(tmp_path / "out"))
+    assert job.target == str(tmp_path / "out" / "a.jpg")
+
+
+def test_images_of_a_folder_are_a_clip_or_photos(tmp_path, caplog):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo(folder / "a.png")
+    photo(folder / "b.png")
+    assert len(plan([str(folder)], "out.mp4")) == 1
+    assert len(plan([str(folder)], "out", photos=True)) == 2
+    photo(folder / "c.png", (32, 48))
+    assert len(plan([str(folder)], "out")) == 3 and "differ in size" in caplog.text
+
+
+def test_a_folder_that_mixes_is_done_whole(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_clip(folder / "a.MP4", 2)
+    photo(folder / "b.JPG")
+    (folder / "c.heic").touch()
+    command = ["deblur", str(folder), str(tmp_path / "out"), "--model", "rirn-tiny"]
+    assert main(command) == 1
+    assert "c.heic" in capsys.readouterr().err and sorted(os.listdir(tmp_path / "out")) == ["a.MP4", "b.JPG"]
+    assert len(probe(tmp_path / "out" / "a.MP4")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "suffix", ["vob", "flv", "ogv", "f4v", "3g2", "dv", "mod", "asf", "m2v", "insv", "VOB"]
+)
+def test_videos_of_every_kind_are_found(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    (job,) = plan([str(tmp_path)], "out")
+    assert job.target == "out/a.mkv"
+
+
+def test_folders_in_folders(tmp_path):
+    (tmp_path / "in" / "day1").mkdir(parents=True)
+    write_clip(tmp_path / "in" / "day1" / "a.mp4", 2)
+    with pytest.raises(RirnError, match="only folders; add --recursive"):
+        deblur(Identity(), tmp_path / "in", tmp_path / "out.mp4", progress=False)
+    (job,) = plan([str(tmp_path / "in")], "out", recursive=True)
+    assert job.target == "out/day1/a.mp4"
+
+
+def test_what_is_not_read_does_not_matter(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo(folder / "f0.png")
+    (folder / ".#f0.png").symlink_to("nobody@host")
+    (folder / "f9.png").symlink_to("nowhere")
+    before = source_settings(folder)
+    (folder / ".DS_Store").write_bytes(b"x" * 99)
+    (folder / "out.mp4").write_bytes(b"x" * 99)
+    assert source_settings(folder) == before and unread([str(folder)]) == []
+    assert deblur(Identity(), folder, tmp_path / "out.mp4", progress=False).frames == 1
+
+
+def test_tiles_of_a_photo_are_not_taken_for_the_whole(tmp_path, monkeypatch):
+    (tmp_path / "in.heic").write_bytes(b"\0\0\0\x18ftypheic")
+
+    class Tiles:
+        streams = type("Streams", (), {"video": [None] * 48})
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr("rirn.video.photos.av.open", lambda name: Tiles())
+    with pytest.raises(RirnError, match="is a photo in 48 tiles"):
+        deblur(Identity(), tmp_path / "in.heic", tmp_path / "out", progress=False)
