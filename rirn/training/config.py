@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -61,14 +60,12 @@ class ModelConfig:
         if self.start is None:
             vars(self).update(vars(self.filled(DEFAULTS)))
 
-    def filled(
-        self, known: Mapping[str, Any], further: Mapping[str, Any] = MappingProxyType({})
-    ) -> ModelConfig:
-        """The same with what is not given taken from ``known``, and options that no field is for from ``further``."""
+    def filled(self, known: Mapping[str, Any]) -> ModelConfig:
+        """The same with what is not given taken from ``known``; what no field is for becomes a further option."""
         missing = [name for name, value in vars(self).items() if value is None and name != "start"]
         filled = copy.copy(self)
         vars(filled).update({name: known[name] for name in missing if name in known})
-        filled.options = {n: v for n, v in further.items() if n not in vars(self)} | self.options
+        filled.options = {n: v for n, v in known.items() if n not in vars(self)} | self.options
         return filled
 
     def arguments(self) -> dict[str, object]:

@@ -31,7 +31,7 @@ from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import recipes as model_recipes
 from rirn.training.checkpoint import Checkpoints
-from rirn.training.config import DataConfig, TrainConfig
+from rirn.training.config import DEFAULTS, DataConfig, TrainConfig
 from rirn.training.learner import Learner, Outcome
 from rirn.training.loader import NumberedClips, Piece, pieces
 from rirn.training.log import RunLog, peak_memory_mib
@@ -90,10 +90,8 @@ class _Run:
         start = None
         if config.model.start is not None:
             start = load(config.model.start) if content is None else None
-            known = _all_options(start) if start is not None else _options_of(content)
-            given = start.config if start is not None else known
-            model_config = config.model.filled(known, {n: v for n, v in given.items() if n != "name"})
-            config = dataclasses.replace(config, model=model_config)
+            known = start.config if start is not None else _options_of(content)
+            config = dataclasses.replace(config, model=config.model.filled(DEFAULTS | known))
         self.config, self.world = config, world
         torch.manual_seed(config.seed)
         model = _make_model(config).to(world.device)
@@ -278,6 +276,11 @@ class _Run:
 
 def _make_model(config: TrainConfig) -> VideoDeblurrer:
     model = create_model(config.model.name, **config.model.arguments())
+    if model.dropped:
+        raise RirnError(
+            f"{config.model.name} with ends='drop' gives no image for the first and last frames of a clip, and training needs one"
+            " for each; convert or make it without that option"
+        )
     if config.data.chunk is not None and config.data.chunk <= model.delay:
         raise RirnError(
             f"data.chunk must be more than the {model.delay} frames that {config.model.name} looks ahead; "

@@ -87,16 +87,19 @@ def test_settings_that_are_not_given_are_those_of_the_weights(data, tmp_path):
     )
     tuned = load(train(settings))
     assert tuned.config | {"name": "ifi-rnn+irm"} == tuned.config
-    assert all(torch.equal(a, b) for a, b in zip(tuned.parameters(), start.parameters(), strict=True))
+    # Adam moves what is zero by the learning rate.
+    assert all(
+        torch.allclose(a, b, atol=1e-20) for a, b in zip(tuned.parameters(), start.parameters(), strict=True)
+    )
     saved = (tmp_path / "out" / "config.yaml").read_text()
     assert "name: ifi-rnn+irm" in saved and "width: 0.2" in saved and "half_resolution: true" in saved
     file.unlink()
     train(settings)  # from the checkpoint, which has them, too
 
 
-@pytest.mark.parametrize(("name", "options"), [("stfan", {"input_shift": 0.0}), ("strcnn", {"ends": "drop"})])
-def test_options_without_a_setting_are_those_of_the_weights(data, tmp_path, name, options):
-    save_weights(create_model(name, width=0.2, **options), tmp_path / "start.safetensors")
+def test_options_without_a_setting_are_those_of_the_weights(data, tmp_path):
+    options = {"input_shift": 0.0}
+    save_weights(create_model("stfan", width=0.2, **options), tmp_path / "start.safetensors")
     model = ModelConfig(start=tmp_path / "start.safetensors")
     settings = config(data, tmp_path / "out", model=model, optim=OptimConfig(lr=1e-30, steps=1), frames=6)
     assert options.items() <= load(train(settings)).config.items()
@@ -113,10 +116,16 @@ def test_fine_tuning_of_weights_that_ship_takes_their_name_alone(data, tmp_path)
     ("name", "theirs", "ours", "message"),
     [
         (
+            "stfan",
+            {"input_shift": 0.0},
+            {"options": {"input_shift": 0.5}},
+            r"input_shift 0.0, not of .* input_shift 0.5",
+        ),
+        (
             "strcnn",
             {"ends": "drop"},
-            {"options": {"ends": "replicate"}},
-            r"ends drop, not of .* ends replicate",
+            {},
+            "strcnn with ends='drop' gives no image for the first and last frames",
         ),
         ("ifi-rnn", {}, {"variant": "C1H2"}, r"variant C1H1, not of .* variant C1H2"),
     ],
