@@ -40,7 +40,7 @@ def load_plugin(name: str) -> None:
         sys.modules[path.stem] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except Exception:
             del sys.modules[path.stem]
             raise
     except RirnError:
