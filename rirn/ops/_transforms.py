@@ -15,7 +15,8 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-_fragment = torch.library.Library("rirn", "FRAGMENT")  # its kernels are there as long as it is
+# Its kernels are there as long as it is.
+_fragment = torch.library.Library("rirn", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def tensors_of(args: Sequence[Any]) -> Iterator[Tensor]:
@@ -47,7 +48,7 @@ def follows_tangents(tensors: Sequence[Tensor]) -> bool:
 
 def register_derivatives(
     name: str,
-    save: Callable[[Any, Sequence[Any], Any], None],
+    save: Callable[[Any, Any, Any], None],
     backward: Callable[..., tuple[Any, ...]],
     forward_mode: Callable[..., Any],
 ) -> None:
@@ -84,15 +85,15 @@ def register_derivatives(
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
             return run()
         if not within_transform():
-            results = Node.apply(run, args, *tensors)
+            results = Node.apply(run, args, *tensors)  # type: ignore[attr-defined]
         else:
             with (
                 enable_single_level_autograd_function()
             ):  # the level of one transform, which is where a kernel runs
-                results = Node.apply(_differentiable(run), args, *tensors)
+                results = Node.apply(_differentiable(run), args, *tensors)  # type: ignore[attr-defined]
         return list(results) if returns_list else results
 
-    _fragment.impl(name, kernel, "Autograd", with_keyset=True)
+    _fragment.impl(name, kernel, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
 
 
 def refuse_derivatives(name: str, message: str) -> None:
@@ -116,16 +117,16 @@ def _differentiable(run: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _tangent(t: Tensor) -> Tensor | None:
-    tangent: Tensor | None = torch._VF._unpack_dual(t, level=0)[1]  # type: ignore[attr-defined]
+    tangent: Tensor | None = torch._VF._unpack_dual(t, level=0)[1]
     return tangent
 
 
 def _with_tangents(op: Callable[..., Any], forward_mode: Callable[..., Any], args: Sequence[Any]) -> Any:
     duals = forward_mode(*args)
-    results = op(*(_each(arg, lambda t: torch._VF._unpack_dual(t, level=0)[0]) for arg in args))  # type: ignore[attr-defined]
+    results = op(*(_each(arg, lambda t: torch._VF._unpack_dual(t, level=0)[0]) for arg in args))
     several = isinstance(results, tuple)
     pairs = zip(results if several else [results], duals if several else [duals], strict=True)
-    made = [torch._VF._make_dual(result, _tangent(dual), level=0) for result, dual in pairs]  # type: ignore[attr-defined]
+    made = [torch._VF._make_dual(result, _tangent(dual), level=0) for result, dual in pairs]  # type: ignore[arg-type]
     return tuple(made) if several else made[0]
 
 
@@ -162,7 +163,8 @@ def register_batching(name: str, images: int, grads: int = 0) -> None:
             ]
             found = op(*joined, *args[images:])
             split = [
-                t.unflatten(0, (size, t.shape[0] // size)) if t.dim() == 4 else t for t in _listed(found)
+                t.unflatten(0, (size, t.shape[0] // size)) if t.dim() == 4 else t  # type: ignore[no-untyped-call]
+                for t in _listed(found)
             ]
             dims = [0 if t.dim() == 5 else None for t in split]
         else:
