@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator
 import pytest
 import torch
 
+from rirn.models.registry import BASES
 from rirn.ops import why_not
+from rirn.training.losses import LOSSES
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 FUSED = (
@@ -35,6 +37,16 @@ def fused(request: pytest.FixtureRequest) -> Callable[[str], tuple[str, str]]:
         return backend, devices[reasons.index(None)]
 
     return pick
+
+
+@pytest.fixture(autouse=True)
+def registrations():
+    """Take back what a test, or the example that it runs, registers: networks and losses."""
+    before = [(names, dict(names)) for names in (BASES, LOSSES)]
+    yield
+    for names, content in before:
+        names.clear()
+        names.update(content)
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ import yaml
 from rirn import cli
 from rirn.bench.__main__ import parser as bench_parser
 from rirn.data import write_png
-from rirn.models.registry import BASES
-from rirn.training.losses import LOSSES
 from rirn.weights import shipped
 from tests.data.layouts import gopro
 from tests.pages import LANGUAGES, ROOT, SHELL, blocks, commands, lines, pages
@@ -70,14 +68,8 @@ def test_languages_are_known(block):
 def test_python_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = compile(block.text, str(block), "exec")
-    known = {id(names): (names, dict(names)) for names in (BASES, LOSSES)}
-    try:
-        if may_run(block):
-            exec(code, {"__name__": "__main__"})
-    finally:
-        for names, before in known.values():  # networks and losses that a page registers
-            names.clear()
-            names.update(before)
+    if may_run(block):
+        exec(code, {"__name__": "__main__"})
 
 
 @of("pycon")

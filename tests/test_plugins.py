@@ -14,7 +14,6 @@ from rirn import RirnError
 from rirn.models.ifi_rnn import IFIRNN
 from rirn.models.registry import BASES
 from rirn.plugins import find_plugins, load_plugin, take_plugins
-from rirn.training.losses import LOSSES
 from tests.data.layouts import gopro
 from tests.pages import ROOT, blocks, lines
 from tests.video.clips import write_clip
@@ -24,15 +23,11 @@ PAGE = ROOT / "docs" / "extending.md"
 
 @pytest.fixture(autouse=True)
 def nothing_stays(monkeypatch):
-    """What a test registers and loads is gone after it."""
-    before = [(names, dict(names)) for names in (BASES, LOSSES)]
+    """What a test loads is gone after it."""
     modules = set(sys.modules)
     monkeypatch.setattr("rirn.plugins._found", False)
     monkeypatch.delenv("RIRN_PLUGINS", raising=False)
     yield
-    for names, content in before:
-        names.clear()
-        names.update(content)
     for name in set(sys.modules) - modules:
         if name.startswith("own_"):
             del sys.modules[name]

@@ -76,10 +76,8 @@ def test_a_registered_loss_is_known_by_name(data, tmp_path):
     def largest(restored, sharp):
         return (restored - sharp).abs().max()
 
-    try:
-        train(config(data, tmp_path, optim=OptimConfig(loss="largest", lr=1e-30, steps=1)))
-    finally:
-        del LOSSES["largest"]
+    train(config(data, tmp_path, optim=OptimConfig(loss="largest", lr=1e-30, steps=1)))
+    del LOSSES["largest"]
     assert losses(tmp_path)[0] > 0
     with pytest.raises(RirnError, match=r"optim\.loss must be one of l1, psnr; got 'largest'"):
         config(data, tmp_path, optim=OptimConfig(loss="largest"))
