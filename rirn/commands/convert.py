@@ -15,15 +15,28 @@ def make_parser() -> Parser:
     parser = Parser(description="Turn a published checkpoint of the base networks into weights for rirn.")
     parser.add_argument("kind", choices=list(KINDS), help="what the checkpoint is of")
     parser.add_argument(
-        "checkpoint", type=Path, help="file of torch.save from zzh-tech/ESTRNN or sczhou/STFAN"
+        "checkpoint", type=Path, help="file of torch.save from zzh-tech/ESTRNN, sczhou/STFAN or SimDeblur"
     )
     parser.add_argument("out", type=Path, help="safetensors file to write")
-    parser.add_argument("--channel_order", default="bgr", choices=list(CHANNEL_ORDERS), help="of its images")
+    parser.add_argument(
+        "--channel_order",
+        choices=list(CHANNEL_ORDERS),
+        help="of its images (default: as the public code reads them)",
+    )
+    parser.add_argument(
+        "--ends",
+        choices=["replicate", "drop"],
+        help="of a video, for strcnn and estrnn: every frame has an image, or those without neighbours have none",
+    )
+    parser.add_argument("--past", type=int, help="earlier frames that GSA of estrnn reads, if not 2")
+    parser.add_argument("--future", type=int, help="later ones, likewise")
     return parser
 
 
 def run(options: Namespace) -> None:
     from rirn.weights.convert import convert
 
-    convert(options.kind, options.checkpoint, options.out, channel_order=options.channel_order)
+    given = {name: options[name] for name in ("channel_order", "ends", "past", "future")}
+    given = {name: value for name, value in given.items() if value is not None}
+    convert(options.kind, options.checkpoint, options.out, **given)
     print(options.out)

@@ -16,7 +16,7 @@ from rirn.data.images import read_image
 from rirn.data.layouts import find_places
 from rirn.data.sequences import find_sequences
 from rirn.errors import RirnError
-from rirn.models.deblurrer import MULTIPLE, VideoDeblurrer
+from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
 from rirn.nn import Blending, blending_modules, watch_blending
 from rirn.video.images import to_8_bits
@@ -142,7 +142,7 @@ def _read_pair(blurry: Path, sharp: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cropped(image: np.ndarray) -> np.ndarray:
-    multiple = 2 * MULTIPLE  # of networks at half resolution
+    multiple = 8  # of networks at half resolution
     height, width = (side // multiple * multiple for side in image.shape[:2])
     if not height or not width:
         raise RirnError(f"figures need frames of at least {multiple}x{multiple} pixels")

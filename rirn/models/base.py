@@ -19,7 +19,7 @@ class BaseNetwork(nn.Module, abc.ABC):
     """A recurrent deblurrer cut where RIRN attaches: encoder (equation 1) and head (equation 2).
 
     One frame passes ``stem -> encode -> update -> head``. Frames come in as x - ``input_shift`` with sides
-    that are multiples of 4. Between the stages go tensors by name, [N, c, H/stride, W/stride] each:
+    that are multiples of ``multiple``. Between the stages go tensors by name, [N, c, H/stride, W/stride] each:
     ``features`` is f_t, ``hidden`` is h_t, others are the network's own. A base network knows nothing about
     RIRN; it only says in which order the tensors would be fused.
     """
@@ -39,6 +39,8 @@ class BaseNetwork(nn.Module, abc.ABC):
     """Residual blocks behind the fusing convolution; 0 where the head has activations of its own."""
     stride: ClassVar[int] = 4
     """Frame size over size of f_t and h_t."""
+    multiple: ClassVar[int] = 4
+    """Sides of the frames that the network takes are multiples of this; others are padded by replication, the image cropped."""
     stem_window: Window = Window()
     """Frames that the stem reads at once, concatenated."""
     feature_window: Window = Window()

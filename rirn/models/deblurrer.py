@@ -18,10 +18,6 @@ from rirn.nn import ATB, DTB, IRM, Fuse
 from rirn.nn.blocks import bias_of
 from rirn.ops._call import CASTABLE, is_autocast
 
-MULTIPLE = 4
-"""Sides of the frames inside a base network are multiples of this; frames are padded by replication and the output
-is cropped."""
-
 RESIDUAL_SCALE = 0.1
 """Factor on what a residual model adds to its input.
 
@@ -288,7 +284,7 @@ class VideoDeblurrer(nn.Module):
 
     def _pad(self, frames: Tensor) -> Tensor:
         """[M, C, H, W] with H and W brought up to what the base network needs by replicating the last row and column."""
-        multiple = MULTIPLE * self._scale
+        multiple = self.base.multiple * self._scale
         bottom, right = -frames.shape[-2] % multiple, -frames.shape[-1] % multiple
         return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
 
@@ -333,7 +329,7 @@ class VideoDeblurrer(nn.Module):
         if not frames:
             return
         n, _, h, w = frames[0].shape
-        multiple = MULTIPLE * self._scale
+        multiple = self.base.multiple * self._scale
         for name, (c, stride) in layout.items():
             shape = [n, c, *((side + -side % multiple) // stride if stride else side for side in (h, w))]
             if list(tensors[name].shape) != shape:

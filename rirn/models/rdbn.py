@@ -70,35 +70,44 @@ class RDBN(BaseNetwork):
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
         blocks: dense blocks in the trunk; 15 is the public default (B15C80), 9 the cheaper B9C80.
+        n_features: n of the public code in the place of ``width``: n, 2n and 4n channels at full, half and quarter size, 5n of
+            f_t (C80 is n = 16), growth n, 1.5n rounded down and 2n, nothing rounded to a multiple of 4. 0: as ``width`` says.
+        input_shift: subtracted from frames in [0, 1]; 0 for weights that read them as they are.
 
     Raises:
-        RirnError: ``blocks`` is below 1.
+        RirnError: ``blocks`` is below 1, or ``n_features`` is negative or given with a ``width``.
     """
 
-    def __init__(self, *, width: float = 1.0, blocks: int = 15):
+    def __init__(
+        self, *, width: float = 1.0, blocks: int = 15, n_features: int = 0, input_shift: float = 0.5
+    ):
         super().__init__()
         if blocks < 1:
             raise RirnError(f"blocks must be at least 1; got {blocks}")
-        full, half, quarter, hidden = (scaled(c, width) for c in (16, 32, 64, 16))
-        features = quarter + hidden
+        if n_features < 0 or (n_features and width != 1):
+            raise RirnError(
+                f"n_features must be at least 1 and takes the place of width; got {n_features} and width {width}"
+            )
+        self.input_shift = input_shift
+        n = n_features
+        full, half, quarter = (n, 2 * n, 4 * n) if n else (scaled(c, width) for c in (16, 32, 64))
+        least, middle, most = (n, 3 * n // 2, 2 * n) if n else (scaled(c, width) for c in (16, 24, 32))
+        hidden, features = full, quarter + full
         self.channels = {"features": features, "hidden": hidden}
         self.state_channels = (hidden,)
         self.encoder = ConvSequential(
             nn.Conv2d(3, full, 5, padding=2),
-            RDB(full, scaled(16, width)),
+            RDB(full, least),
             nn.Conv2d(full, half, 5, stride=2, padding=2),
-            RDB(half, scaled(24, width)),
+            RDB(half, middle),
             nn.Conv2d(half, quarter, 5, stride=2, padding=2),
         )
-        self.trunk = Trunk(features, scaled(32, width), blocks)
-        self.state_update = ConvSequential(
-            conv3(features, hidden), RDB(hidden, scaled(16, width)), conv3(hidden, hidden)
-        )
-        self.decoder = self._make_decoder(features, width)
+        self.trunk = Trunk(features, most, blocks)
+        self.state_update = ConvSequential(conv3(features, hidden), RDB(hidden, least), conv3(hidden, hidden))
+        self.decoder = self._make_decoder(features, half, full)
 
     @staticmethod
-    def _make_decoder(channels: int, width: float) -> ConvSequential:
-        half, full = scaled(32, width), scaled(16, width)
+    def _make_decoder(channels: int, half: int, full: int) -> ConvSequential:
         return ConvSequential(
             nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1),
             nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
@@ -132,7 +141,7 @@ class ESTRNN(RDBN):
 
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
-        blocks: dense blocks in the trunk.
+        blocks, n_features, input_shift: as for :class:`RDBN`.
         past: earlier frames whose features are kept.
         future: later frames, which the output waits for; 0 makes the causal form that the RIRN paper compares
             with.
@@ -151,14 +160,17 @@ class ESTRNN(RDBN):
         past: int = 2,
         future: int = 2,
         ends: str = "replicate",
+        n_features: int = 0,
+        input_shift: float = 0.5,
     ):
-        super().__init__(width=width, blocks=blocks)
+        super().__init__(width=width, blocks=blocks, n_features=n_features, input_shift=input_shift)
         if past < 0 or future < 0 or past + future == 0:
             raise RirnError(f"past and future must not be negative, nor both 0; got {past} and {future}")
         self.feature_window = Window(past, future, repeat_ends(ends))
         frames, features = self.feature_window.size, self.channels["features"]
         self.gsa = GSA(features, frames, past)
-        self.decoder = self._make_decoder(frames * features, width)
+        half, full = (self.decoder.convolution(i).out_channels for i in (0, 1))
+        self.decoder = self._make_decoder(frames * features, half, full)
 
     def head(self, x: Tensor) -> Tensor:
         return self.decoder(self.gsa(x.chunk(self.feature_window.size, 1)))

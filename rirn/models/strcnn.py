@@ -65,6 +65,7 @@ class STRCNN(BaseNetwork):
     """
 
     stride: ClassVar[int] = 2
+    multiple: ClassVar[int] = 2
     head_reads: ClassVar[tuple[str, ...]] = ("latent",)
     fuse_reads: ClassVar[tuple[str, ...]] = ("latent", "features", "blended", "hidden", "inner")
     fuse_blocks: ClassVar[int] = 0

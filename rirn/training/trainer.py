@@ -279,7 +279,7 @@ def _make_model(config: TrainConfig) -> VideoDeblurrer:
     if model.dropped:
         raise RirnError(
             f"{config.model.name} with ends='drop' gives no image for the first and last frames of a clip, and training needs one"
-            " for each; convert or make it without that option"
+            " for each; convert or make it with ends='replicate'"
         )
     if config.data.chunk is not None and config.data.chunk <= model.delay:
         raise RirnError(

@@ -68,7 +68,7 @@ class Restorer:
         if getattr(model, "dropped", 0):
             raise RirnError(
                 "These weights give no image for the first and last frames of a video (ends='drop'), and every frame must "
-                "come back; make or convert them without that option."
+                "come back; make or convert them with ends='replicate'."
             )
         self.device = device
         self._model, self._dtype, self._cuts = model, dtype, cuts

@@ -1,16 +1,18 @@
 """Weights that the authors of public code published, brought into the form of this package.
 
-============  ============================================  ================================================
-kind          checkpoint of                                 becomes
-============  ============================================  ================================================
-``ifi-rnn``   zzh-tech/ESTRNN, class IFIRNN                 ``ifi-rnn``, ``variant="C2H3"``
-``strcnn``    zzh-tech/ESTRNN, class STRCNN                 ``strcnn``, ``dtb="estrnn-repo"``
-``estrnn``    zzh-tech/ESTRNN, class ESTRNN                 ``estrnn`` with its number of blocks and features
-``stfan``     sczhou/STFAN                                  ``stfan``, ``input_shift=0``
-============  ============================================  ================================================
+====================  ==============================  =======================================================
+kind                  checkpoint of                   becomes
+====================  ==============================  =======================================================
+``ifi-rnn``           zzh-tech/ESTRNN, class IFIRNN   ``ifi-rnn``, ``variant="C2H3"``
+``strcnn``            zzh-tech/ESTRNN, class STRCNN   ``strcnn``, ``dtb="estrnn-repo"``, ``ends="drop"``
+``estrnn``            zzh-tech/ESTRNN, class ESTRNN   ``estrnn`` with its features, blocks and frames
+``estrnn-simdeblur``  ljzycmd/SimDeblur, ESTRNN       the same, ``input_shift=0``
+``stfan``             sczhou/STFAN, class DeblurNet   ``stfan``, ``input_shift=0``
+``stfan-simdeblur``   ljzycmd/SimDeblur, STFAN        the same, ``clamp_feedback=False``
+====================  ==============================  =======================================================
 
-Both repositories read images as BGR, so that the first and last layers are turned round. At the ends of a
-video public STRCNN and ESTRNN return nothing, which is ``ends="drop"`` here.
+The first and last layers of those that read images as BGR, all but SimDeblur's, are turned round. docs/checkpoints.md says what
+the files do not tell.
 """
 
 from __future__ import annotations
@@ -30,10 +32,12 @@ from rirn.models.registry import create_model, near_match
 from rirn.models.torch_files import read_torch_file
 from rirn.weights.files import save_weights
 
-NESTS = ("state_dict", "deblurnet_state_dict")
-"""Where the tensors lie in a training checkpoint."""
-PREFIXES = ("module.", "model.")
-"""What wrappers put in front of every key."""
+NESTS = ("state_dict", "deblurnet_state_dict", "model", "params_ema", "params")
+"""Where the tensors lie in a training checkpoint: of zzh-tech/ESTRNN and Lightning, STFAN, SimDeblur, BasicSR."""
+SIMDEBLUR = "-simdeblur"
+"""Ends the kinds of SimDeblur, whose files differ from others in the nest alone, and whose networks in what they read."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts into keys, anywhere."""
 CHANNEL_ORDERS = ("bgr", "rgb")
 
 Tensors = dict[str, Tensor]
@@ -52,14 +56,31 @@ class Kind:
     """Patterns of what remains of a key behind that start; all are applied."""
     image_layers: tuple[str, ...]
     """Layers that read images."""
-    options: Callable[[Tensors], dict[str, Any]]
-    """Options of the model, some of which only the tensors tell."""
+    options: Callable[[Tensors, Mapping[str, Any]], dict[str, Any]]
+    """Options of the model, some of which only the tensors tell, and some only with those that the user gives."""
+    channel_order: str = "bgr"
+    """Of the images that it was trained on."""
 
 
-def _estrnn_options(tensors: Tensors) -> dict[str, Any]:
+def _estrnn_options(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     features = tensors["cell.F_B0.weight"].shape[0]
     blocks = {match[1] for key in tensors if (match := re.match(r"cell\.F_R\.RDBs\.(\d+)\.", key))}
-    return {"width": features / 16, "blocks": len(blocks)}
+    frames = tensors["fusion.fusion.weight"].shape[0] // (5 * max(1, features))
+    past, future = given.get("past"), given.get("future")
+    if past is None and future is None:
+        if frames != 5:
+            raise RirnError(
+                f"the checkpoint fuses the features of {frames} frames, and does not say how many of them are past; give past"
+                " or future"
+            )
+        past = future = 2  # the default of the public code
+    past = frames - 1 - future if past is None else past
+    future = frames - 1 - past if future is None else future
+    if past + 1 + future != frames:
+        raise RirnError(
+            f"the checkpoint fuses the features of {frames} frames, not of {past} past, one present and {future} future ones"
+        )
+    return {"n_features": features, "blocks": len(blocks), "past": past, "future": future}
 
 
 def _stage(name: str) -> Callable[[re.Match[str]], str]:
@@ -88,7 +109,7 @@ KINDS = {
         ),
         _RES,
         ("cells.0.encoder.0", "cells.1.encoder.0"),
-        lambda tensors: {"variant": "C2H3"},
+        lambda tensors, given: {"variant": "C2H3"},
     ),
     "strcnn": Kind(
         "strcnn",
@@ -102,7 +123,8 @@ KINDS = {
         ),
         _RES_NORM,
         ("encoder.0",),
-        lambda tensors: {"dtb": "estrnn-repo"},
+        # Repeated ends would start the recurrence two frames earlier, and change every image.
+        lambda tensors, given: {"dtb": "estrnn-repo", "ends": "drop"},
     ),
     "estrnn": Kind(
         "estrnn",
@@ -145,12 +167,27 @@ KINDS = {
         ),
         _RES_STEM,
         ("encoder.0", "kernel_net.0"),
-        lambda tensors: {"input_shift": 0.0},
+        lambda tensors, given: {"input_shift": 0.0},
+    ),
+}
+KINDS |= {
+    f"estrnn{SIMDEBLUR}": dataclasses.replace(
+        KINDS["estrnn"],
+        options=lambda tensors, given: {**_estrnn_options(tensors, given), "input_shift": 0.0},
+        channel_order="rgb",
+    ),
+    f"stfan{SIMDEBLUR}": dataclasses.replace(
+        KINDS["stfan"],
+        rules=tuple((rf"cell\.{pattern}", name) for pattern, name in KINDS["stfan"].rules),
+        options=lambda tensors, given: {"input_shift": 0.0, "clamp_feedback": False},
+        channel_order="rgb",
     ),
 }
 
 
-def convert(kind: str, path: str | Path, out: str | Path, *, channel_order: str = "bgr", **options) -> None:
+def convert(
+    kind: str, path: str | Path, out: str | Path, *, channel_order: str | None = None, **options
+) -> None:
     """Write a weights file that :func:`rirn.load` reads from a checkpoint of public code.
 
     Args:
@@ -158,40 +195,54 @@ def convert(kind: str, path: str | Path, out: str | Path, *, channel_order: str 
         path: the checkpoint, as torch.save wrote it; read with ``weights_only=True``, so that it cannot run
             code.
         out: the safetensors file to write.
-        channel_order: of the images that the weights were trained on.
-        **options: of the model, for example ``ends="drop"``.
+        channel_order: of the images that the weights were trained on, ``"bgr"`` or ``"rgb"``; None: as the public code reads
+            them.
+        **options: of the model, for example ``ends="replicate"``, or ``past=1, future=3`` for ESTRNN.
 
     Raises:
-        RirnError: the file cannot be read, or its keys or shapes are not exactly those of the kind.
+        RirnError: the file cannot be read, its keys or shapes are not exactly those of the kind, it holds numbers that are not
+            finite, or it does not say how many of its frames are past.
     """
     save_weights(from_public(kind, path, channel_order=channel_order, **options), out)
 
 
-def from_public(kind: str, path: str | Path, *, channel_order: str = "bgr", **options) -> VideoDeblurrer:
+def from_public(
+    kind: str, path: str | Path, *, channel_order: str | None = None, **options
+) -> VideoDeblurrer:
     """A model with the weights of a public checkpoint; arguments and errors as for :func:`convert`."""
     if kind not in KINDS:
         raise RirnError(f"there is no kind of checkpoint {kind!r}; {near_match(kind, KINDS)}")
-    if channel_order not in CHANNEL_ORDERS:
-        raise RirnError(f"the channel order must be bgr or rgb; got {channel_order!r}")
-    tensors, reader = _read(Path(path)), KINDS[kind]
+    path, reader = Path(path), KINDS[kind]
+    order = reader.channel_order if channel_order is None else channel_order
+    if order not in CHANNEL_ORDERS:
+        raise RirnError(f"the channel order must be bgr or rgb; got {order!r}")
+    tensors, nest = _read(path)
+    if nest == "model" and kind + SIMDEBLUR in KINDS:
+        raise RirnError(
+            f"the tensors of {path} lie under the key 'model', as SimDeblur writes them, whose {kind} reads other images; "
+            f"convert it as {kind + SIMDEBLUR}, or save the tensors alone"
+        )
+    plain = _unwrap(tensors, reader)
     try:
-        found = reader.options(tensors)
+        found = reader.options(plain, options)
     except KeyError as error:
-        raise RirnError(f"{path} is no checkpoint of {kind}: it has no tensor {error}") from error
+        raise RirnError(
+            f"{path} is no checkpoint of {kind}: it has no tensor {error}; it has {_first_of(list(tensors))}"
+        ) from error
     except IndexError as error:
         raise RirnError(f"{path} is no checkpoint of {kind}: a tensor lacks dimensions") from error
     model = create_model(reader.name, **{**found, **options})
-    renamed = _rename(tensors, reader, Path(path))
-    _check(renamed, model.state_dict(), Path(path), kind)
-    if channel_order == "bgr":
+    renamed, origin = _rename(plain, reader, kind, path)
+    _check(renamed, model.state_dict(), origin, f"{path} does not fit {kind}")
+    if order == "bgr":
         output = next(name for name, layer in model.base.named_modules() if layer is model.base.output_layer)
         _turn_round(renamed, [f"base.{layer}" for layer in reader.image_layers], f"base.{output}")
     model.load_state_dict(renamed)
     return model.eval().requires_grad_(False)
 
 
-def _read(path: Path) -> Tensors:
-    """All tensors of a checkpoint, whatever it and its keys are wrapped in."""
+def _read(path: Path) -> tuple[Tensors, str | None]:
+    """All tensors of a checkpoint, and the innermost key that they lie under."""
     if not path.is_file():
         raise RirnError(f"there is no checkpoint {path}")
     try:
@@ -201,41 +252,70 @@ def _read(path: Path) -> Tensors:
             f"the checkpoint {path} cannot be read safely ({error}); "
             "if it holds more than tensors, save its state_dict alone"
         ) from error
-    for nest in NESTS:
-        if isinstance(content, Mapping) and nest in content:
-            content = content[nest]
+    nest = None
+    for key in NESTS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content, nest = content[key], key
     if (
         not isinstance(content, Mapping)
         or not content
         or not all(isinstance(key, str) for key in content)
         or not all(isinstance(t, Tensor) and t.layout == torch.strided for t in content.values())
     ):
+        keys = [str(key) for key in content] if isinstance(content, Mapping) else []
+        found = f"the keys {_first_of(keys)}" if keys else f"a {type(content).__name__} without keys"
         raise RirnError(
-            f"the checkpoint {path} holds no dictionary of tensors, alone or as {' or '.join(NESTS)}"
+            f"the checkpoint {path} holds no dictionary of tensors, alone or as {' or '.join(NESTS)}; it has {found}"
         )
-    tensors = dict(content)
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None):
-        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    return tensors
+    return dict(content), nest
 
 
-def _rename(tensors: Tensors, kind: Kind, path: Path) -> Tensors:
-    renamed, strange = {}, []
+def _unwrap(tensors: Tensors, kind: Kind) -> Tensors:
+    """Without what wrappers put in front of every key: DataParallel, torch.compile, attributes of a Lightning module."""
+    plain = {key.replace(COMPILED, ""): tensor for key, tensor in tensors.items()}
+    if len(plain) < len(tensors):  # two of a name: one would be lost
+        return tensors
+    while not any(re.match(rf"{pattern}\.", key) for key in plain for pattern, _ in kind.rules):
+        fronts = {key.partition(".")[0] for key in plain}
+        # A cell is no wrapper: SimDeblur's STFAN is another network's around the same layers.
+        if len(fronts) != 1 or fronts == {"cell"} or not all("." in key for key in plain):
+            return tensors
+        plain = {key.partition(".")[2]: tensor for key, tensor in plain.items()}
+    return plain
+
+
+def _rename(tensors: Tensors, reader: Kind, kind: str, path: Path) -> tuple[Tensors, dict[str, str]]:
+    """The tensors in float32 by the names of this package, and what these are called in the file."""
+    renamed: Tensors = {}
+    origin: dict[str, str] = {}
+    strange, broken = [], []
     for key, tensor in tensors.items():
-        for pattern, name in kind.rules:
-            match = re.match(pattern + r"\.", key)
-            if match:
-                rest = key[match.end() :]
-                for inner, replacement in kind.inner_rules:
-                    rest = re.sub(inner, replacement, rest)
-                start = name(match) if callable(name) else match.expand(name)
-                renamed[f"base.{start}.{rest}"] = tensor.float() if tensor.is_floating_point() else tensor
-                break
-        else:
+        name = _name(key, reader)
+        if name is None or name in renamed:
             strange.append(key)
+            continue
+        renamed[name], origin[name] = tensor.float() if tensor.is_floating_point() else tensor, key
+        if not renamed[name].isfinite().all():
+            broken.append(key)
     if strange:
-        raise RirnError(f"{path} has tensors that {kind.name} has not: {_first_of(strange)}")
-    return renamed
+        raise RirnError(f"{path} has tensors that {kind} has not: {_first_of(strange)}")
+    if broken:
+        raise RirnError(
+            f"{path} holds numbers that are not finite, in {_first_of(broken)}; take a checkpoint from before the training broke"
+        )
+    return renamed, origin
+
+
+def _name(key: str, reader: Kind) -> str | None:
+    """What a tensor of a public network is called here."""
+    for pattern, name in reader.rules:
+        match = re.match(rf"{pattern}\.", key)
+        if match:
+            rest = key[match.end() :]
+            for inner, replacement in reader.inner_rules:
+                rest = re.sub(inner, replacement, rest)
+            return f"base.{name(match) if callable(name) else match.expand(name)}.{rest}"
+    return None
 
 
 def _first_of(keys: list[str], most: int = 5) -> str:
@@ -257,17 +337,15 @@ def _turn_round(tensors: Tensors, image_layers: list[str], output_layer: str) ->
             tensors[name] = tensors[name].flip(0)
 
 
-def _check(tensors: Tensors, expected: Tensors, path: Path, kind: str) -> None:
+def _check(tensors: Tensors, expected: Tensors, origin: Mapping[str, str], what: str) -> None:
+    """Hold names and shapes against those of the model; ``what`` begins the message."""
     missing = sorted(expected.keys() - tensors.keys())
-    strange = sorted(tensors.keys() - expected.keys())
+    strange = [origin[name] for name in tensors.keys() - expected.keys()]
     if missing or strange:
-        lists = [
-            f"{word} {_first_of(keys)}" for word, keys in (("lacks", missing), ("has also", strange)) if keys
-        ]
-        raise RirnError(f"{path} does not fit {kind}: as named here, it {' and '.join(lists)}")
-    for key, tensor in tensors.items():
-        if tensor.shape != expected[key].shape:
+        found = f"lacks what is {_first_of(missing)} here, and has {_first_of(list(origin.values()))}"
+        raise RirnError(f"{what}: it {found if missing else f'has also {_first_of(strange)}'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
             raise RirnError(
-                f"{path} does not fit {kind}: {key}, as named here, is {list(tensor.shape)} where the model has "
-                f"{list(expected[key].shape)}"
+                f"{what}: {origin[name]} is {list(tensor.shape)} where the model has {list(expected[name].shape)}"
             )

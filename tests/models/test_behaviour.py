@@ -104,7 +104,8 @@ def test_every_side_from_1_to_40_is_the_padded_frame_cropped(name):
     for height in range(1, 41):
         width = 41 - height
         clip = video(1, 1 + height % 3, 3, height, width)
-        padding = (0, -width % 4, 0, -height % 4, 0, 0)
+        multiple = model.base.multiple
+        padding = (0, -width % multiple, 0, -height % multiple, 0, 0)
         padded = torch.nn.functional.pad(clip, padding, mode="replicate")
         assert_equal(model(clip), model(padded)[..., :height, :width])
 

@@ -1,6 +1,7 @@
 """Checkpoints of public code: made up here with the names and shapes that the public classes have.
 
-Filled by the rule of the golden numbers, a converted checkpoint must give what the public code gave.
+Filled by the rule of the golden numbers, a converted checkpoint must give what the public code gave; with any weights, what
+the plain form of the same network gives.
 """
 
 import re
@@ -14,131 +15,44 @@ from rirn import RirnError
 from rirn.weights.convert import convert, from_public
 from tests import golden
 from tests.models.test_golden import ROWS, assert_numbers, row
+from tests.weights import public
+from tests.weights.public import estrnn, ifi_rnn
 
-
-def conv(i, o, kernel, stride=1):
-    return nn.Conv2d(i, o, kernel, stride, kernel // 2)
-
-
-def up(i, o):
-    return nn.ConvTranspose2d(i, o, 3, 2, 1, 1)
-
-
-def named(**parts):
-    return nn.ModuleDict(parts)
-
-
-def res(c, norm=False):
-    layers = [conv(c, c, 3), nn.ReLU(), conv(c, c, 3)]
-    if norm:
-        layers = [layers[0], nn.BatchNorm2d(c), layers[1], layers[2], nn.BatchNorm2d(c)]
-    return named(main_branch=nn.Sequential(*layers))
-
-
-def ifi_rnn():
-    def cell(last):
-        return named(
-            F_B=nn.Sequential(conv(3, 20, 5), conv(20, 40, 5), conv(40, 60, 5)),
-            F_R=nn.Sequential(*[res(80) for _ in range(6)]),
-            **({"F_L": nn.Sequential(up(80, 40), up(40, 20), conv(20, 3, 5))} if last else {}),
-            F_h=nn.Sequential(conv(80, 20, 3), res(20), conv(20, 20, 3)),
-        )
-
-    return named(rnncell0=cell(False), rnncell1=cell(True))
-
-
-def strcnn():
-    blocks = [nn.Sequential(*[res(64, norm=True) for _ in range(4)]) for _ in range(2)]
-    return named(
-        encoder=named(
-            m1=nn.Sequential(conv(15, 64, 5), nn.ReLU(), conv(64, 32, 3, 2), nn.ReLU()),
-            m2=blocks[0],
-        ),
-        dtb=named(filter=nn.Conv2d(128, 64, 5)),
-        decoder=named(
-            m1=blocks[1],
-            m2=nn.Sequential(nn.ConvTranspose2d(64, 64, 4, 2, 1), nn.ReLU(), conv(64, 3, 3)),
-            f=nn.Sequential(conv(64, 32, 3), nn.ReLU()),
-        ),
-    )
-
-
-def estrnn(n=16, blocks=15):
-    def rdb(c, g):
-        dense = nn.Sequential(*[named(conv=conv(c + i * g, g, 3)) for i in range(3)])
-        return named(dense_layers=dense, conv1x1=conv(c + 3 * g, c, 1))
-
-    def down(c, g):
-        return named(rdb=rdb(c, g), down_sampling=conv(c, 2 * c, 5, 2))
-
-    f = 5 * n
-    return named(
-        cell=named(
-            F_B0=conv(3, n, 5),
-            F_B1=down(n, n),
-            F_B2=down(2 * n, 3 * n // 2),
-            F_R=named(
-                RDBs=nn.ModuleList([rdb(f, 2 * n) for _ in range(blocks)]),
-                conv1x1=conv(blocks * f, f, 1),
-                conv3x3=conv(f, f, 3),
-            ),
-            F_h=nn.Sequential(conv(f, n, 3), rdb(n, n), conv(n, n, 3)),
-        ),
-        recons=named(model=nn.Sequential(up(5 * f, 2 * n), up(2 * n, n), conv(n, 3, 5))),
-        fusion=named(
-            F_f=nn.Sequential(nn.Linear(2 * f, 4 * f), nn.GELU(), nn.Linear(4 * f, 2 * f), nn.Sigmoid()),
-            F_p=nn.Sequential(conv(2 * f, 4 * f, 1), conv(4 * f, 2 * f, 1)),
-            condense=conv(2 * f, f, 1),
-            fusion=conv(5 * f, 5 * f, 1),
-        ),
-    )
-
-
-def stfan():
-    def layer(i, o, kernel=3, stride=1):
-        return nn.Sequential(conv(i, o, kernel, stride), nn.LeakyReLU())
-
-    def upper(i, o):
-        return nn.Sequential(nn.ConvTranspose2d(i, o, 4, 2, 1), nn.LeakyReLU())
-
-    def block(c):
-        return named(stem=nn.Sequential(conv(c, c, 3), nn.LeakyReLU(), conv(c, c, 3)))
-
-    def pyramid(prefix, i):
-        parts = {}
-        for stage, (a, b) in enumerate([(i, 32), (32, 64), (64, 128)], 1):
-            parts[f"{prefix}{stage}_1"] = layer(a, b, stride=1 if stage == 1 else 2)
-            parts |= {f"{prefix}{stage}_{j}": block(b) for j in (2, 3)}
-        return parts
-
-    def head(i):
-        return nn.Sequential(layer(i, 128), block(128), block(128), layer(128, 3200, 1))
-
-    return named(
-        fea=layer(256, 128),
-        **pyramid("conv", 3),
-        upconv2_u=upper(256, 64),
-        upconv2_2=block(64),
-        upconv2_1=block(64),
-        upconv1_u=upper(64, 32),
-        upconv1_2=block(32),
-        upconv1_1=block(32),
-        img_prd=layer(32, 3),
-        **pyramid("kconv", 9),
-        fac_warp=head(128),
-        kconv4=layer(3200, 128, 1),
-        fac_deblur=head(256),
-    )
-
-
-PUBLIC = {"ifi-rnn": ifi_rnn, "strcnn": strcnn, "estrnn": estrnn, "stfan": stfan}
+EXACT = 1e-12
+"""Two orders of the same float64 sums."""
+PUBLIC = {"ifi-rnn": ifi_rnn, "strcnn": public.strcnn, "estrnn": estrnn, "stfan": public.stfan}
+COMPUTES = {  # the plain form; what is subtracted from frames in [0, 1]; their channels
+    "ifi-rnn": (public.run_ifi_rnn, 0.5, "bgr"),
+    "strcnn": (public.run_strcnn, 0.5, "bgr"),
+    "estrnn": (public.run_estrnn, 0.5, "bgr"),
+    "estrnn-simdeblur": (public.run_estrnn, 0, "rgb"),
+    "stfan": (public.run_stfan, 0, "bgr"),
+    "stfan-simdeblur": (lambda net, clip: public.run_stfan(net.cell, clip, clamp=False), 0, "rgb"),
+}
 GOLDEN = {  # the row of the golden table, and the option that makes the same frames come out
     "ifi-rnn": ("ifi-rnn-variant=C2H3", {}),
-    "strcnn": ("strcnn-dtb=estrnn-repo-ends=drop", {"ends": "drop"}),
+    "strcnn": ("strcnn-dtb=estrnn-repo-ends=drop", {}),
     "estrnn": ("estrnn-ends=drop", {"ends": "drop"}),
     "stfan": ("stfan-clamp_feedback=False", {"clamp_feedback": False}),
 }
 ROW_OF = {"-".join([name, *(f"{k}={v}" for k, v in options.items())]): rest for name, options, *rest in ROWS}
+
+
+# kind, options of the public network, frames and sides of the clip, what is given to the conversion
+SAME = [
+    ("ifi-rnn", {}, (4, 12, 20), {}),
+    ("strcnn", {}, (8, 16, 24), {}),
+    ("strcnn", {}, (7, 18, 14), {}),
+    ("estrnn", {"blocks": 15}, (6, 12, 16), {}),
+    ("estrnn", {"blocks": 9}, (6, 16, 12), {}),
+    *(("estrnn", {"n": n, "blocks": 2}, (6, 12, 16), {}) for n in (12, 13, 14, 18, 20)),
+    ("estrnn", {"blocks": 2, "past": 1, "future": 2}, (5, 12, 16), {"past": 1}),
+    ("estrnn", {"blocks": 2, "past": 1, "future": 3}, (6, 12, 16), {"future": 3}),
+    ("estrnn", {"blocks": 2, "past": 3, "future": 0}, (5, 12, 16), {"past": 3, "future": 0}),
+    ("estrnn-simdeblur", {"blocks": 2}, (6, 12, 16), {}),
+    ("stfan", {}, (4, 12, 20), {}),
+    ("stfan-simdeblur", {}, (4, 12, 20), {}),
+]
 
 
 def checkpoint(kind):
@@ -161,25 +75,132 @@ def test_converted_weights_give_the_golden_numbers(kind, tmp_path):
     assert_numbers(row(restored.double()), numbers, 1e-5)
 
 
+def drawn(kind, **options):
+    """A public network with weights drawn at random, in evaluation mode."""
+    torch.manual_seed(0)
+    net = getattr(public, kind.removesuffix("-simdeblur").replace("-", "_"))(**options).eval()
+    for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+        for tensor in (norm.running_mean, norm.weight, norm.bias):
+            nn.init.uniform_(tensor, -0.5, 0.5)
+    return public.named(cell=net) if kind == "stfan-simdeblur" else net
+
+
+@pytest.mark.parametrize(("kind", "options", "size", "given"), SAME, ids=str)
+@torch.no_grad()
+def test_converted_weights_compute_what_the_public_network_does(kind, options, size, given, tmp_path):
+    net = drawn(kind, **options)
+    content = {"model": net.state_dict()} if "simdeblur" in kind else {"state_dict": net.state_dict()}
+    torch.save(content, tmp_path / "public.pth")
+    model = from_public(kind, tmp_path / "public.pth", **given).double()
+    clip = torch.rand(1, size[0], 3, *size[1:], dtype=torch.float64)
+    run, shift, order = COMPUTES[kind]
+    around = {name: options[name] for name in ("past", "future") if name in options}
+    turn = (2,) if order == "bgr" else ()
+    expected = (run(net.double(), clip.flip(turn) - shift, **around) + shift).flip(turn)
+    restored = model(clip)
+    if kind.startswith("estrnn"):  # which also has images for the ends
+        assert restored.shape == clip.shape
+        past, future = around.get("past", 2), around.get("future", 2)
+        restored = restored[:, past : size[0] - future]
+    assert restored.shape == expected.shape
+    assert (restored - expected).abs().max() <= EXACT * expected.abs().max()
+
+
 @pytest.mark.parametrize("kind", PUBLIC)
 @torch.no_grad()
 def test_bgr_is_turned_into_rgb(kind, tmp_path):
     torch.save(checkpoint(kind), tmp_path / "public.pth")
     bgr, rgb = (from_public(kind, tmp_path / "public.pth", channel_order=order) for order in ("rgb", "bgr"))
-    clip = torch.rand(1, 3, 3, 8, 8)
+    clip = torch.rand(1, 6, 3, 8, 8)
     expected = bgr(clip.flip(2)).flip(2)
     assert (rgb(clip) - expected).abs().max() <= 1e-5
     assert (bgr(clip) - expected).abs().max() > 1e-3
 
 
-def test_training_checkpoint_becomes_a_file_that_loads(tmp_path):
-    wrapped = {f"module.model.{key}": tensor for key, tensor in estrnn(8, 3).state_dict().items()}
-    torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "model_best.pth.tar")
-    convert("estrnn", tmp_path / "model_best.pth.tar", tmp_path / "out.safetensors", ends="drop")
+@pytest.mark.parametrize(
+    ("nests", "front"),
+    [
+        (["state_dict"], "module.model."),
+        (["state_dict"], "_orig_mod.module."),
+        (["state_dict"], "deblurrer._orig_mod.net."),  # an attribute of a Lightning module
+        (["params"], ""),
+        (["params_ema"], "module."),
+        (["state_dict", "model"], ""),
+        ([], "model."),
+    ],
+    ids=str,
+)
+def test_training_checkpoint_becomes_a_file_that_loads(tmp_path, nests, front):
+    content = wrapped = {f"{front}{key}": tensor for key, tensor in estrnn(8, 3).state_dict().items()}
+    for nest in nests[::-1]:
+        content = {"epoch": 3, nest: content}
+    torch.save(content, tmp_path / "model_best.pth.tar")
+    kind = "estrnn-simdeblur" if "model" in nests else "estrnn"
+    convert(kind, tmp_path / "model_best.pth.tar", tmp_path / "out.safetensors", ends="drop")
     model = rirn.load(tmp_path / "out.safetensors")
-    expected = {"name": "estrnn", "residual": False, "width": 0.5, "blocks": 3, "ends": "drop"}
+    expected = {"name": "estrnn", "residual": False, "n_features": 8, "blocks": 3, "past": 2, "future": 2}
+    expected |= {"ends": "drop"} | ({"input_shift": 0.0} if "model" in nests else {})
     assert model.config == expected
-    assert torch.equal(model.base.gsa.fusion.weight, wrapped["module.model.fusion.fusion.weight"])
+    assert torch.equal(model.base.gsa.fusion.weight, wrapped[f"{front}fusion.fusion.weight"])
+
+
+def test_averaged_weights_come_before_others(tmp_path):
+    params, averaged = drawn("ifi-rnn").state_dict(), ifi_rnn().state_dict()
+    torch.save({"params": params, "params_ema": averaged}, tmp_path / "net_g.pth")
+    bias = from_public("ifi-rnn", tmp_path / "net_g.pth").base.decoder[2].bias
+    assert torch.equal(bias.flip(0), averaged["rnncell1.F_L.2.bias"])
+
+
+def test_compiled_parts_are_read_and_none_is_lost(tmp_path):
+    tensors = ifi_rnn().state_dict()
+    path = tmp_path / "public.pth"
+    inner = {key.replace("rnncell1.", "rnncell1._orig_mod."): tensor for key, tensor in tensors.items()}
+    torch.save(inner, path)
+    assert torch.equal(
+        from_public("ifi-rnn", path).base.cells[1].update[0].bias, tensors["rnncell1.F_h.0.bias"]
+    )
+    torch.save({**tensors, "_orig_mod.rnncell0.F_h.0.bias": torch.ones(20)}, path)
+    with pytest.raises(
+        RirnError, match=r"has tensors that ifi-rnn has not: _orig_mod\.rnncell0\.F_h\.0\.bias"
+    ):
+        from_public("ifi-rnn", path)
+
+
+def test_what_a_file_does_not_tell_must_be_given(tmp_path):
+    path = tmp_path / "public.pth"
+    torch.save(estrnn(4, 1, past=1, future=2).state_dict(), path)
+    with pytest.raises(RirnError, match=r"fuses the features of 4 frames, .* give past or future"):
+        from_public("estrnn", path)
+    with pytest.raises(RirnError, match="of 4 frames, not of 2 past, one present and 2 future ones"):
+        from_public("estrnn", path, past=2, future=2)
+    with pytest.raises(RirnError, match="past and future must not be negative, nor both 0; got 4 and -1"):
+        from_public("estrnn", path, past=4)
+    base = from_public("estrnn", path, future=0).base
+    assert (base.feature_window.past, base.feature_window.future) == (3, 0)
+
+
+def test_networks_of_simdeblur_are_not_taken_for_those_of_the_authors(tmp_path):
+    path = tmp_path / "public.pth"
+    torch.save({"model": estrnn(4, 1).state_dict(), "mata": {"epochs": 1}}, path)
+    with pytest.raises(RirnError, match=r"under the key 'model', .* convert it as estrnn-simdeblur"):
+        from_public("estrnn", path)
+    assert from_public("estrnn-simdeblur", path).base.input_shift == 0
+    torch.save({f"cell.{key}": t for key, t in public.stfan().state_dict().items()}, path)
+    with pytest.raises(RirnError, match=r"has tensors that stfan has not: cell\.conv1_1\.0\.bias"):
+        from_public("stfan", path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    tensors = {key: tensor.double() for key, tensor in ifi_rnn().state_dict().items()}
+    tensors["rnncell0.F_h.2.weight"][0, 0, 0, 0] = value
+    torch.save(tensors, tmp_path / "public.pth")
+    with pytest.raises(
+        RirnError, match=r"not finite, in rnncell0\.F_h\.2\.weight; take a checkpoint from before"
+    ):
+        convert("ifi-rnn", tmp_path / "public.pth", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_messages(tmp_path):
@@ -198,16 +219,19 @@ def test_messages(tmp_path):
     torch.save({"re": re.compile("a")}, path)
     assert "cannot be read safely" in message()
     torch.save({"epoch": 3}, path)
-    assert "holds no dictionary of tensors" in message()
+    assert "holds no dictionary of tensors" in message() and message().endswith("it has the keys epoch")
+    torch.save([torch.zeros(1)], path)
+    assert message().endswith("it has a list without keys")
     good = ifi_rnn().state_dict()
     torch.save({**good, "extra.weight": torch.zeros(1)}, path)
     assert message().endswith("has tensors that ifi-rnn has not: extra.weight")
     torch.save(
         {k: t for k, t in good.items() if k not in ("rnncell0.F_B.0.bias", "rnncell1.F_L.1.bias")}, path
     )
-    assert message().endswith("it lacks base.cells.0.encoder.0.bias, base.decoder.1.bias")
+    lacks = "it lacks what is base.cells.0.encoder.0.bias, base.decoder.1.bias here, and has rnncell0.F_B.0.weight, "
+    assert lacks in message()
     torch.save({**good, "rnncell0.F_h.7.bias": torch.zeros(1)}, path)
-    assert message().endswith("it has also base.cells.0.update.7.bias")
+    assert message().endswith("it has also rnncell0.F_h.7.bias")
     torch.save({**good, "rnncell0.F_B.0.bias": torch.zeros(7)}, path)
-    assert "base.cells.0.encoder.0.bias, as named here, is [7] where the model has [20]" in message()
-    assert "has no tensor 'cell.F_B0.weight'" in message("estrnn")
+    assert message().endswith("rnncell0.F_B.0.bias is [7] where the model has [20]")
+    assert "has no tensor 'cell.F_B0.weight'; it has rnncell0.F_B.0.bias, " in message("estrnn")
