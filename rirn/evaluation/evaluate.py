@@ -90,7 +90,7 @@ def check_length(model: VideoDeblurrer, sequence: Sequence, protocol: Protocol) 
         RirnError: no frame of it would be.
     """
     try:
-        windows = protocol.scored(len(sequence))
+        windows = protocol.scored(len(sequence), model.lookback, model.delay)
     except RirnError as error:
         raise RirnError(f"{sequence.name}: {error}") from error
     after = model.delay if model.dropped else 0
@@ -133,7 +133,7 @@ def _restored(
     model: VideoDeblurrer, sequence: Sequence, protocol: Protocol
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Number, blurry and restored frame, uint8 [H, W, 3], of all frames to be scored."""
-    for (first, end), scored in protocol.scored(len(sequence)):
+    for (first, end), scored in protocol.scored(len(sequence), model.lookback, model.delay):
         for number, blurry, image in _run(model, sequence, first, end):
             if number in scored:
                 yield number, blurry, to_uint8(image, truncate=protocol.truncates)

@@ -21,34 +21,49 @@ class Protocol:
     """In one sentence, for people."""
     window: int | None = None
     """Frames after which the state starts afresh; None: a sequence is run whole."""
-    margin: int = 0
-    """Frames at either end of a window, and so of a sequence, that are not scored; windows overlap by twice as many."""
+    leaves_ends: bool = False
+    """Frames that lack a neighbour in the window that the network reads are not scored from it; so many frames windows
+    overlap."""
     truncates: bool = False
     """Cut the fraction off instead of rounding to 8 bits."""
 
-    def windows(self, frames: int) -> list[tuple[int, int]]:
+    def windows(self, frames: int, past: int = 0, future: int = 0) -> list[tuple[int, int]]:
         """First and end of each window of a sequence; the last one is moved back to end with the sequence.
+
+        Args:
+            frames: of the sequence.
+            past: that the network reads before the one to restore.
+            future: that it reads after it.
 
         Raises:
             RirnError: the sequence is so short that no frame of it is scored.
         """
-        if frames <= 2 * self.margin:
+        overlap = past + future if self.leaves_ends else 0
+        if frames <= overlap:
             raise RirnError(
-                f"protocol {self.name} leaves out {self.margin} frames at either end, and the sequence has only {frames}; "
-                "leave it out or use the protocol rirn"
+                f"protocol {self.name} leaves out the first {past} and the last {future} frames, and the sequence has only "
+                f"{frames}; leave it out or use the protocol rirn"
             )
         if self.window is None or frames <= self.window:
             return [(0, frames)]
-        step = self.window - 2 * self.margin
-        firsts = [*range(0, frames - self.window, step), frames - self.window]
+        if overlap >= self.window:
+            raise RirnError(
+                f"protocol {self.name} has windows of {self.window} frames, too short for a network that reads {past} before "
+                f"and {future} after each; use the protocol rirn"
+            )
+        firsts = [*range(0, frames - self.window, self.window - overlap), frames - self.window]
         return [(first, first + self.window) for first in firsts]
 
-    def scored(self, frames: int) -> list[tuple[tuple[int, int], range]]:
-        """Each window, and the frames whose restoration from it counts: each frame once, from the first window it is in."""
-        done, result = self.margin, []
-        for first, end in self.windows(frames):
-            result.append(((first, end), range(max(done, first + self.margin), end - self.margin)))
-            done = end - self.margin
+    def scored(self, frames: int, past: int = 0, future: int = 0) -> list[tuple[tuple[int, int], range]]:
+        """Each window, and the frames whose restoration from it counts: each frame once, from the first window it is in.
+
+        Arguments and errors are those of :meth:`windows`.
+        """
+        before, after = (past, future) if self.leaves_ends else (0, 0)
+        done, result = before, []
+        for first, end in self.windows(frames, past, future):
+            result.append(((first, end), range(max(done, first + before), end - after)))
+            done = end - after
         return result
 
 
@@ -62,12 +77,12 @@ PROTOCOLS = {
         ),
         Protocol(
             "estrnn",
-            "windows of 20 frames, state zero at the first of each, that overlap by 4, the last moved back to the end of the "
-            "sequence; first 2 and last 2 frames of a sequence left out, each other frame scored once, in the first window that "
-            "has it 2 frames from its ends; outputs clamped and truncated to 8 bits (its authors scored a 960x540 copy of "
-            f"GOPRO); {_METRICS}",
+            "windows of 20 frames, state zero at the first of each, the last moved back to the end of the sequence; a frame is "
+            "scored once, in the first window that has all frames around it that the network reads, so that windows overlap by "
+            "these and the ends of a sequence are left out (of ESTRNN and STRCNN 4 and 2, of IFI-RNN none); outputs clamped and "
+            f"truncated to 8 bits (its authors scored a 960x540 copy of GOPRO); {_METRICS}",
             window=20,
-            margin=2,
+            leaves_ends=True,
             truncates=True,
         ),
     )

@@ -127,6 +127,11 @@ class VideoDeblurrer(nn.Module):
         return self.base.stem_window.future + self.base.feature_window.future
 
     @property
+    def lookback(self) -> int:
+        """Frames of the past that the network reads beside the one that it restores; the state has more of them."""
+        return self.base.stem_window.past + self.base.feature_window.past
+
+    @property
     def dropped(self) -> int:
         """Frames at the start of a video that get no image: 0 unless made with ``ends="drop"``, which drops the last
         :attr:`delay` frames, too."""

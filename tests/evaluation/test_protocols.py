@@ -14,7 +14,7 @@ from rirn.evaluation import PROTOCOLS, evaluate, evaluate_in_ranks, psnr, to_uin
 class Counter(torch.nn.Module):
     """Adds 10.6 levels for every frame that the state has seen before; so a score tells how old the state was."""
 
-    delay = dropped = 0
+    lookback = delay = dropped = 0
 
     def __init__(self):
         super().__init__()
@@ -23,6 +23,21 @@ class Counter(torch.nn.Module):
     def step(self, frame, state):
         age = 0 if state is None else state
         return frame + 10.6 * age / 255, age + 1
+
+
+class LateCounter(Counter):
+    """The same two frames late, as if it read two frames on either side."""
+
+    lookback = delay = 2
+
+    def step(self, frame, state):
+        waiting, age = state or ([], None)
+        image, age = super().step(frame, age)
+        waiting = [*waiting, image]
+        return (waiting.pop(0) if len(waiting) > 2 else None), (waiting, age)
+
+    def flush(self, state):
+        return state[0]
 
 
 def greys(folder, values, size=(12, 14)):
@@ -43,7 +58,7 @@ def test_rirn_runs_a_sequence_whole(tmp_path):
 
 def test_estrnn_windows_margins_and_truncation(tmp_path):
     (score,) = evaluate(
-        Counter(), greys(tmp_path / "s", [3] * 40), protocol="estrnn", save_to=tmp_path / "out"
+        LateCounter(), greys(tmp_path / "s", [3] * 40), protocol="estrnn", save_to=tmp_path / "out"
     )
     # Windows 0..19, 16..35, and the last, from 32 on, moved back to 20..39. Scored: 2..17, 18..33, 34..37.
     assert [int(f.frame) for f in score.per_frame] == list(range(2, 38)) and score.frames == 36
@@ -52,19 +67,53 @@ def test_estrnn_windows_margins_and_truncation(tmp_path):
     assert levels == [int(3 + 10.6 * age + 1e-3) for age in expected]
 
 
+def test_estrnn_of_a_network_that_reads_one_frame_scores_all_in_windows_side_by_side(tmp_path):
+    (score,) = evaluate(
+        Counter(), greys(tmp_path / "s", [3] * 45), protocol="estrnn", save_to=tmp_path / "out"
+    )
+    # Windows 0..19, 20..39, and the last, from 40 on, moved back to 25..44, of which 40..44 are scored.
+    assert [int(f.frame) for f in score.per_frame] == list(range(45)) and score.frames == 45
+    levels = [int(read_image(tmp_path / "out/s" / f"{f.frame}.png")[0, 0, 0]) for f in score.per_frame]
+    assert levels == [int(3 + 10.6 * age + 1e-3) for age in [*range(20), *range(20), *range(15, 20)]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "around"),
+    [
+        ("ifi-rnn", {}, (0, 0)),
+        ("ifi-rnn+rirn", {"past": 1, "future": 2}, (1, 2)),
+        ("stfan+rirn", {}, (0, 0)),
+        ("strcnn", {}, (2, 2)),
+        ("strcnn+rirn", {"ends": "drop"}, (2, 2)),
+        ("rdbn+gsa", {}, (2, 0)),
+        ("estrnn", {"past": 3, "future": 1}, (3, 1)),
+    ],
+)
+def test_frames_around_are_those_that_the_network_reads(name, options, around):
+    model = rirn.create_model(name, width=0.1, **options)
+    assert (model.lookback, model.delay) == around
+
+
 def test_estrnn_counts_of_frames():
     estrnn = PROTOCOLS["estrnn"]
-    assert estrnn.windows(20) == [(0, 20)] and estrnn.windows(21) == [(0, 20), (1, 21)]
-    assert estrnn.windows(36) == [(0, 20), (16, 36)] and estrnn.windows(8) == [(0, 8)]
-    assert [list(r) for _, r in estrnn.scored(21)] == [list(range(2, 18)), [18]]
-    for frames in range(5, 140):
-        numbers = [n for _, scored in estrnn.scored(frames) for n in scored]
-        assert numbers == list(range(2, frames - 2))
+    assert estrnn.windows(20, 2, 2) == [(0, 20)] and estrnn.windows(21, 2, 2) == [(0, 20), (1, 21)]
+    assert estrnn.windows(36, 2, 2) == [(0, 20), (16, 36)] and estrnn.windows(8, 2, 2) == [(0, 8)]
+    assert [list(r) for _, r in estrnn.scored(21, 2, 2)] == [list(range(2, 18)), [18]]
+    assert estrnn.windows(40) == [(0, 20), (20, 40)] and estrnn.windows(1) == [(0, 1)]
+    for around in ((2, 2), (0, 0), (2, 0), (1, 3)):
+        for frames in range(5, 140):
+            numbers = [n for _, scored in estrnn.scored(frames, *around) for n in scored]
+            assert numbers == list(range(around[0], frames - around[1]))
     gopro = OFFICIAL["GOPRO"]["test"].lengths.values()
-    assert sum(len(r) for frames in gopro for _, r in estrnn.scored(frames)) == 1067
-    assert sum(len(r) for frames in gopro for _, r in PROTOCOLS["rirn"].scored(frames)) == 1111
-    with pytest.raises(RirnError, match="leaves out 2 frames at either end, and the sequence has only 4"):
-        estrnn.windows(4)
+    assert sum(len(r) for frames in gopro for _, r in estrnn.scored(frames, 2, 2)) == 1067
+    assert sum(len(r) for frames in gopro for _, r in estrnn.scored(frames)) == 1111
+    assert sum(len(r) for frames in gopro for _, r in PROTOCOLS["rirn"].scored(frames, 2, 2)) == 1111
+    with pytest.raises(RirnError, match=r"leaves out the first 2 and the last 2 frames, .* has only 4"):
+        estrnn.windows(4, 2, 2)
+    with pytest.raises(
+        RirnError, match="windows of 20 frames, too short for a network that reads 12 before and 8"
+    ):
+        estrnn.windows(30, 12, 8)
 
 
 def test_truncation_is_not_rounding():
