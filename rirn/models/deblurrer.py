@@ -48,6 +48,7 @@ class VideoDeblurrer(nn.Module):
         identity_init: start the fusing layers as the identity on what the head alone reads, so that the
             untrained whole equals the base network. A residual STFAN always does.
         atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
+        atb_max_weight: bound of the gate of f_t, likewise.
         half_resolution: the network works on frames of half the size, means of 2x2 pixels, and what it adds to its
             input is enlarged bilinearly: a quarter of the arithmetic and twice the reach. Only with ``residual``, for
             the finest detail comes from the input alone. Not in the paper.
@@ -77,6 +78,7 @@ class VideoDeblurrer(nn.Module):
         residual: bool = False,
         identity_init: bool = False,
         atb_decay: float = 1.0,
+        atb_max_weight: float = 1.0,
         half_resolution: bool = False,
     ):
         super().__init__()
@@ -84,8 +86,9 @@ class VideoDeblurrer(nn.Module):
             base.remove_blending()
         self.base = base
         self.irm = IRM(base.channels["hidden"]) if irm else None
-        self.atb = ATB(base.channels["features"], decay=atb_decay) if atb else None
-        self.dtb = DTB(base.channels["features"]) if dtb else None
+        features = base.channels["features"]
+        self.atb = ATB(features, max_weight=atb_max_weight, decay=atb_decay) if atb else None
+        self.dtb = DTB(features) if dtb else None
         self.reads = list(base.head_reads)
         self.fuse = None
         if fuse or irm or atb or dtb:

@@ -120,6 +120,7 @@ def create_model(
     residual: bool = False,
     identity_init: bool = False,
     atb_decay: float = 1.0,
+    atb_max_weight: float = 1.0,
     half_resolution: bool = False,
     **options: Any,
 ) -> VideoDeblurrer:
@@ -134,6 +135,7 @@ def create_model(
         identity_init: with an addition, start as exactly the base network; no effect on one alone.
         atb_decay: with ATB, bound of the gate of f~_{t-1}, in (0, 1]; below 1, f~ cannot grow without end on long
             videos (see :class:`~rirn.nn.ATB`).
+        atb_max_weight: with ATB, bound of the gate of f_t, above 0 and at most 8; above 1 a single feature can be amplified.
         half_resolution: with ``residual``, work on frames of half the size (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         **options: of the base network: ``width`` (factor on the internal channels) for all,
@@ -159,7 +161,7 @@ def create_model(
     names = [option for option in inspect.signature(recipe.base).parameters if option not in recipe.fixed]
     for option in options:
         if option not in names:
-            near = near_match(option, [*names, "residual", "identity_init", "atb_decay", "half_resolution"])
+            near = near_match(option, [*names, "residual", "identity_init", *GATES, "half_resolution"])
             raise RirnError(f"model {name!r} has no option {option!r:.100}; {near}")
     parameters = inspect.signature(recipe.base).parameters
     for option, value in options.items():
@@ -167,24 +169,25 @@ def create_model(
     flags = {"residual": residual, "identity_init": identity_init, "half_resolution": half_resolution}
     for option, value in flags.items():
         _check_option(option, value, False)
-    _check_option("atb_decay", atb_decay, 1.0)
     width = options.get("width", 1.0)
     if not 0 < width <= 8:
         raise RirnError(f"width must lie in (0, 8]; got {width}")
-    if not 0 < atb_decay <= 1:
-        raise RirnError(f"atb_decay must lie in (0, 1]; got {atb_decay}")
-    if atb_decay < 1 and not recipe.additions.get("atb"):
-        raise RirnError(f"atb_decay is an option of models with ATB, which {name!r} has not")
+    gates = {"atb_decay": atb_decay, "atb_max_weight": atb_max_weight}
+    for option, value in gates.items():
+        _check_option(option, value, 1.0)
+        if not 0 < value <= GATES[option]:
+            raise RirnError(f"{option} must lie in (0, {GATES[option]}]; got {value}")
+        if value != 1 and not recipe.additions.get("atb"):
+            raise RirnError(f"{option} is an option of models with ATB, which {name!r} has not")
     if half_resolution and not residual:
         raise RirnError(
             "half_resolution needs residual=True, for the finest detail of the result comes from the input; "
             "got residual=False"
         )
     base = recipe.base(**options, **recipe.fixed)
-    model = VideoDeblurrer(base, **flags, atb_decay=atb_decay, **recipe.additions)
+    model = VideoDeblurrer(base, **flags, **gates, **recipe.additions)
     model.config = {"name": name, "residual": residual, **options}
-    if atb_decay < 1:
-        model.config["atb_decay"] = atb_decay
+    model.config |= {option: value for option, value in gates.items() if value != 1}
     if half_resolution:
         model.config["half_resolution"] = True
     return model
@@ -201,6 +204,8 @@ def _check_option(option: str, value: object, default: object) -> None:
 
 
 TYPES = {bool: "truth value", int: "whole number", float: "number", str: "word"}
+GATES = {"atb_decay": 1, "atb_max_weight": 8}
+"""Options of ATB, and the largest value of each."""
 LARGEST_COUNT = 100
 """Of the blocks and frames of a network; those of the paper have 15 at most."""
 

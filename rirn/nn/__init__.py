@@ -1,5 +1,6 @@
 """Modules of RIRN and of its rivals on top of :mod:`rirn.ops`."""
 
+from rirn.nn.around import RIRN, RIRNState
 from rirn.nn.atb import ATB
 from rirn.nn.blocks import ResBlock
 from rirn.nn.convolutions import ConvSequential
@@ -17,11 +18,13 @@ __all__ = [
     "FAC",
     "GSA",
     "IRM",
+    "RIRN",
     "Blending",
     "ConvGRU",
     "ConvLSTM",
     "ConvSequential",
     "Fuse",
+    "RIRNState",
     "ResBlock",
     "blending_modules",
     "watch_blending",

@@ -38,8 +38,8 @@ class ATB(nn.Module):
 
     Args:
         channels: c, channels of the features.
-        max_weight: upper bound of the gate of f_t.
-        decay: upper bound of the gate of f~_{t-1}, in (0, 1]; 1 is the paper's equation.
+        max_weight: upper bound of the gate of f_t; above 1 a single feature can be amplified, as the paper's w >= 0 allows.
+        decay: upper bound of the gate of f~_{t-1}, in (0, 1]. The paper has no bound.
 
     Example:
         >>> import torch
