@@ -1,8 +1,8 @@
 """Figures that the paper prints, to stand beside ours; none of them was measured here.
 
-From the tables of the RIRN paper on video deblurring. Two of its captions are swapped: Table 1 says ATB and Table 2 IRM, but its
-text and rows are IRM against GSA on RDBN, and ATB against DTB on IFI-RNN. Times are for one 1280x720 frame on a GPU that it does
-not name, so that only ratios can be compared.
+From the tables of the RIRN paper on video deblurring. That Table 1 is IRM against GSA on RDBN is said in section 4.2 alone, its
+caption and third row say ATB; Table 2 is ATB against DTB on IFI-RNN by its rows and the text, its caption says IRM. Times are for
+one 1280x720 frame on a GPU that it does not name, so that only ratios can be compared.
 """
 
 from __future__ import annotations
