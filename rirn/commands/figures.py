@@ -24,7 +24,7 @@ def make_parser() -> Parser:
         nargs="+",
         choices=FIGURES,
         metavar="FIGURE",
-        help="3: states and errors; 4: sums of the gates; 5 (and 7 to 10): crops; 6: blended features; reach: gradients into the "
+        help="3: states and errors; 4: sums of the gates; 5 and 7 to 10: crops; 6: blended features; reach: gradients into the "
         "past; cut: what three blurred frames cost",
     )
     add(

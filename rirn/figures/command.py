@@ -49,7 +49,7 @@ def draw(options: Any, device: str) -> None:
     figures = {
         "3": partial(states.draw, shown=options.frame),
         "4": gates.draw,
-        "5": partial(crops.draw, shown=options.frame, crop=crop),
+        **{n: partial(crops.draw, shown=options.frame, crop=crop, name=n) for n in crops.NAMES},
         "6": partial(features.draw, shown=options.frame),
         "reach": partial(reach.draw, lags=options.lags, seed=options.seed),
         "cut": cut.draw,

@@ -14,6 +14,8 @@ from rirn.evaluation.metrics import laplacian_variance, psnr, to_uint8
 from rirn.figures.canvas import save, show_images, write_csv
 from rirn.figures.subjects import Clip, Subject, restored, to_tensor
 
+NAMES = ("5", "7", "8", "9", "10")
+"""In the paper the same on other data, which the user gives."""
 ROWS = 4
 """Clips in one picture, at most."""
 MEASURES = {"crop_psnr_dB": "PSNR in dB", "crop_sharpness": "variance of the Laplacian"}
@@ -73,9 +75,15 @@ def telling_crop(blurry: np.ndarray, truth: np.ndarray | None) -> Crop:
 
 
 def draw(
-    plt: Any, subjects: list[Subject], clips: list[Clip], out: Path, shown: int | None, crop: Crop | None
+    plt: Any,
+    subjects: list[Subject],
+    clips: list[Clip],
+    out: Path,
+    shown: int | None,
+    crop: Crop | None,
+    name: str = "5",
 ) -> tuple[list[Path], list[str]]:
-    """Write ``fig5.png`` and ``fig5.csv``; return their paths and lines that sum up.
+    """Write ``fig5.png`` and ``fig5.csv``, or of another ``name``; return their paths and lines that sum up.
 
     Every clip is a row, four at most. ``shown`` is the frame, by default the middle one of each clip.
     """
@@ -134,4 +142,4 @@ def draw(
     for label in ("input", *(s.label for s in subjects)):
         values = ", ".join(f"{r[measure]:.2f}" for r in table if r["model"] == label)
         lines.append(f"{label}: {MEASURES[measure]} of the crop {values}")
-    return [save(plt, figure, out / "fig5.png"), write_csv(out / "fig5.csv", table)], lines
+    return [save(plt, figure, out / f"fig{name}.png"), write_csv(out / f"fig{name}.csv", table)], lines

@@ -73,6 +73,14 @@ def test_a_video_has_crops_without_truth(weights, tmp_path):
     assert [r["model"] for r in rows] == ["input", "strcnn+rirn"] and float(rows[0]["crop_sharpness"]) > 0
 
 
+def test_other_figures_of_crops_are_the_same_by_other_names(weights, data, tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = ["--model", weights["ifi-rnn"], "--data", str(data), "--frames", "3", "--out", str(tmp_path)]
+    assert main(["figures", "5", "7", "10", *arguments]) == 0
+    assert table(tmp_path / "fig7.csv") == table(tmp_path / "fig10.csv") == table(tmp_path / "fig5.csv")
+    assert {p.name for p in tmp_path.glob("*.png")} == {"fig5.png", "fig7.png", "fig10.png"}
+
+
 def test_reach_over_fewer_frames_than_a_model_drops(data, tmp_path):
     pytest.importorskip("matplotlib")
     model = quick("strcnn", ends="drop")
