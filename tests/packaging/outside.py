@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.packaging.installs import Environment
 
-# Kernels against the reference, gradients, opcheck, and what stands on them.
-TESTS = ("tests/ops", "tests/nn", "tests/weights", "tests/test_doctor.py")
+# Kernels against the reference, gradients, opcheck, and what stands on them, plugins of one's own among it.
+TESTS = ("tests/ops", "tests/nn", "tests/weights", "tests/test_doctor.py", "tests/test_plugins.py")
 TORCH = ("torch", "functorch", "triton", "nvidia")  # packages that come and go with a build of torch
 
 

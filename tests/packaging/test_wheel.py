@@ -64,6 +64,14 @@ print(rirn.__file__, rirn.kernels.__file__, rirn.bench.__file__, sep="\\n")
         assert Path(place).is_relative_to(env.site)
 
 
+@pytest.mark.slow
+def test_the_plugin_of_the_page_runs_from_the_wheel(pure):
+    """A network and a loss of one's own, trained, scored and used by the commands of docs/extending.md, far from a checkout."""
+    _, env = pure
+    printed = env.run_tests("-p", "no:cacheprovider", "tests/test_plugins.py")
+    assert " passed" in printed and "skipped" not in printed and "failed" not in printed
+
+
 def test_command_is_installed_and_explains_what_is_missing(pure):
     """Without the library, without Triton and without a GPU, each in one sentence."""
     _, env = pure
