@@ -19,6 +19,14 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "conv3x3_chain_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
       "bool unshuffle, bool shuffle, int needs) -> Tensor[]");
+  // The same, with the images between the layers, in working memory (float32, one dimension; empty where all that is held so
+  // would come to more than `most` bytes), and the backward pass that reads these instead of making them again. CPU only.
+  m.def(
+      "conv3x3_chain_holding(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
+      "bool unshuffle, bool shuffle, int most) -> (Tensor, Tensor)");
+  m.def(
+      "conv3x3_chain_held_backward(Tensor grad, Tensor held, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, "
+      "int[] skips, bool unshuffle, bool shuffle, int needs) -> Tensor[]");
   m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
   // Fourteen gradients: hidden, inner, six weights, six biases; needs as above.
   m.def(

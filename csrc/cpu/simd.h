@@ -75,6 +75,7 @@ struct SweepJob {
   int H;
   Columns columns;
   int y_begin, y_end;  // y_begin is a multiple of kTile
+  const Plane* planes;  // where the inputs of all layers but the first stay, whole images with a border, for rows as wide as the arena's; null: in rings
   float* arena;        // sweep_arena() floats, aligned to 64 bytes
 };
 
@@ -97,7 +98,8 @@ struct LayerJob {
 // Adds to weights and bias what rows of tiles contribute to their gradients, in the transform domain.
 struct WeightJob {
   Plane in, grad;
-  float* weights;  // [kPoints][padded co][padded ci]
+  int ci, co;      // channels of these, the first ones
+  float* weights;  // [kPoints][point_sums]
   float* bias;     // [co]
   bool first;      // there is nothing yet to add to
   Columns columns;
@@ -185,6 +187,7 @@ struct FacJob {
 
 struct SimdKernels {
   int lanes;
+  int row_registers;  // of tiles that a row should have where there are images enough
   int paired_from;  // inputs of a layer from which on two registers of tiles share a pass over its weights
   size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
   void (*sweep)(const SweepJob&);
@@ -193,10 +196,10 @@ struct SimdKernels {
   void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H,
                     const Columns& columns);
   void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, const Columns& columns);
-  int (*padded_inputs)(int ci);
-  int (*padded_outputs)(int co);
+  size_t (*point_sums)(int ci, int co);  // floats of one point in WeightJob::weights
   size_t (*weight_arena)(int ci, int co);
   void (*weight_gradient)(const WeightJob&);
+  int (*output_block)(int co);  // outputs that are packed together
   size_t (*pack_arena)(int co, int ci);
   void (*pack_block)(const PackJob&, int o);     // the block of outputs from o on
   void (*unpack_output)(const UnpackJob&, int o);

@@ -6,6 +6,7 @@ from rirn.ops.conv3x3_chain import conv3x3_chain
 from rirn.ops.dtb_blend import dtb_blend
 from rirn.ops.fac import fac
 from rirn.ops.gates import gru_reset, gru_update, lstm_update
+from rirn.ops.held import hold_activations
 from rirn.ops.irm_update import irm_update
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "fac",
     "gru_reset",
     "gru_update",
+    "hold_activations",
     "irm_update",
     "lstm_update",
     "use_backend",

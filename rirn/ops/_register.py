@@ -24,6 +24,7 @@ from rirn.ops._transforms import (
     tensors_of,
 )
 from rirn.ops.backends import choose
+from rirn.ops.held import most_held
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,29 @@ class Glue:
         images: number of arguments, from the front, that have the batch in dimension 0.
         last_slope: for an op that ends in an activation, its slope below zero, as a function of the arguments;
             the backward op then gets the gradient in front of the activation.
+        as_chain: for an op that is a chain of convolutions on the CPU, its arguments as those of ``conv3x3_chain``,
+            which can hold activations for the backward pass; see :mod:`rirn.ops.held`.
     """
 
     fake: Callable[..., Any]
     images: int
     last_slope: Callable[..., float] | None = None
+    as_chain: Callable[..., tuple[Any, ...]] | None = None
 
 
 _glue: dict[str, Glue] = {}
 
 
 def register(
-    op: str, fake: Callable[..., Any], images: int, last_slope: Callable[..., float] | None = None
+    op: str,
+    fake: Callable[..., Any],
+    images: int,
+    last_slope: Callable[..., float] | None = None,
+    as_chain: Callable[..., tuple[Any, ...]] | None = None,
 ) -> None:
     """Say how ``op`` allocates and differentiates, see :class:`Glue`; the compiled form, if there is one, gets
     it at once, the Triton form when it is first chosen."""
-    _glue[op] = Glue(fake, images, last_slope)
+    _glue[op] = Glue(fake, images, last_slope, as_chain)
     if library().loaded and hasattr(torch.ops.rirn, op):
         _attach(op, op, _glue[op])
 
@@ -133,8 +141,8 @@ def _attach(op: str, name: str, glue: Glue) -> None:
     first its derivatives.
 
     The derivative is the op ``{name}_backward(*output gradients, *inputs, needs)``, which returns one gradient
-    per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, and the
-    result of an op that ends in an activation.
+    per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, the
+    result of an op that ends in an activation, and what a chain holds.
     """
     gradient = getattr(torch.ops.rirn, f"{name}_backward").default
     n_results = len(getattr(torch.ops.rirn, name).default._schema.returns)
@@ -145,9 +153,12 @@ def _attach(op: str, name: str, glue: Glue) -> None:
         grads = _allocate_gradients(given[n_results:], needs)
         return grads if returns_list else tuple(grads)
 
-    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any, held: Tensor | None) -> None:
         ctx.slope = glue.last_slope(*inputs) if glue.last_slope else 1.0
-        ctx.save_for_backward(*tensors_of(inputs), *([output] if ctx.slope != 1 else []))
+        ctx.holds = held is not None and held.numel() > 0
+        ctx.save_for_backward(
+            *tensors_of(inputs), *([output] if ctx.slope != 1 else []), *([held] if ctx.holds else [])
+        )
         ctx.options = [None if isinstance(arg, Tensor) or is_tensor_list(arg) else arg for arg in inputs]
         ctx.counts = [len(arg) if is_tensor_list(arg) else None for arg in inputs]
 
@@ -162,7 +173,19 @@ def _attach(op: str, name: str, glue: Glue) -> None:
         if ctx.slope != 1:
             grads = (_through_activation(grads[0], next(saved), ctx.slope),)
         needs = needs_mask(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
-        return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(gradient(*grads, *args, needs)))
+        if ctx.holds:
+            assert glue.as_chain is not None
+            found = torch.ops.rirn.conv3x3_chain_held_backward(
+                *grads, next(saved), *glue.as_chain(*args), needs
+            )
+        else:
+            found = gradient(*grads, *args, needs)
+        return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(found))
+
+    def holding(*args: Any) -> tuple[Any, Tensor]:
+        assert glue.as_chain is not None
+        found: tuple[Any, Tensor] = torch.ops.rirn.conv3x3_chain_holding(*glue.as_chain(*args), most_held())
+        return found
 
     def forward_mode(*args: Any) -> Any:
         device = next(tensors_of(args)).device
@@ -170,11 +193,16 @@ def _attach(op: str, name: str, glue: Glue) -> None:
 
     torch.library.register_fake(f"rirn::{name}", glue.fake)
     torch.library.register_fake(f"rirn::{name}_backward", fake_backward)
-    register_derivatives(name, save_inputs, backward, forward_mode)
-    refuse_derivatives(
-        f"{name}_backward",
-        f"{name} on a fused backend can be differentiated once only: "
-        "run it with backend='reference' where you need create_graph=True or a derivative of a gradient",
+    register_derivatives(
+        name, save_inputs, backward, forward_mode, holding if glue.as_chain and name == op else None
     )
+    once = (
+        f"{name} on a fused backend can be differentiated once only: "
+        "run it with backend='reference' where you need create_graph=True or a derivative of a gradient"
+    )
+    refuse_derivatives(f"{name}_backward", once)
+    if name == "conv3x3_chain":
+        refuse_derivatives("conv3x3_chain_holding", "conv3x3_chain_holding has no derivative: call conv3x3_chain")
+        refuse_derivatives("conv3x3_chain_held_backward", once)
     register_batching(name, glue.images)
     register_batching(f"{name}_backward", n_results + glue.images, n_results)

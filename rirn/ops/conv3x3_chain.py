@@ -57,8 +57,9 @@ def conv3x3_chain(
     """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
 
     Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])`` with ``act_l(v) = v if v >= 0 else
-    slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache, and the
-    backward pass recomputes it: nothing but the inputs is saved, and the result if the last layer has an activation.
+    slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache. For the backward
+    pass it holds these images as far as :func:`rirn.ops.hold_activations` allows; else, and in other forms, they are
+    computed again: nothing but the inputs is saved, and the result if the last layer has an activation.
 
     The reference is the library's convolutions in the dtype given, so that half precision rounds after every
     layer, as the CUDA kernels do; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
@@ -237,4 +238,4 @@ def _last_slope(
     return slopes[-1]
 
 
-register("conv3x3_chain", _fake, images=1, last_slope=_last_slope)
+register("conv3x3_chain", _fake, images=1, last_slope=_last_slope, as_chain=lambda *args: args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from rirn.ops._call import autocast, check_images, check_kind
 from rirn.ops._register import call, register
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
+SLOPES = [0.0, 0.0, 1.0, 0.0, 1.0, 1.0]
+SKIPS = [0, 0, 1, 0, 1, 0]
 
 
 def irm_update(
@@ -27,8 +30,9 @@ def irm_update(
     convolutions are 3x3, stride 1, zero padded, with bias.
 
     The reference computes half precision in float32 and rounds once at the end; a fused backend may round the
-    output of each convolution. Under autocast all tensors are cast to its dtype first. The backward pass
-    recomputes the activations; nothing but the inputs is saved.
+    output of each convolution. Under autocast all tensors are cast to its dtype first. The CPU kernel
+    holds activations for the backward pass as far as :func:`rirn.ops.hold_activations` allows; the others recompute them
+    and save nothing but the inputs.
 
     Args:
         hidden: [N, C, H, W], float32, float64, float16 or bfloat16, contiguous or channels_last for speed.
@@ -89,4 +93,10 @@ def _fake(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequ
     return torch.empty_like(hidden)
 
 
-register("irm_update", _fake, images=2)
+def _as_chain(
+    hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> tuple[Any, ...]:
+    return [hidden, inner], weights, biases, SLOPES, SKIPS, False, False
+
+
+register("irm_update", _fake, images=2, as_chain=_as_chain)
