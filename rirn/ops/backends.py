@@ -177,7 +177,6 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.name: str | None = None
         self.assumed: str | None = None
-        self.inference_ops = True
 
 
 _thread = _Thread()
@@ -212,7 +211,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def assume(name: str, *, inference_ops: bool = True) -> Iterator[None]:
+def assume(name: str) -> Iterator[None]:
     """Let every op inside the block, in this thread, take the backend ``name`` whether or not it can run here.
 
     For fake tensors, which pass through an op whose kernel nothing here could launch: a program takes the way it
@@ -221,23 +220,17 @@ def assume(name: str, *, inference_ops: bool = True) -> Iterator[None]:
 
     Args:
         name: ``reference``, ``cpu``, ``cuda`` or ``triton``.
-        inference_ops: whether modules may take :data:`INFERENCE_OPS`.
 
     Raises:
         RirnError: an unknown name.
     """
     _check_name(name, "assume", tuple(BACKENDS))
-    before = _thread.assumed, _thread.inference_ops
-    _thread.assumed, _thread.inference_ops = name, inference_ops
+    before = _thread.assumed
+    _thread.assumed = name
     try:
         yield
     finally:
-        _thread.assumed, _thread.inference_ops = before
-
-
-def takes_inference_ops() -> bool:
-    """Whether modules may take :data:`INFERENCE_OPS` in this thread, as they may outside of :func:`assume`."""
-    return _thread.inference_ops
+        _thread.assumed = before
 
 
 def backend_in_use() -> str:

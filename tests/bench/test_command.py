@@ -209,9 +209,18 @@ def test_files_of_another_kind_are_refused(file, tmp_path):
     with pytest.raises(RirnError, match="must have one line <!-- rirn bench -->"):
         main([*QUICK, "--markdown", str(plain)])
     other = tmp_path / "other.json"
-    other.write_text('{"results": [{"op": "atb_blend"}]}')
-    with pytest.raises(RirnError, match="holds no results of this command"):
-        main(["--from", str(other)])
+    whole = json.loads(file.read_text())
+    for content in (
+        {"results": [{"op": "atb_blend"}]},
+        [whole],
+        {**whole, "results": None},
+        {**whole, "results": [None]},
+        {key: value for key, value in whole.items() if key != "versions"},
+        {**whole, "results": [{key: value for key, value in whole["results"][0].items() if key != "size"}]},
+    ):
+        other.write_text(json.dumps(content))
+        with pytest.raises(RirnError, match="holds no results of this command"):
+            main(["--from", str(other)])
     elsewhere = json.loads(file.read_text())
     elsewhere["devices"][0]["model"] = "abacus"
     other.write_text(json.dumps(elsewhere))

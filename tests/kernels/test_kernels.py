@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: values, bounds, races and bytes in the lab, and seeded bugs that it must catch."""
+"""The Triton kernels without a GPU: values, bounds and races in the lab, and seeded bugs that it must catch."""
 
 import os
 import re
