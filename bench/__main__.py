@@ -19,17 +19,18 @@ import torch
 
 from rirn import markers
 from rirn.bench import limits, markdown, plots, report
-from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Sizes, select
+from rirn.bench.cases import DTYPES, GROUPS, MODULES, PASSES, QUICK, Sizes, select
 from rirn.bench.measure import Options, measure
 from rirn.devices import pick_device
 from rirn.errors import RirnError, describe
 from rirn.files import replacing
 from rirn.measure.timing import clock_for
 from rirn.ops import why_not
+from rirn.ops.spec import OPS
 
 EXAMPLES = """examples:
   rirn bench --quick
-  rirn bench --op irm_update --size 270x480 --dtype bf16
+  rirn bench --op atb_blend --size 270x480 --dtype bf16
   rirn bench --model ifi-rnn+rirn --model rdbn+rirn --frame 540x960 --json now.json --compare before.json
   rirn bench --from now.json --plot pictures --markdown table.md"""
 

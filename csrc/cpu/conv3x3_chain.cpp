@@ -361,7 +361,7 @@ Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::ve
 Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
                                   std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_chain_grad(grad, inputs, weights, unshuffle, shuffle);
+  check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());

@@ -12,13 +12,14 @@ import torch
 import triton
 import triton.language as tl
 
-from rirn.ops import atb_blend, conv3x3_chain, irm_update, reference
+from rirn.ops import atb_blend, conv3x3_chain, irm_update
 from rirn.ops._register import define_triton
 from tests.ops import contract
+from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs, irm_inputs, lay_out_parameter, like_truth
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
-from tests.ops.test_gates import LSTM, RESET, UPDATE
+from tests.ops.test_gates import GATES, LSTM, UPDATE
 from tests.tolerances import DTYPES, TABLE, assert_close, row_of
 
 
@@ -80,7 +81,7 @@ POINTWISE = quick_and_slow(
 
 
 @pytest.mark.parametrize("case", POINTWISE, ids=str)
-@pytest.mark.parametrize("op", [RESET, UPDATE, LSTM, DTB], ids=str)
+@pytest.mark.parametrize("op", [*GATES, DTB], ids=str)
 def test_pointwise(op, case):
     contract.check_against_reference(op, case, "triton", "cpu")
 
@@ -214,10 +215,10 @@ def test_only_wanted_gradients_are_computed():
     contract.check_single_gradients(LSTM, Case(1, 2, 3, 3), "triton", "cpu")
 
 
-@pytest.mark.parametrize("op", ["gru_update", "fac"])
+@pytest.mark.parametrize("op", [UPDATE, FAC], ids=str)
 def test_opcheck(op):
-    define_triton(op)
-    inputs = {"gru_update": UPDATE, "fac": FAC}[op].make(Case(1, 2, 2, 3))
+    define_triton(op.name)
+    inputs = op.make(Case(1, 2, 2, 3))
     torch.library.opcheck(getattr(torch.ops.rirn, f"triton_{op}").default, tuple(inputs))
 
 

@@ -6,7 +6,7 @@
 RIRN_INLINE int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
 
 // Input channels from which two registers of tiles go through a layer together: the packed weights outgrow the caches, so each
-// pass over them should serve two. irm_update ran 1.10 times as fast with 40 channels inside, 1.03 times with 32; only AVX-512
+// pass over them should serve two. IRM ran 1.10 times as fast with 40 channels inside, 1.03 times with 32; only AVX-512
 // has the registers for it.
 constexpr int kPairedFrom = kLanes == 16 ? 17 : INT32_MAX;
 
