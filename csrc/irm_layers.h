@@ -1,4 +1,4 @@
-// irm_update as a chain of 3x3 convolutions, for CPU and CUDA alike:
+// The inner-recurrence module as a chain of 3x3 convolutions, for CPU and CUDA alike:
 //   x0 = relu(joint([hidden, inner])), x1 = x0 + res1b(relu(res1a(x0))), x2 = x1 + res2b(relu(res2a(x1))), result = out(x2)
 #pragma once
 #include "checks.h"
