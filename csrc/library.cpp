@@ -42,8 +42,6 @@ STABLE_TORCH_LIBRARY(rirn, m) {
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def("fac(Tensor features, Tensor kernels) -> Tensor");
   m.def("fac_backward(Tensor grad, Tensor features, Tensor kernels, int needs) -> (Tensor, Tensor)");
-  m.def("gru_reset(Tensor logit_r, Tensor hidden) -> Tensor");
-  m.def("gru_reset_backward(Tensor grad, Tensor logit_r, Tensor hidden, int needs) -> (Tensor, Tensor)");
   m.def("gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) -> Tensor");
   m.def(
       "gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n, int needs) "

@@ -410,7 +410,7 @@ Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& we
 Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
                                   std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_chain_grad(grad, inputs, weights, unshuffle, shuffle);
+  check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, needs, nullptr);
 }
 
@@ -448,7 +448,7 @@ Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs,
                                        std::vector<double> slopes, std::vector<int64_t> skips, bool unshuffle, bool shuffle,
                                        int64_t needs) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_chain_grad(grad, inputs, weights, unshuffle, shuffle);
+  check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   const Shuffles shuffles{unshuffle, shuffle};
   const HeldShape shape(grad, weights, shuffles);
   const bool fits = held.scalar_type() == ScalarType::Float && held.is_contiguous() && held.device() == grad.device() &&

@@ -4,6 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#define RIRN_NAMES_ONLY
+#include "../formulas.h"
+#undef RIRN_NAMES_ONLY
+
 namespace rirn {
 constexpr int kTile = 4;           // a Winograd tile yields kTile x kTile outputs
 constexpr int kPatch = kTile + 2;  // from kPatch x kPatch inputs
@@ -152,16 +156,9 @@ struct BlendBackwardJob {
 
 // The ops that make every element from the elements at the same place of the inputs. Inputs and outputs stand in the order of
 // the op's schema, the gates of an LSTM as four tensors; of a gradient, outputs that are not wanted have no data.
-enum class Pointwise {
-  gru_reset,
-  gru_reset_backward,
-  gru_update,
-  gru_update_backward,
-  lstm_update,
-  lstm_update_backward,
-  dtb_blend,
-  dtb_blend_backward,
-};
+#define RIRN_NAMES(NAME, FORMULA) NAME, NAME##_backward,
+enum class Pointwise { RIRN_POINTWISE(RIRN_NAMES) };
+#undef RIRN_NAMES
 constexpr int kPointwiseInputs = 7, kPointwiseOutputs = 5;  // at most
 
 struct PointwiseJob {

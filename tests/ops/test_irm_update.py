@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rirn.ops import hold_activations, irm_update, reference
+from rirn.ops import hold_activations, irm_update
 from tests.ops import rounded
+from tests.ops.calls import reference
 from tests.ops.cases import Case, irm_inputs, like_truth
 from tests.tolerances import NAMES, TABLE, assert_close, row_of
 
