@@ -10,30 +10,29 @@ import argparse
 import json
 import math
 import re
-import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rirn import markers
-from rirn.bench import cost, limits, markdown, plots, report
-from rirn.bench.cases import DTYPES, GROUPS, MODULES, OPS, PASSES, QUICK, Sizes, select
+from rirn.bench import limits, markdown, plots, report
+from rirn.bench.cases import DTYPES, GROUPS, MODULES, PASSES, QUICK, Sizes, select
 from rirn.bench.measure import Options, measure
 from rirn.devices import pick_device
 from rirn.errors import RirnError, describe
 from rirn.files import replacing
 from rirn.measure.timing import clock_for
 from rirn.ops import why_not
+from rirn.ops.spec import OPS
 
 EXAMPLES = """examples:
   rirn bench --quick
-  rirn bench --op irm_update --size 270x480 --dtype bf16
+  rirn bench --op atb_blend --size 270x480 --dtype bf16
   rirn bench --model ifi-rnn+rirn --model rdbn+rirn --frame 540x960 --json now.json --compare before.json
-  rirn bench --from now.json --plot pictures --markdown table.md
-  rirn bench --model-cost --dtype fp16 --markdown cost.md"""
+  rirn bench --from now.json --plot pictures --markdown table.md"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,11 +59,6 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--frame", metavar="HxW", help="of the frames of networks (default: 720x1280)")
     what.add_argument("--clip", metavar="NxTxHxW", help="of a training step (default: 2x8x128x128)")
-    what.add_argument(
-        "--model-cost",
-        action="store_true",
-        help="time nothing: count launches, bytes and operations on a GPU; with --dtype, --size, --frame, --json, --markdown",
-    )
     how = options.add_argument_group("how")
     how.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
@@ -124,10 +118,6 @@ def check_backends(names: Sequence[str], device: torch.device) -> None:
             raise RirnError(f"--backend {name} cannot run here: {reasons[0]}")
 
 
-COUNTED = ("model_cost", "dtype", "size", "frame", "json", "markdown", "quick")
-"""Options that counting knows."""
-
-
 READ = ("read", "only", "op", "model", "dtype", "passes", "json", "markdown", "plot", "compare")
 """Options that reading older results knows: which rows, and what becomes of them."""
 
@@ -139,29 +129,13 @@ def refuse_others(options: argparse.Namespace, known: Sequence[str], reason: str
         raise RirnError(reason)
 
 
-def count(argv: Sequence[str], options: argparse.Namespace) -> int:
-    """Count the cost of ops and steps on a GPU, print and write it, and return the exit status."""
-    refuse_others(
-        options,
-        COUNTED,
-        "--model-cost times nothing; it takes --dtype, --size, --frame, --quick, --json and --markdown alone",
-    )
-    command = shlex.join(["python", "-m", "rirn.bench", *argv])
-    found = cost.run(options.dtype or ["fp32", "fp16"], parse_sizes(options)) | {"command": command}
-    print(cost.tables(found))
-    write(options, found, cost.tables)
-    return 0
-
-
-def write(
-    options: argparse.Namespace, found: dict[str, Any], tables: Callable[[dict[str, Any]], str]
-) -> None:
+def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
     """Write results to the files asked for."""
     if options.json is not None:
         with replacing(options.json) as partial:
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
-        markers.write(options.markdown, markdown.MARKER, tables(found))
+        markers.write(options.markdown, markdown.MARKER, markdown.tables(found))
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -241,14 +215,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
     check_outputs(options)
-    if options.model_cost:
-        return count(argv, options)
     old = None if options.compare is None else report.load(options.compare)
     found = run(argv, options) if options.read is None else read(options)
     results = found["results"]
     for sentence in report.missed_bars(results):
         print(sentence)
-    write(options, found, markdown.tables)
+    write(options, found)
     if options.plot is not None:
         print("\n".join(map(str, plots.draw(found, options.plot))))
     if old is not None:

@@ -11,22 +11,10 @@ import torch
 from rirn.errors import RirnError
 from rirn.models import model_names
 from rirn.models.registry import BASES, near_match
+from rirn.ops.spec import OPS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PASSES = ("forward", "backward", "forward+backward")
-
-OPS = {
-    "atb_blend": (80,),
-    "irm_update": (20, 16),
-    "conv3x3_chain": (80,),
-    "dtb_blend": (80,),
-    "fac": (32,),
-    "gru_reset": (20,),
-    "gru_update": (20,),
-    "lstm_update": (20,),
-}
-"""Channels of each op in the published networks; of conv3x3_chain a residual block. STFAN's fac has 128, but its filters alone
-would be 737 MB, and the gradients of the reference take 25 times that."""
 
 MODULES = {"ATB": 80, "trunk": 80}
 """Channels of what is made of several ops: adaptive temporal blending, and six residual blocks."""
@@ -43,17 +31,6 @@ GROUPS = {
 
 DEFAULT_GROUPS = ("ops", "modules", "models")
 DEFAULT_MODEL = "ifi-rnn+rirn"
-
-OPERATIONS = {
-    "atb_blend": 5,
-    "dtb_blend": 7,
-    "fac": 50,
-    "gru_reset": 2,
-    "gru_update": 6,
-    "lstm_update": 9,
-}
-"""Arithmetic operations per element of the result of the ops without convolutions, which memory limits; a sigmoid or tanh counts
-as one."""
 
 
 class Sizes(NamedTuple):
@@ -93,7 +70,7 @@ class Case:
     @property
     def is_pointwise(self) -> bool:
         """Whether memory limits it rather than arithmetic."""
-        return self.name in OPERATIONS
+        return self.name in OPS and OPS[self.name].operations is not None
 
     def key(self) -> dict[str, object]:
         """The case as a dictionary of JSON types."""
@@ -137,7 +114,7 @@ def select(
     for dtype in dtypes:
         if "ops" in groups:
             wanted = [name for name in OPS if not ops or name in ops]
-            found += [[Case("ops", name, c, h, w, dtype)] for name in wanted for c in OPS[name]]
+            found += [[Case("ops", name, c, h, w, dtype)] for name in wanted for c in OPS[name].channels]
         if "modules" in groups:
             wanted = [name for name in MODULES if not ops or name in ops]
             found += [[Case("modules", name, MODULES[name], h, w, dtype)] for name in wanted]

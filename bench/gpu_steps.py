@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from rirn import doctor, ops
 from rirn.bench import limits
-from rirn.bench.cases import OPS, QUICK, Case, Sizes
+from rirn.bench.cases import QUICK, Case, Sizes
 from rirn.bench.measure import (
     FUSED,
     Competitor,
@@ -43,6 +43,7 @@ from rirn.errors import RirnError
 from rirn.measure.timing import Clock, CudaClock, Job, alternate, clock_for
 from rirn.nn import IRM
 from rirn.ops import why_not
+from rirn.ops.spec import OPS
 from rirn.video.benchmark import benchmark
 from rirn.weights import load, shipped
 
@@ -219,8 +220,8 @@ def enqueue(call: Callable[[], object], calls: int) -> float:
 def table_cases(bench: Bench) -> Iterator[tuple[Case, str]]:
     """Every op in half and single precision, in both layouts."""
     for dtype in ("bf16", "fp32"):
-        for name, channels in OPS.items():
-            for c in channels:
+        for name, op in OPS.items():
+            for c in op.channels:
                 for layout in ("NCHW", "channels_last"):
                     yield Case("ops", name, c, *bench.sizes.features, dtype), layout
 
@@ -248,17 +249,17 @@ def guesses(bench: Bench) -> Rows:
     cases += [Case("modules", "ATB", c, h, w, "bf16") for c in (16, 48, 64, 80)]
     for case in cases:
         yield f"{case} {layout}", partial(compare, case, layout, bench)
-    for name in (chain, irm, "dtb_blend", "fac"):
-        case = Case("ops", name, OPS[name][0], h, w, "bf16")
+    for name in OPS:
+        case = Case("ops", name, OPS[name].channels[0], h, w, "bf16")
         yield f"{case} {layout}, both passes", partial(compare, case, layout, bench, "forward+backward")
-    yield "gru_update c=20 behind a flush that writes or reads", partial(flushes, bench)
+    yield "atb_blend c=80 behind a flush that writes or reads", partial(flushes, bench)
 
 
 def flushes(bench: Bench) -> Row:
     """The same op behind a flush of the L2 cache that writes, as the clock does it, and behind one that only reads."""
     if not isinstance(bench.clock, CudaClock):
         return {"says": "only the clock of a GPU flushes a cache"}
-    case = Case("ops", "gru_update", 20, *bench.sizes.features, "bf16")
+    case = Case("ops", "atb_blend", 80, *bench.sizes.features, "bf16")
     entrant = Entrant(Competitor("auto", "auto"), make(case), case, bench.device)
     job, _ = bench.clock.ready(entrant.job("forward"))
     written = bench.clock.sample(job, 20)

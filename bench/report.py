@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from rirn import doctor
-from rirn.bench import schema
 from rirn.bench.limits import product
 from rirn.bench.measure import COMPILED, EAGER, REFERENCE, VALUE_BAR, WIDE, Result
 from rirn.bench.subjects import work
@@ -25,6 +24,10 @@ Row = dict[str, Any]
 CASE = ("group", "name", "channels", "batch", "frames", "size", "dtype")
 KEY = (*CASE, "passes", "competitor", "layout")
 """Fields that two rows must share to be compared."""
+
+PROVENANCE = ("command", "commit", "versions", "threads", "devices", "limits", "results")
+ROW = ("case", "error", "gradient_error", "median_ms")
+"""Fields of every report, and those of every row besides its key."""
 
 
 def rows(results: Sequence[Result], limits: Mapping[str, float]) -> list[Row]:
@@ -222,9 +225,19 @@ def load(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RirnError(f"cannot read results from {path}: {error}") from error
-    if not schema.is_report(report):
+    if not _is_report(report):
         raise RirnError(f"{path} holds no results of this command; give a file that --json wrote")
     return report
+
+
+def _is_report(found: Any) -> bool:
+    """Whether what was read has the fields of a report and of its rows."""
+    if not isinstance(found, dict) or not found.keys() >= set(PROVENANCE):
+        return False
+    rows = found["results"]
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and row.keys() >= {*KEY, *ROW} for row in rows
+    )
 
 
 def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from rirn import ops
-from rirn.bench.cases import DTYPES, OPERATIONS, Case
+from rirn.bench.cases import DTYPES, Case
 from rirn.models import VideoDeblurrer, create_model
 from rirn.models.init import preserve_variance_
 from rirn.nn import ATB, IRM, ResBlock
 from rirn.ops import use_backend
+from rirn.ops.spec import OPS
 from rirn.training.losses import psnr_loss
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -131,17 +132,15 @@ def _op(case: Case, c: int) -> Subject:
         module = nn.Sequential(*[ResBlock(c) for _ in range(6)])
         preserve_variance_(module)
         return Subject(module, images(c))
-    if case.name == "dtb_blend":
-        beta = torch.tensor(0.1, requires_grad=True)
-        return Subject(Apply(ops.dtb_blend), (*images(c, c, c), beta))
-    channels = {
-        "atb_blend": (c, c, c, c),
-        "fac": (c, 25 * c),
-        "gru_reset": (c, c),
-        "gru_update": (c, c, c),
-        "lstm_update": (4 * c, c),
-    }
-    return Subject(Apply(getattr(ops, case.name)), images(*channels[case.name]))
+    op = OPS[case.name]
+
+    def made(shape: tuple[int, ...], is_image: bool) -> Tensor:
+        values = torch.randn(shape) if is_image else torch.full(shape, 0.1)
+        return values.requires_grad_()
+
+    # Tensors alone: other options have their defaults.
+    arguments = op.arguments(1, c, case.height, case.width, made)
+    return Subject(Apply(getattr(ops, op.name)), tuple(tensors(arguments)))
 
 
 @torch.no_grad()
@@ -190,7 +189,7 @@ def work(case: Case, passes: str) -> Work:
     flops: int | None = counter.get_total_flops() - (forward if passes == "backward" else 0)
     if case.is_pointwise:
         result = out[0].numel()
-        flops = OPERATIONS[case.name] * result if passes == "forward" else None
+        flops = (OPS[case.name].operations or 0) * result if passes == "forward" else None
     ins = sum(map(_bytes, [*tensors(subject.inputs), *subject.module.parameters()]))
     outs, grads = sum(map(_bytes, out)), sum(map(_bytes, subject.wanted()))
     moved = {"forward": ins + outs, "backward": ins + outs + grads}

@@ -2,26 +2,14 @@
 // double. Included inside a namespace, by the CPU's SIMD variants and by CUDA, that has `sigmoid` and `hyperbolic_tangent` and the
 // macros RIRN_INLINE and RIRN_INLINE_MEMBER, for functions and for members that must be inlined; so there is no include guard.
 
-struct GruReset {
-  static constexpr int kInputs = 2, kOutputs = 1;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V logit_r = in[0], hidden = in[1];
-    out[0] = sigmoid(logit_r) * hidden;
-  }
-};
+// Name and formula of each; the formula of its gradients is called <formula>Backward.
+#undef RIRN_POINTWISE
+#define RIRN_POINTWISE(OP)    \
+  OP(gru_update, GruUpdate)   \
+  OP(lstm_update, LstmUpdate) \
+  OP(dtb_blend, DtbBlend)
 
-struct GruResetBackward {
-  static constexpr int kInputs = 3, kOutputs = 2;
-  template <class V>
-  static RIRN_INLINE_MEMBER void apply(const V* in, V* out) {
-    const V grad = in[0], logit_r = in[1], hidden = in[2];
-    const V r = sigmoid(logit_r);
-    out[0] = grad * hidden * r * (1.f - r);
-    out[1] = grad * r;
-  }
-};
-
+#ifndef RIRN_NAMES_ONLY
 struct GruUpdate {
   static constexpr int kInputs = 3, kOutputs = 1;
   template <class V>
@@ -105,3 +93,4 @@ struct DtbBlendBackward {
     out[3] = slope;
   }
 };
+#endif

@@ -19,6 +19,14 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "conv3x3_chain_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
       "bool unshuffle, bool shuffle, int needs) -> Tensor[]");
+  // The same, with the images between the layers, in working memory (float32, one dimension; empty where all that is held so
+  // would come to more than `most` bytes), and the backward pass that reads these instead of making them again. CPU only.
+  m.def(
+      "conv3x3_chain_holding(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
+      "bool unshuffle, bool shuffle, int most) -> (Tensor, Tensor)");
+  m.def(
+      "conv3x3_chain_held_backward(Tensor grad, Tensor held, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, "
+      "int[] skips, bool unshuffle, bool shuffle, int needs) -> Tensor[]");
   m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
   // Fourteen gradients: hidden, inner, six weights, six biases; needs as above.
   m.def(
@@ -34,8 +42,6 @@ STABLE_TORCH_LIBRARY(rirn, m) {
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def("fac(Tensor features, Tensor kernels) -> Tensor");
   m.def("fac_backward(Tensor grad, Tensor features, Tensor kernels, int needs) -> (Tensor, Tensor)");
-  m.def("gru_reset(Tensor logit_r, Tensor hidden) -> Tensor");
-  m.def("gru_reset_backward(Tensor grad, Tensor logit_r, Tensor hidden, int needs) -> (Tensor, Tensor)");
   m.def("gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) -> Tensor");
   m.def(
       "gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n, int needs) "

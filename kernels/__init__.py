@@ -7,17 +7,6 @@ from __future__ import annotations
 
 import os
 
-OPS = (
-    "atb_blend",
-    "conv3x3_chain",
-    "dtb_blend",
-    "fac",
-    "gru_reset",
-    "gru_update",
-    "irm_update",
-    "lstm_update",
-)
-
 try:
     import triton
     import triton.language as tl

@@ -8,11 +8,13 @@ while rirn is being installed.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rirn.kernels import OPS, tl, triton, why_not
+import rirn.kernels
+from rirn.kernels import tl, triton, why_not
 
 ARCHS = (80, 90, 100)
 SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
@@ -79,11 +81,19 @@ def variant(
 def variants() -> Iterator[Variant]:
     """Yield the specialisations that the kernels of all ops declare, each once."""
     seen = set()
-    for op in OPS:
-        for found in importlib.import_module(f"rirn.kernels.{op}").variants():
+    for module in kernel_modules():
+        for found in module.variants():
             if found.name not in seen:
                 seen.add(found.name)
                 yield found
+
+
+def kernel_modules() -> Iterator[Any]:
+    """Yield the modules of this package that declare specialisations, apart from this one."""
+    for found in pkgutil.iter_modules(rirn.kernels.__path__):
+        module = importlib.import_module(f"rirn.kernels.{found.name}")
+        if hasattr(module, "variants") and found.name != "aot":
+            yield module
 
 
 def compile_one(variant: Variant, arch: int) -> Compiled:

@@ -1,4 +1,4 @@
-"""3x3 convolutions in Triton: the building block of ``conv3x3_chain`` and ``irm_update``.
+"""3x3 convolutions in Triton: the building block of ``conv3x3_chain``.
 
 Implicit GEMM: a program holds the sums of BLOCK_M pixels x BLOCK_N output channels and walks over nine taps and
 the channels of up to four inputs, which are read where they lie, as if concatenated. Bias, skip connection and

@@ -89,14 +89,10 @@ def kernels(op: str) -> dict[str, Any]:
     """Return which forms of an op are installed, whether or not they can run here: ``cpu`` and ``triton`` are true or false,
     ``cuda`` the architectures that the compiled library holds its kernel for."""
     loaded = library().loaded
-    try:
-        in_triton = op in importlib.import_module("rirn.kernels").OPS
-    except ModuleNotFoundError:
-        in_triton = False
     return {
         "cpu": loaded and backends.has_kernel(op, "CPU"),
         "cuda": list(backends.cuda_archs()) if loaded and backends.has_kernel(op, "CUDA") else [],
-        "triton": in_triton,
+        "triton": backends.has_triton(op),
     }
 
 

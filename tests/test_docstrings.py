@@ -1,6 +1,6 @@
 """Every example in a docstring of the package runs and prints what it says.
 
-Those of rirn.video, which need a clip, and of rirn.bench run in tests/video/test_docs.py and tests/bench/test_cost.py.
+Those of rirn.video, which need a clip, and of rirn.bench run in tests/video/test_docs.py and tests/bench/test_launches.py.
 """
 
 import doctest

@@ -52,17 +52,17 @@ def test_works_without_the_library_and_says_why(monkeypatch, triton):
         monkeypatch.setattr(module, "library", lambda: missing)
     monkeypatch.setattr(doctor, "_version", lambda name: triton if name == "triton" else "1.0")
     found = doctor.report()
-    assert found["backends"]["irm_update"]["cpu"] == {
+    assert found["backends"]["atb_blend"]["cpu"] == {
         "auto": "reference",
         "reference": None,
         "cpu": missing.reason,
         "cuda": "it works on CUDA tensors, and these are on cpu",
-        "triton": found["backends"]["irm_update"]["cpu"]["triton"],
+        "triton": found["backends"]["atb_blend"]["cpu"]["triton"],
     }
-    assert found["kernels"]["irm_update"] == {
+    assert found["kernels"]["atb_blend"] == {
         "cpu": False,
         "cuda": [],
-        "triton": found["kernels"]["irm_update"]["triton"],
+        "triton": found["kernels"]["atb_blend"]["triton"],
     }
     text = doctor.format_report(found)
     assert missing.reason in text

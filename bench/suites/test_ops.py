@@ -8,17 +8,21 @@ here, too.
 import pytest
 import torch
 
-from rirn.bench.cases import OPS, Case
+from rirn.bench.cases import Case
 from rirn.bench.measure import Competitor, Entrant, Truth, matches
 from rirn.bench.subjects import make
 from rirn.measure.timing import Job
 from rirn.ops import available_backends
+from rirn.ops.spec import OPS
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HEIGHT, WIDTH = 90, 160  # small enough that a suite takes minutes, too large for the caches
 
 CASES = [
-    (name, c, backend) for name in OPS for c in OPS[name] for backend in available_backends(name, DEVICE)
+    (name, c, backend)
+    for name in OPS
+    for c in OPS[name].channels
+    for backend in available_backends(name, DEVICE)
 ]
 
 

@@ -86,14 +86,16 @@ class Groups {
     std::vector<int32_t> masks_;
   };
 
-  // As few as fill the fewest registers: more would only make the rows outgrow the cache.
+  // As few as fill the fewest registers, and a row with enough of them: more would only make the rows outgrow the cache.
   static int images_per_row(const SimdKernels& simd, int64_t N, int W) {
     const int tiles = (W + kTile - 1) / kTile;
     auto registers = [&](int64_t images) { return N / images * simd.whole_registers((int)images * tiles) +
                                                   simd.whole_registers((int)(N % images) * tiles); };
     int best = 1;
     for (int images = 2; images <= N && images * tiles <= kMostRegisters * simd.lanes; ++images)
-      if (registers(images) < registers(best)) best = images;
+      if (registers(images) < registers(best) ||
+          (registers(images) == registers(best) && best * tiles <= (simd.row_registers - 1) * simd.lanes))
+        best = images;
     return best;
   }
   static constexpr int kMostRegisters = 4;
@@ -158,6 +160,36 @@ std::vector<int> input_channels(const std::vector<ConvLayer>& layers) {
   return channels;
 }
 
+// Planes of the inputs of all layers but the first, of group g, in what is held for the backward pass.
+std::vector<Plane> held_planes(const std::vector<ConvLayer>& layers, const Groups& groups, int H, float* held, int64_t g) {
+  std::vector<int> channels = input_channels(layers);
+  channels.erase(channels.begin());
+  return planes_at(held + g * planes_size(channels, groups.plane_tiles(), H), channels, groups.plane_tiles(), H);
+}
+
+// Planes of the inputs of all layers: in working memory, or those above and one.
+class LayerPlanes {
+ public:
+  LayerPlanes(const std::vector<ConvLayer>& layers, const Groups& groups, int H, float* held)
+      : layers_(layers), groups_(groups), H_(H), held_(held),
+        working_(held ? std::vector<int>{layers[0].ci} : input_channels(layers), groups.plane_tiles(), H) {}
+
+  std::vector<Plane> of(int64_t g) const {
+    std::vector<Plane> planes = working_.planes();
+    if (!held_) return planes;
+    const std::vector<Plane> others = held_planes(layers_, groups_, H_, held_, g);
+    planes.insert(planes.end(), others.begin(), others.end());
+    return planes;
+  }
+
+ private:
+  const std::vector<ConvLayer>& layers_;
+  const Groups& groups_;
+  int H_;
+  float* held_;
+  WorkingPlanes working_;
+};
+
 // Rows of the bands that the threads sweep, or 0 if the bands would be so short that the n (n - 1) / 2 blocks of rows which
 // every band but the first recomputes at its top cost more than the 28 % by which a sweep beats one layer after the other.
 int band_rows(int64_t groups, int H, int n) {
@@ -169,7 +201,8 @@ int band_rows(int64_t groups, int H, int n) {
 }
 }  // namespace
 
-void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, const Tensor& out, Shuffles shuffles) {
+void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, const Tensor& out, Shuffles shuffles,
+                   float* held) {
   if (out.scalar_type() == ScalarType::Double) return conv3x3_direct(inputs, chain, out, shuffles);
   if (!out.numel()) return;
   const SimdKernels& simd = simd_kernels();
@@ -179,13 +212,14 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
   const Groups groups(simd, out.size(0), side(out, 3, shuffles.out));
   // A sweep has a single register of tiles at a time where a row has no more, one layer after the other has pairs.
   const bool unpaired = widest(layers) >= simd.paired_from && groups.columns(0).stride == simd.lanes;
-  const int rows = unpaired ? 0 : band_rows(groups.count(), H, n);
+  int rows = unpaired ? 0 : band_rows(groups.count(), H, n);
+  // Bands that recompute each other's rows would write them twice.
+  if (held && rows < H) rows = 0;
   if (!rows) {
-    const WorkingPlanes working(input_channels(layers), groups.plane_tiles(), H);
+    const LayerPlanes planes(layers, groups, H, held);
     for (int64_t g = 0; g < groups.count(); ++g) {
       const Image image = image_of(out, groups.first(g), shuffles.out);
-      forward_planes(simd, images_of(inputs, groups.first(g), shuffles.in), layers, working.planes(), &image, H,
-                     groups.columns(g));
+      forward_planes(simd, images_of(inputs, groups.first(g), shuffles.in), layers, planes.of(g), &image, H, groups.columns(g));
     }
     return;
   }
@@ -195,9 +229,10 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
     for (int64_t i = begin; i < end; ++i) {
       const int64_t g = i / bands;
       const std::vector<Image> in = images_of(inputs, groups.first(g), shuffles.in);
+      const std::vector<Plane> planes = held ? held_planes(layers, groups, H, held, g) : std::vector<Plane>();
       const int y = (int)(i % bands) * rows;
       simd.sweep({in.data(), (int)in.size(), image_of(out, groups.first(g), shuffles.out), layers.data(), n, H, groups.columns(g),
-                  y, std::min(H, y + rows), arena});
+                  y, std::min(H, y + rows), held ? planes.data() : nullptr, arena});
     }
   });
 }
@@ -209,7 +244,7 @@ class WeightSums {
  public:
   WeightSums(const SimdKernels& simd, const ConvLayer& layer, int H, const Groups& groups)
       : simd_(simd), ci_(layer.ci), co_(layer.co), parts_(count_parts((H + kTile - 1) / kTile, groups)),
-        stride_((size_t)kPoints * simd.padded_inputs(ci_) * simd.padded_outputs(co_)), bias_((size_t)parts_ * co_) {}
+        stride_(kPoints * simd.point_sums(ci_, co_)), bias_((size_t)parts_ * co_) {}
 
   size_t size() const { return parts_ * stride_; }
   void use(float* memory) { sums_ = memory; }
@@ -219,7 +254,7 @@ class WeightSums {
     torch::stable::parallel_for(0, parts_, 1, [&](int64_t begin, int64_t end) {
       float* arena = thread_scratch(Scratch::job, simd_.weight_arena(ci_, co_));
       for (int64_t s = begin; s < end; ++s)
-        simd_.weight_gradient({in, grad, sums_ + s * stride_, bias_.data() + s * co_, first_, columns,
+        simd_.weight_gradient({in, grad, ci_, co_, sums_ + s * stride_, bias_.data() + s * co_, first_, columns,
                                (int)(s * blocks / parts_) * kTile, (int)((s + 1) * blocks / parts_) * kTile, arena});
     });
     first_ = false;
@@ -260,7 +295,7 @@ bool wanted(const Tensor& t) { return t.numel() > 0; }
 }  // namespace
 
 void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std::vector<ChainLayer>& chain,
-                            const ChainGradients& gradients, Shuffles shuffles) {
+                            const ChainGradients& gradients, Shuffles shuffles, float* held) {
   if (grad.scalar_type() == ScalarType::Double) return conv3x3_direct_backward(grad, inputs, chain, gradients, shuffles);
   const SimdKernels& simd = simd_kernels();
   const Packed packed = pack_layers(simd, chain, chain.size() - 1);
@@ -291,29 +326,30 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     next_sums += sums[l]->size();
   }
 
-  // Plane l holds the input of layer l; once that layer's weights have had their gradient it holds the gradient of that input,
-  // before its activation. Plane n holds the gradient of the result.
-  std::vector<int> widths = input_channels(layers);
-  widths.push_back(layers.back().co);
-  const WorkingPlanes working(widths, groups.plane_tiles(), H);
-  const std::vector<Plane>& planes = working.planes();
+  // Plane l holds the input of layer l. Of the gradients in front of the activations three are needed at a time: that of a layer's
+  // result, that of its input, and, for a skip connection, that of the next layer's result.
+  const LayerPlanes layer_planes(layers, groups, H, held);
+  const WorkingPlanes gradient_planes(std::vector<int>(3, channels), groups.plane_tiles(), H);
+  auto gradient_of = [&](int l) { return &gradient_planes.planes()[l % 3]; };
   for (int64_t g = 0; grad.numel() && g < groups.count(); ++g) {
     const int64_t i = groups.first(g);
     const Columns columns = groups.columns(g);
-    forward_planes(simd, images_of(inputs, i, shuffles.in), layers, planes, nullptr, H, columns);
-    load_plane(simd, {image_of(grad, i, shuffles.out)}, planes[n], H, columns);
+    const std::vector<Plane> planes = layer_planes.of(g);
+    if (held) load_plane(simd, images_of(inputs, i, shuffles.in), planes[0], H, columns);
+    else forward_planes(simd, images_of(inputs, i, shuffles.in), layers, planes, nullptr, H, columns);
+    load_plane(simd, {image_of(grad, i, shuffles.out)}, *gradient_of(n), H, columns);
     for (int l = n - 1; l >= last; --l) {
-      if (sums[l]) sums[l]->add(planes[l], planes[l + 1], H, columns);
+      if (sums[l]) sums[l]->add(planes[l], *gradient_of(l + 1), H, columns);
       if (l == last && !want_input) break;
       // The input of layer l also went round the layer after it if that one's result had it added.
       const bool skipped = l + 1 < n && layers[l + 1].skip;
       LayerJob job{};
       job.layer = {rotated[l].get(), nullptr, layers[l].co, layers[l].ci, 1.f, false};
-      job.in = planes[l + 1];
-      job.skip = skipped ? &planes[l + 2] : nullptr;
+      job.in = *gradient_of(l + 1);
+      job.skip = skipped ? gradient_of(l + 2) : nullptr;
       job.gate = l > 0 && layers[l - 1].slope != 1 ? &planes[l] : nullptr;
       job.gate_slope = l > 0 ? layers[l - 1].slope : 1.f;
-      job.to = &planes[l];
+      job.to = gradient_of(l);
       job.H = H;
       job.columns = columns;
       whole_layer(simd, job, 0, channels);
@@ -325,7 +361,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
       if (!wanted(gradients.inputs[k])) images.back().data = nullptr;
     }
     torch::stable::parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
-      simd.store_rows(planes[0], images.data(), (int)images.size(), (int)begin, (int)end, columns);
+      simd.store_rows(*gradient_of(0), images.data(), (int)images.size(), (int)begin, (int)end, columns);
     });
   }
   for (int l = 0; l < n; ++l) {
@@ -358,18 +394,70 @@ Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::ve
   return out;
 }
 
-Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
-                                  std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
-  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_chain_grad(grad, inputs, weights, unshuffle, shuffle);
+Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
+                    const std::vector<double>& slopes, const std::vector<int64_t>& skips, Shuffles shuffles, int64_t needs,
+                    float* held) {
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());
   const Tensors all = wanted_outputs(needs, tensors);
   const auto first_weight = all.begin() + inputs.size(), first_bias = first_weight + weights.size();
   const ChainGradients gradients{{all.begin(), first_weight}, {first_weight, first_bias}, {first_bias, all.end()}};
-  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients, {unshuffle, shuffle});
+  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients, shuffles, held);
   return all;
+}
+
+Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
+                                  std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
+  check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
+  return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, needs, nullptr);
+}
+
+// What is held for the backward pass: of each group of images the inputs of all layers but the first.
+struct HeldShape {
+  std::vector<int> channels;  // of all planes of all groups
+  int tiles, H;
+
+  HeldShape(const Tensor& out, const Tensors& weights, Shuffles shuffles) : H(side(out, 2, shuffles.out)) {
+    const Groups groups(simd_kernels(), out.size(0), side(out, 3, shuffles.out));
+    tiles = groups.plane_tiles();
+    for (int64_t g = 0; g < groups.count(); ++g)
+      for (size_t l = 1; l < weights.size(); ++l) channels.push_back((int)weights[l].size(1));
+  }
+};
+
+std::tuple<Tensor, Tensor> conv3x3_chain_holding_op(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
+                                                    std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t most) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
+  const Shuffles shuffles{unshuffle, shuffle};
+  Tensor out = empty_result(inputs, weights, shuffles);
+  std::shared_ptr<WorkingPlanes> held;
+  if (out.numel() && weights.size() > 1 && out.scalar_type() != ScalarType::Double && most > 0) {
+    const HeldShape shape(out, weights, shuffles);
+    held = WorkingPlanes::held(shape.channels, shape.tiles, shape.H, (size_t)most);
+  }
+  float* memory = held ? held->planes()[0].base : nullptr;
+  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out, shuffles, memory);
+  const std::vector<int64_t> sizes{held ? (int64_t)held->size() : 0}, strides{1};
+  if (!held) return {out, torch::stable::new_empty(out, sizes, ScalarType::Float)};
+  return {out, torch::stable::from_blob(memory, sizes, strides, out.device(), ScalarType::Float, [held](void*) {})};
+}
+
+Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs, Tensors weights, Tensors biases,
+                                       std::vector<double> slopes, std::vector<int64_t> skips, bool unshuffle, bool shuffle,
+                                       int64_t needs) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
+  check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
+  const Shuffles shuffles{unshuffle, shuffle};
+  const HeldShape shape(grad, weights, shuffles);
+  const bool fits = held.scalar_type() == ScalarType::Float && held.is_contiguous() && held.device() == grad.device() &&
+                    grad.scalar_type() != ScalarType::Double &&
+                    (size_t)held.numel() == planes_size(shape.channels, shape.tiles, shape.H);
+  STD_TORCH_CHECK(fits, "rirn::conv3x3_chain_held_backward: held must be what conv3x3_chain_holding returned for these arguments");
+  float* memory = static_cast<float*>(held.mutable_data_ptr());
+  if (reinterpret_cast<uintptr_t>(memory) % 64) memory = nullptr;  // a copy that somebody made: computed again
+  return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, needs, memory);
 }
 }  // namespace
 }  // namespace rirn
@@ -377,4 +465,6 @@ Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, 
 STABLE_TORCH_LIBRARY_IMPL(rirn, CPU, m) {
   m.impl("conv3x3_chain", TORCH_BOX(&rirn::conv3x3_chain_op));
   m.impl("conv3x3_chain_backward", TORCH_BOX(&rirn::conv3x3_chain_backward_op));
+  m.impl("conv3x3_chain_holding", TORCH_BOX(&rirn::conv3x3_chain_holding_op));
+  m.impl("conv3x3_chain_held_backward", TORCH_BOX(&rirn::conv3x3_chain_held_backward_op));
 }

@@ -24,15 +24,16 @@ struct Shuffles {
 };
 
 // out [N, co, H, W] from inputs [N, ci_k, H, W], read as if concatenated along the channels. One dtype for all, any strides.
+// `held` gets the inputs of all layers but the first, for the backward pass, unless it is null.
 void conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out,
-                   Shuffles shuffles = {});
+                   Shuffles shuffles = {}, float* held = nullptr);
 
 // Gradients to fill; an empty tensor (no elements) is not wanted.
 struct ChainGradients {
   std::vector<Tensor> inputs, weights, biases;
 };
 
-// Recomputes the intermediate images, one group of images at a time.
+// Recomputes the intermediate images, one group of images at a time, where nothing is held.
 void conv3x3_chain_backward(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers,
-                            const ChainGradients& gradients, Shuffles shuffles = {});
+                            const ChainGradients& gradients, Shuffles shuffles = {}, float* held = nullptr);
 }  // namespace rirn

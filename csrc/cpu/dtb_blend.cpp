@@ -29,7 +29,7 @@ void write_sums(const std::vector<double>& sums, void* to, int64_t stride, Scala
 std::tuple<Tensor, Tensor, Tensor, Tensor> dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit,
                                                               Tensor beta, int64_t needs) {
   check_dtb_blend(f_prev, f_cur, logit, beta);
-  check_grad(grad, f_cur, "f_cur");
+  check_like(grad, "grad", f_cur);
   Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit, beta});
   Tensor& grad_logit = out[2];
   Tensor& grad_beta = out[3];

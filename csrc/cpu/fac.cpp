@@ -52,7 +52,7 @@ Tensor fac(Tensor features, Tensor kernels) {
 
 std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t needs) {
   check_fac(features, kernels);
-  check_grad(grad, features, "features");
+  check_like(grad, "grad", features);
   const Tensors out = wanted_outputs(needs, {features, kernels});
   if (!grad.numel()) return {out[0], out[1]};
   const SimdKernels& simd = simd_kernels();

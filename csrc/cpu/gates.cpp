@@ -1,4 +1,4 @@
-// gru_reset, gru_update and lstm_update on the CPU. The formulas stand in ../formulas.h.
+// gru_update and lstm_update on the CPU. The formulas stand in ../formulas.h.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -10,21 +10,6 @@
 
 namespace rirn {
 namespace {
-Tensor gru_reset(Tensor logit_r, Tensor hidden) {
-  check_gru_reset(logit_r, hidden);
-  const Tensor out = empty_output_like(hidden);
-  run_pointwise(Pointwise::gru_reset, out, {logit_r, hidden}, {out});
-  return out;
-}
-
-std::tuple<Tensor, Tensor> gru_reset_backward(Tensor grad, Tensor logit_r, Tensor hidden, int64_t needs) {
-  check_gru_reset(logit_r, hidden);
-  check_grad(grad, hidden, "hidden");
-  const Tensors out = wanted_outputs(needs, {logit_r, hidden});
-  run_pointwise(Pointwise::gru_reset_backward, hidden, {grad, logit_r, hidden}, out);
-  return {out[0], out[1]};
-}
-
 Tensor gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) {
   check_gru_update(hidden, logit_z, logit_n);
   const Tensor out = empty_output_like(hidden);
@@ -35,7 +20,7 @@ Tensor gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) {
 std::tuple<Tensor, Tensor, Tensor> gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n,
                                                        int64_t needs) {
   check_gru_update(hidden, logit_z, logit_n);
-  check_grad(grad, hidden, "hidden");
+  check_like(grad, "grad", hidden);
   const Tensors out = wanted_outputs(needs, {hidden, logit_z, logit_n});
   run_pointwise(Pointwise::gru_update_backward, hidden, {grad, hidden, logit_z, logit_n}, out);
   return {out[0], out[1], out[2]};
@@ -53,8 +38,8 @@ std::tuple<Tensor, Tensor> lstm_update(Tensor gates, Tensor cell) {
 std::tuple<Tensor, Tensor> lstm_update_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell,
                                                 int64_t needs) {
   check_lstm_update(gates, cell);
-  check_grad(grad_hidden, cell, "cell", "grad_hidden");
-  check_grad(grad_cell, cell, "cell", "grad_cell");
+  check_like(grad_hidden, "grad_hidden", cell);
+  check_like(grad_cell, "grad_cell", cell);
   const Tensors out = wanted_outputs(needs, {gates, cell});
   Tensors inputs = {grad_hidden, grad_cell}, outputs = split_gates(out[0], cell.size(1));
   for (const Tensor& gate : split_gates(gates, cell.size(1))) inputs.push_back(gate);
@@ -67,8 +52,6 @@ std::tuple<Tensor, Tensor> lstm_update_backward(Tensor grad_hidden, Tensor grad_
 }  // namespace rirn
 
 STABLE_TORCH_LIBRARY_IMPL(rirn, CPU, m) {
-  m.impl("gru_reset", TORCH_BOX(&rirn::gru_reset));
-  m.impl("gru_reset_backward", TORCH_BOX(&rirn::gru_reset_backward));
   m.impl("gru_update", TORCH_BOX(&rirn::gru_update));
   m.impl("gru_update_backward", TORCH_BOX(&rirn::gru_update_backward));
   m.impl("lstm_update", TORCH_BOX(&rirn::lstm_update));

@@ -1,20 +1,17 @@
-// irm_update on the CPU: one step of the inner-recurrence module, a chain of six 3x3 convolutions:
-//   x0 = relu(joint([hidden, inner])), x1 = x0 + res1b(relu(res1a(x0))), x2 = x1 + res2b(relu(res2a(x1))), result = out(x2)
+// irm_update on the CPU: one step of the inner-recurrence module, the chain of ../irm_layers.h.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include "../checks.h"
 #include "../gradients.h"
+#include "../irm_layers.h"
 #include "conv3x3_chain.h"
 #include "output_memory.h"
 
 namespace rirn {
 namespace {
 std::vector<ChainLayer> irm_chain(const Tensors& weights, const Tensors& biases) {
-  constexpr float slopes[kIrmLayers] = {0, 0, 1, 0, 1, 1};
-  constexpr bool skips[kIrmLayers] = {false, false, true, false, true, false};
   std::vector<ChainLayer> chain;
-  for (int l = 0; l < kIrmLayers; ++l) chain.push_back({weights[l], biases[l], slopes[l], skips[l]});
+  for (size_t l = 0; l < kIrmLayers; ++l) chain.push_back({weights[l], biases[l], kIrmSlopes[l], kIrmSkips[l] != 0});
   return chain;
 }
 
@@ -27,7 +24,7 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
 
 Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t needs) {
   check_irm_update(hidden, inner, weights, biases);
-  check_grad(grad, hidden, "hidden");
+  check_like(grad, "grad", hidden);
   Tensors inputs = {hidden, inner};
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   inputs.insert(inputs.end(), biases.begin(), biases.end());

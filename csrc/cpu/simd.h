@@ -4,6 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#define RIRN_NAMES_ONLY
+#include "../formulas.h"
+#undef RIRN_NAMES_ONLY
+
 namespace rirn {
 constexpr int kTile = 4;           // a Winograd tile yields kTile x kTile outputs
 constexpr int kPatch = kTile + 2;  // from kPatch x kPatch inputs
@@ -75,6 +79,7 @@ struct SweepJob {
   int H;
   Columns columns;
   int y_begin, y_end;  // y_begin is a multiple of kTile
+  const Plane* planes;  // where the inputs of all layers but the first stay, whole images with a border, for rows as wide as the arena's; null: in rings
   float* arena;        // sweep_arena() floats, aligned to 64 bytes
 };
 
@@ -97,7 +102,8 @@ struct LayerJob {
 // Adds to weights and bias what rows of tiles contribute to their gradients, in the transform domain.
 struct WeightJob {
   Plane in, grad;
-  float* weights;  // [kPoints][padded co][padded ci]
+  int ci, co;      // channels of these, the first ones
+  float* weights;  // [kPoints][point_sums]
   float* bias;     // [co]
   bool first;      // there is nothing yet to add to
   Columns columns;
@@ -150,16 +156,9 @@ struct BlendBackwardJob {
 
 // The ops that make every element from the elements at the same place of the inputs. Inputs and outputs stand in the order of
 // the op's schema, the gates of an LSTM as four tensors; of a gradient, outputs that are not wanted have no data.
-enum class Pointwise {
-  gru_reset,
-  gru_reset_backward,
-  gru_update,
-  gru_update_backward,
-  lstm_update,
-  lstm_update_backward,
-  dtb_blend,
-  dtb_blend_backward,
-};
+#define RIRN_NAMES(NAME, FORMULA) NAME, NAME##_backward,
+enum class Pointwise { RIRN_POINTWISE(RIRN_NAMES) };
+#undef RIRN_NAMES
 constexpr int kPointwiseInputs = 7, kPointwiseOutputs = 5;  // at most
 
 struct PointwiseJob {
@@ -185,6 +184,7 @@ struct FacJob {
 
 struct SimdKernels {
   int lanes;
+  int row_registers;  // of tiles that a row should have where there are images enough
   int paired_from;  // inputs of a layer from which on two registers of tiles share a pass over its weights
   size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
   void (*sweep)(const SweepJob&);
@@ -193,10 +193,10 @@ struct SimdKernels {
   void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H,
                     const Columns& columns);
   void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, const Columns& columns);
-  int (*padded_inputs)(int ci);
-  int (*padded_outputs)(int co);
+  size_t (*point_sums)(int ci, int co);  // floats of one point in WeightJob::weights
   size_t (*weight_arena)(int ci, int co);
   void (*weight_gradient)(const WeightJob&);
+  int (*output_block)(int co);  // outputs that are packed together
   size_t (*pack_arena)(int co, int ci);
   void (*pack_block)(const PackJob&, int o);     // the block of outputs from o on
   void (*unpack_output)(const UnpackJob&, int o);

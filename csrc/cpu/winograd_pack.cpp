@@ -11,11 +11,12 @@
 
 namespace rirn {
 namespace {
-int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
-int blocks(int co) { return (co + output_block(co) - 1) / output_block(co); }
+int blocks(const SimdKernels& simd, int co) { return (co + simd.output_block(co) - 1) / simd.output_block(co); }
 
 // Floats of `co` outputs of `ci` inputs.
-size_t packed_size(int co, int ci) { return (size_t)blocks(co) * output_block(co) * kPoints * ci; }
+size_t packed_size(const SimdKernels& simd, int co, int ci) {
+  return (size_t)blocks(simd, co) * simd.output_block(co) * kPoints * ci;
+}
 
 // What packed weights were made of.
 struct Source {
@@ -35,7 +36,8 @@ struct Source {
 class Entry {
  public:
   explicit Entry(const Source& source)
-      : source_(source), packed_size_(source.rotated ? packed_size(source.ci, source.co) : packed_size(source.co, source.ci)),
+      : source_(source), packed_size_(source.rotated ? packed_size(*source.simd, source.ci, source.co)
+                                    : packed_size(*source.simd, source.co, source.ci)),
         memory_(size()) {
     float* values = memory_.get() + packed_size_;
     std::memcpy(values, source.values, source.size() * sizeof(float));
@@ -53,10 +55,10 @@ class Entry {
     const int64_t kernel = 9, row = (int64_t)source_.ci * 9;
     const PackJob job{source_.values, source_.rotated ? kernel : row, source_.rotated ? row : kernel, source_.rotated, co, ci,
                       memory_.get(), nullptr};
-    torch::stable::parallel_for(0, blocks(co), 2, [&](int64_t begin, int64_t end) {
+    torch::stable::parallel_for(0, blocks(*source_.simd, co), 2, [&](int64_t begin, int64_t end) {
       PackJob mine = job;
       mine.arena = thread_scratch(Scratch::job, source_.simd->pack_arena(co, ci));
-      for (int64_t b = begin; b < end; ++b) source_.simd->pack_block(mine, (int)b * output_block(co));
+      for (int64_t b = begin; b < end; ++b) source_.simd->pack_block(mine, (int)b * source_.simd->output_block(co));
     });
   }
 

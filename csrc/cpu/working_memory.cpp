@@ -3,57 +3,105 @@
 #include <mutex>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace rirn {
-// Memory that no call uses just now, the latest last.
+void want_huge_pages(void* memory, size_t bytes) {
+#if defined(__linux__)
+  constexpr uintptr_t kHugePage = uintptr_t(2) << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish, no more
+#else
+  (void)memory, (void)bytes;
+#endif
+}
+
+// Memory of planes: how much is in use, and what no call uses just now, the latest last.
 struct WorkingPlanes::Pool {
-  static constexpr size_t kMost = (256 << 20) / sizeof(float);
-
   std::mutex mutex;
-  std::vector<Memory> kept;
+  size_t most;  // floats, in use and not
+  size_t used = 0;
+  std::vector<Memory> free;
 
-  static Pool& get() {
-    static Pool pool;
+  explicit Pool(size_t most) : most(most) {}
+
+  // Never destroyed: tensors may outlive everything that is.
+  static Pool& of_calls() {
+    static Pool& pool = *new Pool((256 << 20) / sizeof(float));
+    return pool;
+  }
+  static Pool& held() {
+    static Pool& pool = *new Pool(0);
     return pool;
   }
 
-  // Whether there was memory of the shape of `wanted`, which it then has.
-  bool take(Memory& wanted) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    for (size_t i = kept.size(); i-- > 0;)
-      if (kept[i].channels == wanted.channels && kept[i].tiles == wanted.tiles && kept[i].H == wanted.H) {
-        wanted = std::move(kept[i]);
-        kept.erase(kept.begin() + i);
-        return true;
-      }
-    return false;
+  // Memory of the shape of `wanted`, zero where nothing has been written.
+  Memory take(Memory wanted) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      used += wanted.size;
+      for (size_t i = free.size(); i-- > 0;)
+        if (free[i].channels == wanted.channels && free[i].tiles == wanted.tiles && free[i].H == wanted.H) {
+          wanted = std::move(free[i]);
+          free.erase(free.begin() + i);
+          return wanted;
+        }
+      drop_oldest();
+    }
+    wanted.arena = Arena(wanted.size);
+    return wanted;
   }
 
-  // Keeps the memory and gives back the oldest that is too much.
   void put(Memory memory) {
     const std::lock_guard<std::mutex> lock(mutex);
-    kept.push_back(std::move(memory));
-    size_t total = 0, first = kept.size();
-    while (first > 0 && total + kept[first - 1].size <= kMost) total += kept[--first].size;
-    kept.erase(kept.begin(), kept.begin() + first);
+    used -= memory.size;
+    free.push_back(std::move(memory));
+    drop_oldest();
+  }
+
+  void drop_oldest() {
+    size_t total = used, first = free.size();
+    while (first > 0 && total + free[first - 1].size <= most) total += free[--first].size;
+    free.erase(free.begin(), free.begin() + first);
   }
 };
 
-WorkingPlanes::WorkingPlanes(std::vector<int> channels, int tiles, int H) : memory_{std::move(channels), tiles, H, 0, Arena()} {
+size_t planes_size(const std::vector<int>& channels, int tiles, int H) {
   size_t size = 0;
-  for (int c : memory_.channels) {
-    planes_.push_back({nullptr, c, tiles, H + 4 * kTile});
-    size += planes_.back().size();
-  }
-  if (!Pool::get().take(memory_)) {
-    memory_.arena = Arena(size);
-    memory_.size = size;
-  }
-  float* p = memory_.arena.get();
-  for (Plane& plane : planes_) {
-    plane.base = p;
-    p += plane.size();
-  }
+  for (const Plane& plane : planes_at(nullptr, channels, tiles, H)) size += plane.size();
+  return size;
 }
 
-WorkingPlanes::~WorkingPlanes() { Pool::get().put(std::move(memory_)); }
+std::vector<Plane> planes_at(float* base, const std::vector<int>& channels, int tiles, int H) {
+  std::vector<Plane> planes;
+  for (int c : channels) {
+    planes.push_back({base, c, tiles, H + 4 * kTile});
+    if (base) base += planes.back().size();
+  }
+  return planes;
+}
+
+WorkingPlanes::WorkingPlanes(std::vector<int> channels, int tiles, int H)
+    : WorkingPlanes(Pool::of_calls(), {channels, tiles, H, planes_size(channels, tiles, H), Arena()}) {}
+
+std::shared_ptr<WorkingPlanes> WorkingPlanes::held(std::vector<int> channels, int tiles, int H, size_t most) {
+  Pool& pool = Pool::held();
+  const size_t size = planes_size(channels, tiles, H);
+  {
+    const std::lock_guard<std::mutex> lock(pool.mutex);
+    pool.most = most / sizeof(float);
+    pool.drop_oldest();
+    if (pool.used + size > pool.most) return nullptr;
+  }
+  return std::shared_ptr<WorkingPlanes>(new WorkingPlanes(pool, {std::move(channels), tiles, H, size, Arena()}));
+}
+
+WorkingPlanes::WorkingPlanes(Pool& pool, Memory memory)
+    : pool_(pool), memory_(pool.take(std::move(memory))),
+      planes_(planes_at(memory_.arena.get(), memory_.channels, memory_.tiles, memory_.H)) {}
+
+WorkingPlanes::~WorkingPlanes() { pool_.put(std::move(memory_)); }
 }  // namespace rirn

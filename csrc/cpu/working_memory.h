@@ -10,12 +10,16 @@
 #include "simd.h"
 
 namespace rirn {
+// Asks for huge pages where that is worth it: planes are read by rows that lie far apart.
+void want_huge_pages(void* memory, size_t bytes);
+
 // Zero from the start and aligned for any register.
 class Arena {
  public:
   Arena() = default;
   explicit Arena(size_t floats) : memory_(std::calloc(floats * sizeof(float) + kAlignment, 1), std::free) {
     if (!memory_) throw std::bad_alloc();
+    want_huge_pages(memory_.get(), floats * sizeof(float));
   }
   float* get() const {
     const uintptr_t p = reinterpret_cast<uintptr_t>(memory_.get());
@@ -52,12 +56,16 @@ inline float* thread_scratch(Scratch kind, size_t floats) {
 // call fit the next of the same shape; a model alternates between a few of them.
 class WorkingPlanes {
  public:
+  // For one call.
   WorkingPlanes(std::vector<int> channels, int tiles, int H);
+  // To be held from a forward pass to its backward pass; null if all that is held so would come to more than `most` bytes.
+  static std::shared_ptr<WorkingPlanes> held(std::vector<int> channels, int tiles, int H, size_t most);
   ~WorkingPlanes();
   WorkingPlanes(const WorkingPlanes&) = delete;
   WorkingPlanes& operator=(const WorkingPlanes&) = delete;
 
   const std::vector<Plane>& planes() const { return planes_; }
+  size_t size() const { return memory_.size; }  // floats, one plane after the other
 
  private:
   struct Memory {
@@ -68,7 +76,14 @@ class WorkingPlanes {
   };
   struct Pool;
 
+  WorkingPlanes(Pool& pool, Memory memory);
+
+  Pool& pool_;
   Memory memory_;
   std::vector<Plane> planes_;
 };
+
+// Planes one after the other from `base` on, which is aligned as an Arena is.
+std::vector<Plane> planes_at(float* base, const std::vector<int>& channels, int tiles, int H);
+size_t planes_size(const std::vector<int>& channels, int tiles, int H);  // floats
 }  // namespace rirn

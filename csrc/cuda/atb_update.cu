@@ -8,9 +8,9 @@ namespace {
 using namespace cuda;
 
 Tensor atb_update(Tensor f_cur, Tensor f_prev, Tensors weights, Tensors biases, double slope, double decay, double max_weight) {
-  check_atb_update(f_cur, f_prev, weights, biases, slope);
+  check_atb_update(f_cur, f_prev, weights, biases);
   if (f_cur.scalar_type() != ScalarType::Half && f_cur.scalar_type() != ScalarType::BFloat16)
-    fail("the CUDA kernel of atb_update takes float16 and bfloat16; got ", dtype_of(f_cur));
+    fail("the CUDA kernel of atb_update takes float16 and bfloat16; got ", torch::headeronly::toString(f_cur.scalar_type()));
   const DeviceGuard guard(f_cur.get_device_index());
   Tensor out = torch::stable::empty_like(f_cur);
   if (!out.numel()) return out;

@@ -20,7 +20,7 @@ Tensor empty_result(const Tensor& like, const std::vector<int64_t>& sizes) {
 Tensor conv3x3_chain(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes, std::vector<int64_t> skips,
                      bool unshuffle, bool shuffle) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_count(inputs);
+  check_input_count(inputs);
   const DeviceGuard guard(inputs[0].get_device_index());
   Tensor out = empty_result(inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   if (!out.numel()) return out;
@@ -37,8 +37,8 @@ Tensor conv3x3_chain(Tensors inputs, Tensors weights, Tensors biases, std::vecto
 Tensors conv3x3_chain_backward(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
                                std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
-  check_count(inputs);
-  check_chain_grad(grad, inputs, weights, unshuffle, shuffle);
+  check_input_count(inputs);
+  check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   return chain_gradients("conv3x3_chain_backward", grad, inputs, weights, biases, slopes, skips, unshuffle, shuffle, needs);
 }
 }  // namespace

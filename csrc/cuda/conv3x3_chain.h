@@ -70,7 +70,7 @@ void with_workspace(const Tensor& like, F&& f) {
   f(workspace.data_ptr());
 }
 
-inline void check_count(const Tensors& inputs) {
+inline void check_input_count(const Tensors& inputs) {
   if ((int)inputs.size() > kMostImages)
     fail("the CUDA kernel of conv3x3_chain reads at most ", kMostImages, " inputs; got ", inputs.size(), "; concatenate some of them");
 }

@@ -1,10 +1,21 @@
 // Bindings of dtb_blend.
 #include <tuple>
 
-#include "dtb_blend.cuh"
 #include "pointwise.h"
 
 namespace rirn {
+namespace cuda {
+// The logit may be one for all channels, beta is one for everything.
+struct DtbBlendOp : DtbBlend, Elementwise {
+  static constexpr unsigned kShareable = 0b1100;
+};
+struct DtbBlendGradient : DtbBlendBackward, Elementwise {
+  static constexpr unsigned kShareable = 0b11000, kSummable = 0b0100;
+  static constexpr int kTotal = 3;
+  static constexpr unsigned kReads[] = {0b11001, 0b11001, 0b11111, 0b11111};
+};
+}  // namespace cuda
+
 namespace {
 using namespace cuda;
 
@@ -18,7 +29,7 @@ Tensor dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) {
 std::tuple<Tensor, Tensor, Tensor, Tensor> dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit,
                                                               Tensor beta, int64_t needs) {
   check_dtb_blend(f_prev, f_cur, logit, beta);
-  check_grad(grad, f_cur, "f_cur");
+  check_like(grad, "grad", f_cur);
   Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit, beta});
   if (!grad.numel())
     for (Tensor& t : out) torch::stable::zero_(t);  // sums over nothing

@@ -23,7 +23,7 @@ Tensor fac(Tensor features, Tensor kernels) {
 
 std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t needs) {
   check_fac(features, kernels);
-  check_grad(grad, features, "features");
+  check_like(grad, "grad", features);
   const DeviceGuard guard(features.get_device_index());
   const Tensors out = wanted_gradients(needs, {features, kernels});
   if (!grad.numel() || !(needs & 3)) return {out[0], out[1]};

@@ -1,15 +1,12 @@
 // Bindings of the CUDA kernels of irm_update.
 #include "irm_update.cuh"
 
+#include "../irm_layers.h"
 #include "conv3x3_chain.h"
 
 namespace rirn {
 namespace {
 using namespace cuda;
-
-// The six layers as a chain.
-const std::vector<double> kSlopes = {0, 0, 1, 0, 1, 1};
-const std::vector<int64_t> kSkips = {0, 0, 1, 0, 1, 0};
 
 // Bytes of shared memory that a block on the tensor's device may ask for.
 int shared_limit(const Tensor& t) {
@@ -27,7 +24,7 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
   const Stream stream = current_stream(out);
   dispatch_dtype(out.scalar_type(), [&](auto sample) {
     using T = decltype(sample);
-    const Chain<T> chain = chain_of<T>({hidden, inner}, weights, biases, kSlopes, kSkips, false);
+    const Chain<T> chain = chain_of<T>({hidden, inner}, weights, biases, kIrmSlopes, kIrmSkips, false);
     with_workspace(out, [&](void* workspace) {
       return irm_forward(chain, image_of(view<T>(out), false), shared_limit(out), workspace, stream);
     });
@@ -38,8 +35,8 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
 
 Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t needs) {
   check_irm_update(hidden, inner, weights, biases);
-  check_grad(grad, hidden, "hidden");
-  return chain_gradients("irm_update_backward", grad, {hidden, inner}, weights, biases, kSlopes, kSkips, false, false, needs);
+  check_like(grad, "grad", hidden);
+  return chain_gradients("irm_update_backward", grad, {hidden, inner}, weights, biases, kIrmSlopes, kIrmSkips, false, false, needs);
 }
 }  // namespace
 }  // namespace rirn

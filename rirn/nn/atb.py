@@ -63,7 +63,7 @@ class ATB(nn.Module):
     @by_name
     def logits(self, *, f_prev: Tensor, f_cur: Tensor) -> tuple[Tensor, Tensor]:
         """Gate logits of f~_{t-1} and of f_t, each [N, c, H, W]."""
-        if not runs_kernel(f_cur, [f_cur, f_prev, *self.parameters()]):
+        if not runs_kernel([f_cur, f_prev], list(self.parameters())):
             u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
             return self.branch_prev(u_prev), self.branch_cur(u_cur)
         # Each branch in one run with its half of the joint convolution: what that makes need not be stored.

@@ -82,7 +82,7 @@ def _suits_products(inputs: Sequence[Tensor]) -> bool:
         return False
     single = all(x.dtype == torch.float32 and x.is_contiguous() for x in inputs)
     on_cpu = inputs[0].device.type == "cpu"
-    return on_cpu and single and not is_autocast(inputs[0].device.type) and runs_kernel(inputs[0], inputs)
+    return on_cpu and single and not is_autocast(inputs[0].device.type) and runs_kernel(inputs, [])
 
 
 def _is_1x1(layer: nn.Conv2d) -> bool:
@@ -120,7 +120,7 @@ class _Run:
         if x.device.type != "cpu" or (self.in_phases and (h % 2 or w % 2)):
             return False
         parameters = [p for c in self.convolutions for p in c.parameters()]
-        return runs_kernel(x, [x, *parameters], columns=w // 2 if self.in_phases else w)
+        return runs_kernel([x], parameters, in_phases=self.in_phases)
 
 
 def _parts(modules: nn.Sequential) -> Iterator[nn.Module | _Run]:

@@ -10,6 +10,12 @@ from torch import Tensor
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half precision as float32, which references compute in; they round once at the end."""
+    return x.float() if x.dtype in HALF_DTYPES else x
 
 
 def check_images(**tensors: Tensor) -> None:
@@ -85,7 +91,7 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"the ops take torch tensors; got {type(tensor).__name__}: use torch.as_tensor")
-    device_type = tensors[0].device.type
+    device_type = tensors[0].device.type if tensors else "cpu"
     if not is_autocast(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)

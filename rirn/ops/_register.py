@@ -1,5 +1,5 @@
-"""The glue between an op and its kernels, written once per op: fake kernel and derivative, for the compiled form
-``rirn::<op>`` and for the Triton form ``rirn::triton_<op>``."""
+"""How an op runs: which form takes a call, and the glue between an op and its kernels, fake kernel and derivative, for the
+compiled form ``rirn::<op>`` and for the Triton form ``rirn::triton_<op>``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import call_reference, is_wanted, needs_mask
+from rirn.ops._call import autocast, call_reference, is_wanted, needs_mask
 from rirn.ops._library import library
 from rirn.ops._transforms import (
     is_tensor_list,
@@ -23,93 +22,173 @@ from rirn.ops._transforms import (
     register_derivatives,
     tensors_of,
 )
-from rirn.ops.backends import choose
+from rirn.ops.backends import AUTO_ORDER, BACKENDS, choose, find_op, is_auto
+from rirn.ops.held import most_held
+from rirn.ops.spec import OPS, Op
 
 
-@dataclass(frozen=True)
-class Glue:
-    """What an op's forms have in common.
-
-    Attributes:
-        fake: allocates the results, as a function of the op's arguments with annotations from which a schema
-            can be read.
-        images: number of arguments, from the front, that have the batch in dimension 0.
-        last_slope: for an op that ends in an activation, its slope below zero, as a function of the arguments;
-            the backward op then gets the gradient in front of the activation.
-    """
-
-    fake: Callable[..., Any]
-    images: int
-    last_slope: Callable[..., float] | None = None
+def register(op: Op) -> Op:
+    """Put an op into the table; its compiled form, if there is one, is attached at once, the Triton form when it is first
+    called."""
+    OPS[op.name] = op
+    if library().loaded and hasattr(torch.ops.rirn, op.name):
+        _attach(op, op.name)
+    return op
 
 
-_glue: dict[str, Glue] = {}
-
-
-def register(
-    op: str, fake: Callable[..., Any], images: int, last_slope: Callable[..., float] | None = None
-) -> None:
-    """Say how ``op`` allocates and differentiates, see :class:`Glue`; the compiled form, if there is one, gets
-    it at once, the Triton form when it is first chosen."""
-    _glue[op] = Glue(fake, images, last_slope)
-    if library().loaded and hasattr(torch.ops.rirn, op):
-        _attach(op, op, _glue[op])
-
-
-def call(op: str, device: torch.device, backend: str | None, *args: Any) -> Any:
-    """Run ``op`` on arguments that are already checked, on the backend that is asked for or the best one."""
-    name = choose(op, device, backend)
-    if name == "reference":
-        return call_reference(getattr(reference, op), device.type, *args)
-    return form(op, name)(*args)
+def call(op: Op, backend: str | None, *args: Any) -> Any:
+    """Run an op on the backend that is asked for or the best one: the autocast rule, the op's rules, the form."""
+    given = _cast(op, args)
+    op.rules(*given)
+    device = _device(op, given)
+    name = choose(op.name, device, backend)
+    if name == "reference" or (is_auto(backend) and _why_left(op, name, given) is not None):
+        return call_reference(op.reference, device.type, *given)
+    return form(op.name, name)(*given)
 
 
 def form(op: str, backend: str) -> Callable[..., Any]:
     """Return the torch op that a fused backend runs."""
+    if backend == "triton":
+        _defined(op)
     found: Callable[..., Any] = getattr(torch.ops.rirn, f"triton_{op}" if backend == "triton" else op)
     return found
 
 
-@functools.cache
-def define_triton(op: str) -> None:
-    """Define ``rirn::triton_<op>`` and its backward op on the kernels of ``rirn.kernels.<op>``.
+def _defined(op: str) -> bool:
+    define_triton(op)
+    return True
 
-    That module fills what is allocated here: ``forward(*results, *arguments)`` and ``backward(gradients,
+
+# For torch.compile a constant, see rirn.ops.backends: it cannot trace the definition of an op.
+_defined._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which form of an op a call would take under ``auto``.
+
+    Attributes:
+        op: its name.
+        backend: what ``auto`` takes.
+        why_not: the other backends, each with the reason in words.
+    """
+
+    op: str
+    backend: str
+    why_not: dict[str, str]
+
+    def __str__(self) -> str:
+        others = "".join(f"\n  not {name}: {reason}" for name, reason in self.why_not.items())
+        return f"{self.op} runs on {self.backend}{others}"
+
+
+def explain(op: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+    """Say which backend these arguments would take under ``auto``, and why not each other one. Nothing runs.
+
+    Args:
+        op: the function or its name.
+        args: what the function would be called with; so are ``kwargs``.
+
+    Raises:
+        RirnError: there is no op of that name.
+        ValueError: the arguments do not fit, as in the call itself.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import atb_blend, explain
+        >>> x = torch.zeros(1, 2, 3, 3)
+        >>> explain(atb_blend, x, x, x, x).why_not["cuda"]
+        'it works on CUDA tensors, and these are on cpu'
+    """
+    found = find_op(op if isinstance(op, str) else getattr(op, "__name__", str(op)))
+    kwargs.pop("backend", None)
+    bound = found.signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = _cast(found, bound.args)
+    found.rules(*given)
+    device = _device(found, given)
+    order = AUTO_ORDER.get(device.type, ("reference",))
+    reasons = {name: backend.why_not(found.name, device) for name, backend in BACKENDS.items()}
+    taken = next(name for name in order if reasons[name] is None)
+    left = None if taken == "reference" else _why_left(found, taken, given)
+    if left is not None:
+        reasons[taken], taken = left, "reference"
+    why_not = {
+        name: reason
+        or (f"`auto` takes {taken}" if name in order else f"`auto` takes it on no {device.type} tensors")
+        for name, reason in reasons.items()
+        if name != taken
+    }
+    return Explanation(found.name, taken, why_not)
+
+
+def _cast(op: Op, args: Sequence[Any]) -> list[Any]:
+    """The arguments with all tensors in the dtype of the surrounding autocast region, if there is one."""
+    flat: list[Tensor] = []
+    for kind, arg in zip(op.kinds, args, strict=True):
+        flat += [arg] if kind == "Tensor" else arg if "Tensor" in kind else []
+    tensors, found = autocast(*flat), []
+    for kind, arg in zip(op.kinds, args, strict=True):
+        count = 1 if kind == "Tensor" else len(arg) if "Tensor" in kind else 0
+        first, tensors = tensors[:count], tensors[count:]
+        found.append(first[0] if kind == "Tensor" else list(first) if "Tensor" in kind else arg)
+    return found
+
+
+def _device(op: Op, args: Sequence[Any]) -> torch.device:
+    first = args[0] if op.kinds[0] == "Tensor" else args[0][0]
+    device: torch.device = first.device
+    return device
+
+
+def _why_left(op: Op, backend: str, args: Sequence[Any]) -> str | None:
+    """Why ``auto`` leaves a call to the reference though the backend could run it, or None."""
+    return None if op.left_to_library is None else op.left_to_library(backend, *args)
+
+
+@functools.cache
+def define_triton(name: str) -> None:
+    """Define ``rirn::triton_<op>`` and its backward op on the op's kernels in ``rirn.kernels``.
+
+    Their module fills what is allocated here: ``forward(*results, *arguments)`` and ``backward(gradients,
     *gradients from above, *arguments)``, where a gradient that is not wanted is None.
     """
-    kernels = importlib.import_module(f"rirn.kernels.{op}")
-    glue = _glue[op]
-    schema = torch.library.infer_schema(glue.fake, mutates_args=())
-    arguments, _, results = schema.partition(") -> ")
-    n_results = results.count("Tensor")
-    grads_from_above = ", ".join(f"Tensor grad{i}" for i in range(n_results))
+    op = OPS[name]
+    file, translate = op.triton or (name, lambda *args: args)
+    kernels = importlib.import_module(f"rirn.kernels.{file}")
+    arguments = op.schema.partition(") -> ")[0]
+    grads_from_above = ", ".join(f"Tensor grad{i}" for i in range(op.results))
 
     def forward(*args: Any) -> Any:
-        found = glue.fake(*args)
+        assert op.fake is not None
+        found = op.fake(*args)
         outs = found if isinstance(found, tuple) else (found,)
         if outs[0].numel():
-            kernels.forward(*outs, *args)
+            kernels.forward(*outs, *translate(*args))
         return found
 
     def backward(*args: Any) -> list[Tensor]:
         *given, needs = args
-        grads = _allocate_gradients(given[n_results:], needs)
+        above, inputs = given[: op.results], given[op.results :]
+        grads = _allocate_gradients(inputs, needs)
         if given[0].numel():
-            kernels.backward([g if is_wanted(needs, i) else None for i, g in enumerate(grads)], *given)
+            wanted = [g if is_wanted(needs, i) else None for i, g in enumerate(grads)]
+            kernels.backward(wanted, *above, *translate(*inputs))
             return grads
         return [g.zero_() for g in grads]
 
-    for name, signature, function in (
-        (f"rirn::triton_{op}", schema, forward),
+    for torch_op, signature, function in (
+        (f"rirn::triton_{name}", op.schema, forward),
         (
-            f"rirn::triton_{op}_backward",
+            f"rirn::triton_{name}_backward",
             f"({grads_from_above}, {arguments[1:]}, SymInt needs) -> Tensor[]",
             backward,
         ),
     ):
-        torch.library.define(name, signature, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.impl(name, "CompositeExplicitAutograd", function)
-    _attach(op, f"triton_{op}", glue)
+        torch.library.define(torch_op, signature, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(torch_op, "CompositeExplicitAutograd", function)
+    _attach(op, f"triton_{name}")
 
 
 def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
@@ -128,16 +207,16 @@ def _allocate_gradients(args: Sequence[Any], needs: int) -> list[Tensor]:
     ]
 
 
-def _attach(op: str, name: str, glue: Glue) -> None:
+def _attach(op: Op, name: str) -> None:
     """Give the form ``rirn::<name>`` of an op and ``rirn::<name>_backward`` their fake kernels and batching rules, and the
     first its derivatives.
 
     The derivative is the op ``{name}_backward(*output gradients, *inputs, needs)``, which returns one gradient
-    per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, and the
-    result of an op that ends in an activation.
+    per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, the
+    result of an op that ends in an activation, and what a chain holds.
     """
     gradient = getattr(torch.ops.rirn, f"{name}_backward").default
-    n_results = len(getattr(torch.ops.rirn, name).default._schema.returns)
+    n_results = op.results
     returns_list = len(gradient._schema.returns) == 1
 
     def fake_backward(*args: Any) -> Any:
@@ -145,9 +224,12 @@ def _attach(op: str, name: str, glue: Glue) -> None:
         grads = _allocate_gradients(given[n_results:], needs)
         return grads if returns_list else tuple(grads)
 
-    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.slope = glue.last_slope(*inputs) if glue.last_slope else 1.0
-        ctx.save_for_backward(*tensors_of(inputs), *([output] if ctx.slope != 1 else []))
+    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any, held: Tensor | None) -> None:
+        ctx.slope = op.last_slope(*inputs) if op.last_slope else 1.0
+        ctx.holds = held is not None and held.numel() > 0
+        ctx.save_for_backward(
+            *tensors_of(inputs), *([output] if ctx.slope != 1 else []), *([held] if ctx.holds else [])
+        )
         ctx.options = [None if isinstance(arg, Tensor) or is_tensor_list(arg) else arg for arg in inputs]
         ctx.counts = [len(arg) if is_tensor_list(arg) else None for arg in inputs]
 
@@ -162,19 +244,36 @@ def _attach(op: str, name: str, glue: Glue) -> None:
         if ctx.slope != 1:
             grads = (_through_activation(grads[0], next(saved), ctx.slope),)
         needs = needs_mask(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
-        return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(gradient(*grads, *args, needs)))
+        if ctx.holds:
+            assert op.as_chain is not None
+            found = torch.ops.rirn.conv3x3_chain_held_backward(
+                *grads, next(saved), *op.as_chain(*args), needs
+            )
+        else:
+            found = gradient(*grads, *args, needs)
+        return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(found))
+
+    def holding(*args: Any) -> tuple[Any, Tensor]:
+        assert op.as_chain is not None
+        found: tuple[Any, Tensor] = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
+        return found
 
     def forward_mode(*args: Any) -> Any:
         device = next(tensors_of(args)).device
-        return call_reference(getattr(reference, op), device.type, *args)
+        return call_reference(op.reference, device.type, *args)
 
-    torch.library.register_fake(f"rirn::{name}", glue.fake)
+    torch.library.register_fake(f"rirn::{name}", op.fake)
     torch.library.register_fake(f"rirn::{name}_backward", fake_backward)
-    register_derivatives(name, save_inputs, backward, forward_mode)
-    refuse_derivatives(
-        f"{name}_backward",
-        f"{name} on a fused backend can be differentiated once only: "
-        "run it with backend='reference' where you need create_graph=True or a derivative of a gradient",
+    register_derivatives(
+        name, save_inputs, backward, forward_mode, holding if op.as_chain and name == op.name else None
     )
-    register_batching(name, glue.images)
-    register_batching(f"{name}_backward", n_results + glue.images, n_results)
+    once = (
+        f"{name} on a fused backend can be differentiated once only: "
+        "run it with backend='reference' where you need create_graph=True or a derivative of a gradient"
+    )
+    refuse_derivatives(f"{name}_backward", once)
+    if name == "conv3x3_chain":
+        refuse_derivatives("conv3x3_chain_holding", "conv3x3_chain_holding has no derivative: call conv3x3_chain")
+        refuse_derivatives("conv3x3_chain_held_backward", once)
+    register_batching(name, op.images)
+    register_batching(f"{name}_backward", n_results + op.images, n_results)

@@ -51,14 +51,17 @@ def register_derivatives(
     save: Callable[[Any, Any, Any], None],
     backward: Callable[..., tuple[Any, ...]],
     forward_mode: Callable[..., Any],
+    holding: Callable[..., tuple[Any, Tensor]] | None = None,
 ) -> None:
     """Give the op ``rirn::<name>`` its derivatives.
 
     Args:
-        save: ``save(ctx, arguments, results)`` keeps what ``backward`` needs.
+        save: ``save(ctx, arguments, results, held)`` keeps what ``backward`` needs.
         backward: ``backward(ctx, *gradients)`` returns a gradient or None for each tensor of :func:`tensors_of`.
         forward_mode: takes the op's arguments, dual numbers among them, and returns dual numbers, of which only the
             tangents are used.
+        holding: runs in place of the op on tensors in the CPU's memory, outside of transforms and traces, and also returns
+            something for ``backward``, which ``save`` gets as ``held``.
     """
     op = getattr(torch.ops.rirn, name).default
     returns_list = str(op._schema.returns[0].type) == "List[Tensor]"
@@ -66,8 +69,8 @@ def register_derivatives(
     class Node(_SingleLevelFunction):
         @staticmethod
         def forward(ctx: Any, run: Callable[..., Any], args: Sequence[Any], *tensors: Tensor) -> Any:
-            results = run()
-            save(ctx, args, results)
+            results, held = run()
+            save(ctx, args, results, held)
             return tuple(results) if returns_list else results
 
         @staticmethod
@@ -75,16 +78,20 @@ def register_derivatives(
             return None, None, *backward(ctx, *grads)
 
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
-        def run() -> Any:
+        def run() -> tuple[Any, Tensor | None]:
             with torch._C._AutoDispatchBelowAutograd():
-                return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+                if holds:
+                    return holding(*args)
+                return op.redispatch(keyset & torch._C._after_autograd_keyset, *args), None
 
         tensors = list(tensors_of(args))
+        holds = False
         if follows_tangents(tensors):
             return _with_tangents(op, forward_mode, args)
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
-            return run()
+            return run()[0]
         if not within_transform():
+            holds = holding is not None and _are_plain(tensors)
             results = Node.apply(run, args, *tensors)  # type: ignore[attr-defined]
         else:
             with (
@@ -96,13 +103,20 @@ def register_derivatives(
     _fragment.impl(name, kernel, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
 
 
+def _are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors lie in the CPU's memory and no trace is made of what is done to them."""
+    return torch._C._len_torch_dispatch_stack() == 0 and all(
+        t.device.type == "cpu" and type(t) in (Tensor, torch.nn.Parameter) for t in tensors
+    )
+
+
 def refuse_derivatives(name: str, message: str) -> None:
     """Make every derivative of the op ``rirn::<name>`` a RuntimeError, where autograd would silently leave it out."""
 
     def refuse(*args: Any) -> Any:
         raise RuntimeError(message)
 
-    register_derivatives(name, lambda ctx, args, results: None, refuse, refuse)
+    register_derivatives(name, lambda ctx, args, results, held: None, refuse, refuse)
 
 
 def _differentiable(run: Callable[[], Any]) -> Callable[[], Any]:

@@ -7,8 +7,34 @@ import math
 import torch
 from torch import Tensor
 
-from rirn.ops._call import autocast, check_blend
+from rirn.ops._call import check_blend, widen
 from rirn.ops._register import call, register
+from rirn.ops.spec import Op
+
+
+def atb_blend_ref(
+    f_prev: Tensor,  # [N, C, H, W]  blended features of frame t-1
+    f_cur: Tensor,  # [N, C, H, W]  features of frame t
+    logit_prev: Tensor,  # [N, C or 1, H, W]  any real; its sigmoid is the gate of f_prev
+    logit_cur: Tensor,  # [N, C or 1, H, W]  any real; its sigmoid is the gate of f_cur
+    max_weight: float = 1.0,  # scales the gate of f_cur alone
+) -> Tensor:  # [N, C, H, W]
+    """Adaptive temporal blending, equation 4 of the paper: a conical combination, the two weights need not
+    sum to one.
+
+    ``sigmoid(logit_prev) * f_prev + max_weight * sigmoid(logit_cur) * f_cur``
+    """
+    prev, cur = widen(f_prev), widen(f_cur)
+    gate_prev, gate_cur = torch.sigmoid(widen(logit_prev)), torch.sigmoid(widen(logit_cur))
+    return (gate_prev * prev + max_weight * gate_cur * cur).to(f_cur.dtype)
+
+
+def _rules(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> None:
+    check_blend(f_prev, f_cur, logit_prev=logit_prev, logit_cur=logit_cur)
+    if not 0 <= max_weight < math.inf:  # which torch.compile can trace with a number that changes
+        raise ValueError(
+            f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
+        )
 
 
 def atb_blend(
@@ -58,20 +84,20 @@ def atb_blend(
         >>> atb_blend(f_prev, f_cur, even, even, max_weight=2.0).unique()
         tensor([3.5000])
     """
-    f_prev, f_cur, logit_prev, logit_cur = autocast(f_prev, f_cur, logit_prev, logit_cur)
-    check_blend(f_prev, f_cur, logit_prev=logit_prev, logit_cur=logit_cur)
-    if not 0 <= max_weight < math.inf:  # which torch.compile can trace with a number that changes
-        raise ValueError(
-            f"max_weight must be finite and, as in any conical blend, not negative; got {max_weight}"
-        )
-    result: Tensor = call(
-        "atb_blend", f_cur.device, backend, f_prev, f_cur, logit_prev, logit_cur, max_weight
-    )
+    result: Tensor = call(OP, backend, f_prev, f_cur, logit_prev, logit_cur, max_weight)
     return result
 
 
-def _fake(f_prev: Tensor, f_cur: Tensor, logit_prev: Tensor, logit_cur: Tensor, max_weight: float) -> Tensor:
-    return torch.empty_like(f_cur)
-
-
-register("atb_blend", _fake, images=4)
+OP = register(
+    Op(
+        "atb_blend",
+        atb_blend_ref,
+        _rules,
+        images=4,
+        example=lambda n, c, h, w: [*[(n, c, h, w)] * 4, 1.0],
+        like="f_cur",
+        one_for_all=(2, 3),
+        channels=(80,),
+        operations=5,
+    )
+)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import is_autocast
+from rirn.ops._call import HALF_DTYPES, is_autocast
 from rirn.ops._library import library
 from rirn.ops._transforms import follows_tangents, refuse_derivatives
-from rirn.ops.backends import choose, takes_inference_ops
+from rirn.ops.backends import choose
+from rirn.ops.spec import INFERENCE_OPS
 
 
 def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | None = None) -> bool:
@@ -20,20 +20,20 @@ def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | Non
     nothing to differentiate.
 
     Of any number of channels. It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches for
-    9; docs/atb-branch-cost.md says at what share of the library's rate that pays.
+    9; notes/atb-branch-cost.md says at what share of the library's rate that pays.
 
     Args:
         f_cur: [N, C, H, W], the features of frame t.
         tensors: all that the op would read.
         backend: as in :func:`rirn.ops.conv3x3_chain`.
     """
-    if choose("conv3x3_chain", f_cur.device, backend) != "cuda" or not takes_inference_ops():
+    if choose("conv3x3_chain", f_cur.device, backend) != "cuda":
         return False
     if is_autocast(f_cur.device.type):
         return False
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     return not (with_gradient or follows_tangents(tensors)) and all(
-        t.dtype == f_cur.dtype in reference.HALF_DTYPES for t in tensors
+        t.dtype == f_cur.dtype in HALF_DTYPES for t in tensors
     )
 
 
@@ -66,6 +66,7 @@ def _fake(f_cur: Tensor, *others: Any) -> Tensor:
     return torch.empty_like(f_cur)
 
 
+INFERENCE_OPS.append("atb_update")
 if library().loaded and hasattr(torch.ops.rirn, "atb_update"):
     torch.library.register_fake("rirn::atb_update", _fake)
     refuse_derivatives(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.util
 import os
 import re
 import threading
@@ -28,19 +29,7 @@ import torch
 
 from rirn.errors import RirnError
 from rirn.ops._library import library
-
-OPS = (
-    "atb_blend",
-    "conv3x3_chain",
-    "dtb_blend",
-    "fac",
-    "gru_reset",
-    "gru_update",
-    "irm_update",
-    "lstm_update",
-)
-INFERENCE_OPS = ("atb_update",)
-"""Ops of the compiled library without a derivative, which modules take in place of several of the above where they can."""
+from rirn.ops.spec import INFERENCE_OPS, OPS, Op
 
 ENVIRONMENT_VARIABLE = "RIRN_BACKEND"
 
@@ -109,8 +98,8 @@ class Triton:
             kernels = importlib.import_module("rirn.kernels")
         except ModuleNotFoundError as error:
             return f"the Triton kernels are not installed ({error}): run `pip install -e .` in the checkout"
-        if op not in kernels.OPS:
-            return f"there is no Triton kernel of {op}, only of {', '.join(kernels.OPS)}"
+        if not has_triton(op):
+            return f"there is no Triton kernel of {op}, only of {', '.join(OPS)}"
         missing: str | None = kernels.why_not()
         if missing:
             return missing
@@ -142,6 +131,28 @@ def why_no_gpu() -> str | None:
 def has_kernel(op: str, key: str) -> bool:
     """Tell whether the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key."""
     return hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key)
+
+
+def has_triton(op: str) -> bool:
+    """Tell whether ``rirn.kernels`` holds kernels of ``op``."""
+    triton = OPS[op].triton if op in OPS else None
+    try:
+        return importlib.util.find_spec(f"rirn.kernels.{triton[0] if triton else op}") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def find_op(name: str) -> Op:
+    """Return the op of that name.
+
+    Raises:
+        RirnError: there is none.
+    """
+    if name not in OPS:
+        near = difflib.get_close_matches(name, OPS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RirnError(f"{name!r} is not an op, choose one of {', '.join(OPS)}{hint}")
+    return OPS[name]
 
 
 def _why_no_kernel(op: str, key: str) -> str | None:
@@ -177,7 +188,6 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.name: str | None = None
         self.assumed: str | None = None
-        self.inference_ops = True
 
 
 _thread = _Thread()
@@ -212,7 +222,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def assume(name: str, *, inference_ops: bool = True) -> Iterator[None]:
+def assume(name: str) -> Iterator[None]:
     """Let every op inside the block, in this thread, take the backend ``name`` whether or not it can run here.
 
     For fake tensors, which pass through an op whose kernel nothing here could launch: a program takes the way it
@@ -221,23 +231,17 @@ def assume(name: str, *, inference_ops: bool = True) -> Iterator[None]:
 
     Args:
         name: ``reference``, ``cpu``, ``cuda`` or ``triton``.
-        inference_ops: whether modules may take :data:`INFERENCE_OPS`.
 
     Raises:
         RirnError: an unknown name.
     """
     _check_name(name, "assume", tuple(BACKENDS))
-    before = _thread.assumed, _thread.inference_ops
-    _thread.assumed, _thread.inference_ops = name, inference_ops
+    before = _thread.assumed
+    _thread.assumed = name
     try:
         yield
     finally:
-        _thread.assumed, _thread.inference_ops = before
-
-
-def takes_inference_ops() -> bool:
-    """Whether modules may take :data:`INFERENCE_OPS` in this thread, as they may outside of :func:`assume`."""
-    return _thread.inference_ops
+        _thread.assumed = before
 
 
 def backend_in_use() -> str:
@@ -278,11 +282,11 @@ def available_backends(op: str, device: torch.device | str = "cpu") -> list[str]
 
     Example:
         >>> from rirn.ops import available_backends
-        >>> available_backends("irm_update")[-1]
+        >>> available_backends("atb_blend")[-1]
         'reference'
     """
-    if op not in (*OPS, *INFERENCE_OPS):
-        raise RirnError(f"{op!r} is not an op, choose one of {', '.join(OPS)}")
+    if op not in INFERENCE_OPS:
+        find_op(op)
     order = AUTO_ORDER.get(torch.device(device).type, ("reference",))
     names = [*(n for n in order if n != "reference"), *(n for n in BACKENDS if n not in order), "reference"]
     return [name for name in names if BACKENDS[name].why_not(op, device) is None]
@@ -295,7 +299,7 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
         RirnError: the name is unknown, or the backend was asked for by name and cannot run.
     """
     if _thread.assumed is not None:
-        return _load(op, _thread.assumed)
+        return _thread.assumed
     return _pick(op, device, *_asked(backend))
 
 
@@ -336,14 +340,6 @@ def _pick_once(op: str, device: torch.device, name: str, asked_by: str) -> str:
             raise RirnError(
                 f"the backend {name!r} ({asked_by}) cannot run {op}: {reason}; `auto` takes another"
             )
-    return _load(op, name)
-
-
-def _load(op: str, name: str) -> str:
-    """Return the name of a backend once the torch ops that launch its kernel of ``op`` are defined."""
-    if name == "triton":
-        # Imported here, as that module needs this one.
-        importlib.import_module("rirn.ops._register").define_triton(op)
     return name
 
 

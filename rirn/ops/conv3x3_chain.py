@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rirn.ops import reference
-from rirn.ops._call import autocast, call_reference, check_images, check_kind
+from rirn.ops._call import HALF_DTYPES, check_images, check_kind
 from rirn.ops._library import library
-from rirn.ops._register import form, register
+from rirn.ops._register import call, register
 from rirn.ops.backends import choose, is_auto
+from rirn.ops.spec import Op
 
 MOST_TENSORS = 62
 """The wanted gradients are bits of one integer."""
@@ -43,130 +45,58 @@ LEFT_TO_LIBRARY = {
 """What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
 
 
-def conv3x3_chain(
-    inputs: Sequence[Tensor],  # [N, C_k, H, W] each
-    weights: Sequence[Tensor],  # [out, in, 3, 3] each
-    biases: Sequence[Tensor],  # [out] each
-    slopes: Sequence[float],
-    skips: Sequence[bool],
-    *,
-    unshuffle: bool = False,
-    shuffle: bool = False,
-    backend: str | None = None,
+def conv3x3_chain_ref(
+    inputs: Sequence[Tensor],  # [N, C_k, H, W], read as if concatenated along the channels
+    weights: Sequence[Tensor],  # [out, in, 3, 3]
+    biases: Sequence[Tensor],  # [out]
+    slopes: Sequence[float],  # of the activations below zero: 0 is ReLU, 1 none
+    skips: Sequence[int],  # 1 where a layer adds the input of the layer before it
+    unshuffle: bool = False,  # the layers see pixel_unshuffle(input, 2) of each input
+    shuffle: bool = False,  # the result is pixel_shuffle(x, 2) of the last layer's x
 ) -> Tensor:  # [N, out of the last layer, H, W]
-    """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
+    """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])``.
 
-    Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])`` with ``act_l(v) = v if v >= 0 else
-    slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache, and the
-    backward pass recomputes it: nothing but the inputs is saved, and the result if the last layer has an activation.
-
-    The reference is the library's convolutions in the dtype given, so that half precision rounds after every
-    layer, as the CUDA kernels do; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
-    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on the CPU everything where there is neither AVX2 nor
-    AVX-512. Under autocast all tensors are cast to its dtype first.
-
-    Args:
-        inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, of one dtype, read as if
-            concatenated along the channels; any strides.
-        weights: [out, in, 3, 3] of each layer.
-        biases: [out] of each layer.
-        slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
-        skips: whether a layer adds the input of the layer before it, in front of its activation.
-        unshuffle: whether the layers see ``pixel_unshuffle(input, 2)`` of each input, [N, 4 C_k, H/2, W/2]; H and W must be even.
-        shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
-            convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
-            :mod:`rirn.nn.convolutions`.
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` (at most 8 inputs) or ``triton``; None takes what
-            :mod:`rirn.ops.backends` says.
-
-    Returns:
-        [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
-
-    Raises:
-        ValueError: shapes, dtypes, devices or the numbers of things do not fit.
-        RirnError: a backend asked for by name cannot run here, or there is none of that name.
-
-    Example:
-        A residual block:
-
-        >>> import torch
-        >>> from rirn.ops import conv3x3_chain
-        >>> x = torch.ones(1, 2, 4, 4)
-        >>> zeros = torch.zeros(2, 2, 3, 3)
-        >>> conv3x3_chain([x], [zeros, zeros], [zeros[0, 0, 0, :2], torch.ones(2)], [0, 1], [False, True]).unique()
-        tensor([2.])
+    In the dtype given, unlike the other references: whole networks run on it where no kernel of ours does, and there the
+    library's half-precision convolutions are wanted.
     """
+    if unshuffle:
+        inputs = [_unshuffled(x) for x in inputs]
+    before = x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
+    for weight, bias, slope, skip in zip(weights, biases, slopes, skips, strict=True):
+        y = F.conv2d(x, weight, bias, padding=1)
+        y = before + y if skip else y
+        if slope != 1:
+            y = torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
+        before, x = x, y
+    return _shuffled(x) if shuffle else x
+
+
+# torch returns an empty batch from pixel_unshuffle as it is, and so from the derivative of pixel_shuffle.
+def _unshuffled(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return F.pixel_unshuffle(x, 2) if x.numel() else x.reshape(n, 4 * c, h // 2, w // 2)
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    return F.pixel_shuffle(x, 2) if x.numel() else x.reshape(n, c // 4, 2 * h, 2 * w)
+
+
+def _rules(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
+) -> None:
     n, counts = len(inputs), [len(part) for part in (weights, biases, slopes, skips)]
     if n == 0 or min(counts) == 0 or len(set(counts)) > 1 or n + 2 * counts[0] > MOST_TENSORS:
         raise ValueError(
             "conv3x3_chain takes at least one input and as many weights as biases, slopes and skips, no more than "
             f"{MOST_TENSORS} tensors in all; got {n} inputs and {', '.join(map(str, counts))} of these"
         )
-    tensors = autocast(*inputs, *weights, *biases)
-    inputs, weights, biases = tensors[:n], tensors[n : n + counts[0]], tensors[n + counts[0] :]
-    _check(inputs, weights, biases, slopes, skips, unshuffle, shuffle)
-    device = inputs[0].device
-    columns = inputs[0].shape[3] // 2 if unshuffle else inputs[0].shape[3]
-    if not runs_kernel(inputs[0], tensors, columns=columns, backend=backend):
-        arguments = inputs, weights, biases, slopes, skips, unshuffle, shuffle
-        return call_reference(reference.conv3x3_chain, device.type, *arguments)
-    run = form("conv3x3_chain", choose("conv3x3_chain", device, backend))
-    result: Tensor = run(
-        inputs, weights, biases, [float(s) for s in slopes], [int(s) for s in skips], unshuffle, shuffle
-    )
-    return result
-
-
-def runs_kernel(
-    image: Tensor, tensors: Sequence[Tensor], *, columns: int | None = None, backend: str | None = None
-) -> bool:
-    """Whether :func:`conv3x3_chain` would run a kernel of ours on such images; what is the library's convolutions
-    otherwise can then be had in another form.
-
-    Args:
-        image: [N, C, H, W] of the dtype and on the device in question.
-        tensors: all that may want gradients.
-        columns: of the images, if they are not as wide as ``image``.
-        backend: as in :func:`conv3x3_chain`.
-    """
-    name = choose("conv3x3_chain", image.device, backend)
-    if name == "reference":
-        return False
-    return not (is_auto(backend) and _suits_library(name, image, tensors, columns or image.shape[3]))
-
-
-def _suits_library(name: str, image: Tensor, tensors: Sequence[Tensor], columns: int) -> bool:
-    """Whether the library's convolutions are faster than the kernel of a backend."""
-    if name != "cpu":
-        images = [t for t in tensors if t.dim() == 4 and t.shape[2:] == image.shape[2:]]
-        if name == "cuda" and len(images) > MOST_INPUTS_ON_CUDA:
-            return True
-        weights = [t for t in tensors if t.dim() == 4 and t.shape[2:] != image.shape[2:]]
-        in_phases = columns != image.shape[3] or any(w.shape[2:] != (3, 3) for w in weights)
-        widest = max((max(w.shape[:2]) for w in weights), default=0)
-        return image.dtype not in reference.HALF_DTYPES or in_phases or widest > WIDEST_ON_GPU
-    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    narrowest = NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST
-    return image.dtype == torch.float64 or image.shape[0] * columns < narrowest or _is_generic()
-
-
-def _is_generic() -> bool:
-    return library().isa == "generic"
-
-
-# For torch.compile a constant, like what a call is answered by: see rirn.ops.backends.
-_is_generic._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _check(
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    slopes: Sequence[float],
-    skips: Sequence[bool],
-    unshuffle: bool,
-    shuffle: bool,
-) -> None:
     first = inputs[0]
     for k, image in enumerate(inputs):
         check_images(**{f"inputs[{k}]": image})
@@ -205,6 +135,142 @@ def _check(
             )
 
 
+def conv3x3_chain(
+    inputs: Sequence[Tensor],  # [N, C_k, H, W] each
+    weights: Sequence[Tensor],  # [out, in, 3, 3] each
+    biases: Sequence[Tensor],  # [out] each
+    slopes: Sequence[float],
+    skips: Sequence[bool],
+    *,
+    unshuffle: bool = False,
+    shuffle: bool = False,
+    backend: str | None = None,
+) -> Tensor:  # [N, out of the last layer, H, W]
+    """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
+
+    Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])`` with ``act_l(v) = v if v >= 0 else
+    slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache. For the backward
+    pass it holds these images as far as :func:`rirn.ops.hold_activations` allows; else, and in other forms, they are
+    computed again: nothing but the inputs is saved, and the result if the last layer has an activation.
+
+    The reference is the library's convolutions in the dtype given, so that half precision rounds after every
+    layer, as the CUDA kernels do; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
+    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on the CPU everything where there is neither AVX2 nor
+    AVX-512. Under autocast all tensors are cast to its dtype first.
+
+    Args:
+        inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, of one dtype, read as if
+            concatenated along the channels; any strides.
+        weights: [out, in, 3, 3] of each layer.
+        biases: [out] of each layer.
+        slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
+        skips: whether a layer adds the input of the layer before it, in front of its activation.
+        unshuffle: whether the layers see ``pixel_unshuffle(input, 2)`` of each input, [N, 4 C_k, H/2, W/2]; H and W must be even.
+        shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
+            convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
+            :mod:`rirn.nn.convolutions`.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` (at most 8 inputs) or ``triton``; None takes what
+            :mod:`rirn.ops.backends` says.
+
+    Returns:
+        [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or the numbers of things do not fit.
+        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+
+    Example:
+        A residual block:
+
+        >>> import torch
+        >>> from rirn.ops import conv3x3_chain
+        >>> x = torch.ones(1, 2, 4, 4)
+        >>> zeros = torch.zeros(2, 2, 3, 3)
+        >>> conv3x3_chain([x], [zeros, zeros], [zeros[0, 0, 0, :2], torch.ones(2)], [0, 1], [False, True]).unique()
+        tensor([2.])
+    """
+    result: Tensor = call(
+        OP,
+        backend,
+        list(inputs),
+        list(weights),
+        list(biases),
+        [float(s) for s in slopes],
+        [int(s) for s in skips],
+        unshuffle,
+        shuffle,
+    )
+    return result
+
+
+def runs_kernel(
+    images: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    *,
+    in_phases: bool = False,
+    backend: str | None = None,
+) -> bool:
+    """Whether :func:`conv3x3_chain` would run a kernel of ours; what is the library's convolutions otherwise can then be
+    had in another form.
+
+    Args:
+        images: the inputs, [N, C_k, H, W] each.
+        parameters: weights and biases of the layers.
+        in_phases: whether the layers see the phases of the images (``unshuffle``).
+        backend: as in :func:`conv3x3_chain`.
+    """
+    name = choose(OP.name, images[0].device, backend)
+    return name != "reference" and not (
+        is_auto(backend) and _why_library(name, images, parameters, in_phases) is not None
+    )
+
+
+def _why_library(
+    backend: str, images: Sequence[Tensor], parameters: Sequence[Tensor], in_phases: bool
+) -> str | None:
+    """Why the library's convolutions are faster than the kernel of a backend, or None; numbers stay out of the sentences, as
+    torch.compile traces them."""
+    first = images[0]
+    if backend != "cpu":
+        if backend == "cuda" and len(images) > MOST_INPUTS_ON_CUDA:
+            return f"it reads at most {MOST_INPUTS_ON_CUDA} inputs"
+        if first.dtype not in HALF_DTYPES:
+            return "the library's convolutions are faster in float32 and float64"
+        if in_phases:
+            return "the library's convolutions of stride 2 are faster than those taken apart into phases"
+        if any(max(p.shape[:2]) > WIDEST_ON_GPU for p in parameters if p.dim() == 4):
+            return f"the library's convolutions of more than {WIDEST_ON_GPU} channels are faster"
+        return None
+    if first.dtype == torch.float64:
+        return "the library's convolutions are faster in float64"
+    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (*images, *parameters))
+    columns = first.shape[0] * (first.shape[3] // 2 if in_phases else first.shape[3])
+    if columns < (NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST):
+        return f"the library's convolutions are faster on {LEFT_TO_LIBRARY['cpu'].partition(' and ')[2]}"
+    return "this processor has neither AVX2 nor AVX-512" if _is_generic() else None
+
+
+def _left_to_library(
+    backend: str,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
+) -> str | None:
+    return _why_library(backend, inputs, [*weights, *biases], unshuffle)
+
+
+def _is_generic() -> bool:
+    return library().isa == "generic"
+
+
+# For torch.compile a constant, like what a call is answered by: see rirn.ops.backends.
+_is_generic._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def _fake(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -237,4 +303,22 @@ def _last_slope(
     return slopes[-1]
 
 
-register("conv3x3_chain", _fake, images=1, last_slope=_last_slope)
+def _example(n: int, c: int, h: int, w: int) -> list[Any]:
+    """A residual block."""
+    return [[(n, c, h, w)], [(c, c, 3, 3)] * 2, [(c,)] * 2, [0.0, 1.0], [0, 1], False, False]
+
+
+OP = register(
+    Op(
+        "conv3x3_chain",
+        conv3x3_chain_ref,
+        _rules,
+        images=1,
+        example=_example,
+        fake=_fake,
+        last_slope=_last_slope,
+        as_chain=lambda *args: args,
+        left_to_library=_left_to_library,
+        channels=(80,),
+    )
+)

@@ -5,8 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rirn.ops._call import autocast, check_blend, check_kind
+from rirn.ops._call import check_blend, check_kind, widen
 from rirn.ops._register import call, register
+from rirn.ops.spec import Op
+
+
+def _clamped_to_unit(x: Tensor) -> Tensor:
+    """``x.clamp(0, 1)`` that lets gradients through at both ends, as torch's own did until 2.14, which stops them there."""
+    return torch.where((x >= 0) & (x <= 1), x, x.detach().clamp(0, 1))
+
+
+def dtb_blend_ref(
+    f_prev: Tensor,  # [N, C, H, W]  blended features of frame t-1
+    f_cur: Tensor,  # [N, C, H, W]  features of frame t
+    logit: Tensor,  # [N, C or 1, H, W]  any real
+    beta: Tensor,  # []  lower end of the weight of f_cur
+) -> Tensor:  # [N, C, H, W]
+    """Dynamic temporal blending of OVD: a convex combination, the two weights sum to one.
+
+    ``w * f_cur + (1 - w) * f_prev`` with ``w = clamp(|tanh(logit)| + beta, 0, 1)``
+    """
+    prev, cur = widen(f_prev), widen(f_cur)
+    weight = _clamped_to_unit(torch.tanh(widen(logit)).abs() + widen(beta))
+    return (weight * cur + (1 - weight) * prev).to(f_cur.dtype)
+
+
+def _rules(f_prev: Tensor, f_cur: Tensor, logit: Tensor, beta: Tensor) -> None:
+    check_blend(f_prev, f_cur, logit=logit)
+    check_kind("beta", beta, "f_cur", f_cur)
+    if beta.dim() != 0:
+        raise ValueError(
+            f"beta must be one number without dimensions; got {list(beta.shape)}: use beta.squeeze()"
+        )
 
 
 def dtb_blend(
@@ -45,19 +75,20 @@ def dtb_blend(
         >>> dtb_blend(f_prev, f_cur, torch.zeros(1, 2, 4, 4), torch.tensor(0.25)).unique()
         tensor([1.5000])
     """
-    f_prev, f_cur, logit, beta = autocast(f_prev, f_cur, logit, beta)
-    check_blend(f_prev, f_cur, logit=logit)
-    check_kind("beta", beta, "f_cur", f_cur)
-    if beta.dim() != 0:
-        raise ValueError(
-            f"beta must be one number without dimensions; got {list(beta.shape)}: use beta.squeeze()"
-        )
-    result: Tensor = call("dtb_blend", f_cur.device, backend, f_prev, f_cur, logit, beta)
+    result: Tensor = call(OP, backend, f_prev, f_cur, logit, beta)
     return result
 
 
-def _fake(f_prev: Tensor, f_cur: Tensor, logit: Tensor, beta: Tensor) -> Tensor:
-    return torch.empty_like(f_cur)
-
-
-register("dtb_blend", _fake, images=3)
+OP = register(
+    Op(
+        "dtb_blend",
+        dtb_blend_ref,
+        _rules,
+        images=3,
+        example=lambda n, c, h, w: [*[(n, c, h, w)] * 3, ()],
+        like="f_cur",
+        one_for_all=(2,),
+        channels=(80,),
+        operations=7,
+    )
+)

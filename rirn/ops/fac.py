@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rirn.ops._call import autocast, check_channels, check_images
+from rirn.ops._call import check_channels, check_images, widen
 from rirn.ops._register import call, register
+from rirn.ops.spec import Op
 
 TAPS = 25
+
+
+def fac_ref(
+    features: Tensor,  # [N, C, H, W]
+    kernels: Tensor,  # [N, 25C, H, W]  channel 25c + 5i + j: weight of row i, column j for feature channel c
+) -> Tensor:  # [N, C, H, W]
+    """Filter adaptive convolution of STFAN: every pixel of every channel has its own 5x5 filter; edges are
+    replicated.
+
+    ``out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * padded[n, c, y + i, x + j]``
+    """
+    c, h, w = features.shape[1:]
+    padded = F.pad(widen(features), (2, 2, 2, 2), mode="replicate")
+    taps = torch.unflatten(kernels, 1, (c, 25))
+    out = torch.zeros_like(features, dtype=padded.dtype)
+    # Tap by tap: the 25 shifted copies of the features at once would be as large as the kernels.
+    for tap in range(25):
+        i, j = divmod(tap, 5)
+        out = out + widen(taps[:, :, tap]) * padded[:, :, i : i + h, j : j + w]
+    return out.to(features.dtype)
+
+
+def _rules(features: Tensor, kernels: Tensor) -> None:
+    check_images(features=features)
+    check_channels("kernels", kernels, f"{TAPS}C", (TAPS * features.shape[1],), features=features)
 
 
 def fac(
@@ -46,15 +73,19 @@ def fac(
         tensor([[[[1., 2., 2.],
                   [4., 5., 5.]]]])
     """
-    features, kernels = autocast(features, kernels)
-    check_images(features=features)
-    check_channels("kernels", kernels, f"{TAPS}C", (TAPS * features.shape[1],), features=features)
-    result: Tensor = call("fac", features.device, backend, features, kernels)
+    result: Tensor = call(OP, backend, features, kernels)
     return result
 
 
-def _fake(features: Tensor, kernels: Tensor) -> Tensor:
-    return torch.empty_like(features)
-
-
-register("fac", _fake, images=2)
+OP = register(
+    Op(
+        "fac",
+        fac_ref,
+        _rules,
+        images=2,
+        example=lambda n, c, h, w: [(n, c, h, w), (n, TAPS * c, h, w)],
+        like="features",
+        channels=(32,),  # STFAN has 128: its filters would be 737 MB, the reference's gradients 25 times that
+        operations=50,
+    )
+)

@@ -12,17 +12,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rirn.ops._call import autocast, check_channels, check_images
+from rirn.ops._call import autocast, call_reference, check_channels, check_images, widen
 from rirn.ops._register import call, register
+from rirn.ops.spec import Op
 
 
 def gru_reset(
     logit_r: Tensor,  # [N, C, H, W]  any real; its sigmoid is the reset gate
     hidden: Tensor,  # [N, C, H, W]  h_{t-1}
-    *,
-    backend: str | None = None,
 ) -> Tensor:  # [N, C, H, W]
-    """Apply the reset gate of a GRU: ``sigmoid(logit_r) * hidden``.
+    """Apply the reset gate of a GRU: ``sigmoid(logit_r) * hidden``. Plain PyTorch on every device.
 
     Example:
         >>> import torch
@@ -32,8 +31,25 @@ def gru_reset(
     """
     logit_r, hidden = autocast(logit_r, hidden)
     check_images(hidden=hidden, logit_r=logit_r)
-    result: Tensor = call("gru_reset", hidden.device, backend, logit_r, hidden)
-    return result
+    return call_reference(_gru_reset, hidden.device.type, logit_r, hidden)
+
+
+def _gru_reset(logit_r: Tensor, hidden: Tensor) -> Tensor:
+    return (torch.sigmoid(widen(logit_r)) * widen(hidden)).to(hidden.dtype)
+
+
+def gru_update_ref(
+    hidden: Tensor,  # [N, C, H, W]  h_{t-1}
+    logit_z: Tensor,  # [N, C, H, W]  any real; its sigmoid is the update gate
+    logit_n: Tensor,  # [N, C, H, W]  any real; its tanh is the candidate
+) -> Tensor:  # [N, C, H, W]  h_t
+    """Update of a GRU: ``(1 - z) * hidden + z * tanh(logit_n)`` with ``z = sigmoid(logit_z)``."""
+    z, candidate = torch.sigmoid(widen(logit_z)), torch.tanh(widen(logit_n))
+    return ((1 - z) * widen(hidden) + z * candidate).to(hidden.dtype)
+
+
+def _gru_rules(hidden: Tensor, logit_z: Tensor, logit_n: Tensor) -> None:
+    check_images(hidden=hidden, logit_z=logit_z, logit_n=logit_n)
 
 
 def gru_update(
@@ -52,10 +68,37 @@ def gru_update(
         >>> gru_update(zeros + 1, zeros, zeros)
         tensor([[[[0.5000, 0.5000]]]])
     """
-    hidden, logit_z, logit_n = autocast(hidden, logit_z, logit_n)
-    check_images(hidden=hidden, logit_z=logit_z, logit_n=logit_n)
-    result: Tensor = call("gru_update", hidden.device, backend, hidden, logit_z, logit_n)
+    result: Tensor = call(GRU_UPDATE, backend, hidden, logit_z, logit_n)
     return result
+
+
+GRU_UPDATE = register(
+    Op(
+        "gru_update",
+        gru_update_ref,
+        _gru_rules,
+        images=3,
+        example=lambda n, c, h, w: [(n, c, h, w)] * 3,
+        like="hidden",
+        channels=(20,),
+        operations=6,
+    )
+)
+
+
+def lstm_update_ref(
+    gates: Tensor,  # [N, 4C, H, W]  logits of i, f, o and g, C channels each, in this order
+    cell: Tensor,  # [N, C, H, W]  c_{t-1}
+) -> tuple[Tensor, Tensor]:  # h_t and c_t, [N, C, H, W] each
+    """Update of an LSTM: ``c_t = sigmoid(f) * c_{t-1} + sigmoid(i) * tanh(g)``, ``h_t = sigmoid(o) * tanh(c_t)``."""
+    i, f, o, g = widen(gates).chunk(4, 1)
+    new_cell = torch.sigmoid(f) * widen(cell) + torch.sigmoid(i) * torch.tanh(g)
+    return (torch.sigmoid(o) * torch.tanh(new_cell)).to(cell.dtype), new_cell.to(cell.dtype)
+
+
+def _lstm_rules(gates: Tensor, cell: Tensor) -> None:
+    check_images(cell=cell)
+    check_channels("gates", gates, "4C", (4 * cell.shape[1],), cell=cell)
 
 
 def lstm_update(
@@ -75,25 +118,19 @@ def lstm_update(
         >>> cell.item()
         0.5
     """
-    gates, cell = autocast(gates, cell)
-    check_images(cell=cell)
-    check_channels("gates", gates, "4C", (4 * cell.shape[1],), cell=cell)
-    hidden, memory = call("lstm_update", cell.device, backend, gates, cell)
+    hidden, memory = call(LSTM_UPDATE, backend, gates, cell)
     return hidden, memory
 
 
-def _fake_reset(logit_r: Tensor, hidden: Tensor) -> Tensor:
-    return torch.empty_like(hidden)
-
-
-def _fake_update(hidden: Tensor, logit_z: Tensor, logit_n: Tensor) -> Tensor:
-    return torch.empty_like(hidden)
-
-
-def _fake_lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(cell), torch.empty_like(cell)
-
-
-register("gru_reset", _fake_reset, images=2)
-register("gru_update", _fake_update, images=3)
-register("lstm_update", _fake_lstm, images=2)
+LSTM_UPDATE = register(
+    Op(
+        "lstm_update",
+        lstm_update_ref,
+        _lstm_rules,
+        images=2,
+        example=lambda n, c, h, w: [(n, 4 * c, h, w), (n, c, h, w)],
+        like="cell",
+        channels=(20,),
+        operations=9,
+    )
+)

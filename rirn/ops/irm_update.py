@@ -3,14 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rirn.ops._call import autocast, check_images, check_kind
+from rirn.ops._call import check_images, check_kind, widen
 from rirn.ops._register import call, register
+from rirn.ops.spec import Op
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
+SLOPES = (0.0, 0.0, 1.0, 0.0, 1.0, 1.0)  # of the activation behind each, as conv3x3_chain has them
+SKIPS = (0, 0, 1, 0, 1, 0)
+
+
+def irm_update_ref(
+    hidden: Tensor,  # [N, C, H, W]  h_t, hidden state of the base network at frame t
+    inner: Tensor,  # [N, C, H, W]  inner state of frame t-1
+    weights: Sequence[Tensor],  # joint, res1a, res1b, res2a, res2b: [2C, 2C, 3, 3]; out: [C, 2C, 3, 3]
+    biases: Sequence[Tensor],  # five of [2C], then [C]
+) -> Tensor:  # [N, C, H, W]  inner state of frame t
+    """One step of the inner-recurrence module, equation 3: joint conv + ReLU, two residual blocks, output
+    conv (all 3x3)."""
+    joint, res1a, res1b, res2a, res2b, out = [
+        (widen(w), widen(b)) for w, b in zip(weights, biases, strict=True)
+    ]
+    x = torch.relu(F.conv2d(torch.cat([widen(hidden), widen(inner)], 1), *joint, padding=1))
+    x = x + F.conv2d(torch.relu(F.conv2d(x, *res1a, padding=1)), *res1b, padding=1)
+    x = x + F.conv2d(torch.relu(F.conv2d(x, *res2a, padding=1)), *res2b, padding=1)
+    return F.conv2d(x, *out, padding=1).to(hidden.dtype)
+
+
+def _rules(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
+    if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
+        raise ValueError(
+            f"weights and biases must be six tensors each ({', '.join(LAYERS)}); "
+            f"got {len(weights)} weights and {len(biases)} biases"
+        )
+    check_images(hidden=hidden, inner=inner)
+    c = hidden.shape[1]
+    for layer, weight, bias in zip(LAYERS, weights, biases, strict=True):
+        c_out = c if layer == "out" else 2 * c
+        for name, tensor, shape in (
+            (f"weights[{layer}]", weight, (c_out, 2 * c, 3, 3)),
+            (f"biases[{layer}]", bias, (c_out,)),
+        ):
+            check_kind(name, tensor, "hidden", hidden)
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"{name} must be {list(shape)} for hidden of {c} channels; got {list(tensor.shape)}"
+                )
 
 
 def irm_update(
@@ -27,8 +70,9 @@ def irm_update(
     convolutions are 3x3, stride 1, zero padded, with bias.
 
     The reference computes half precision in float32 and rounds once at the end; a fused backend may round the
-    output of each convolution. Under autocast all tensors are cast to its dtype first. The backward pass
-    recomputes the activations; nothing but the inputs is saved.
+    output of each convolution. Under autocast all tensors are cast to its dtype first. The CPU kernel
+    holds activations for the backward pass as far as :func:`rirn.ops.hold_activations` allows; the others recompute them
+    and save nothing but the inputs.
 
     Args:
         hidden: [N, C, H, W], float32, float64, float16 or bfloat16, contiguous or channels_last for speed.
@@ -56,37 +100,32 @@ def irm_update(
         >>> irm_update(torch.ones(1, c, 4, 4), state, weights, biases).unique()  # only the last bias is left
         tensor([0.5000])
     """
-    weights, biases = list(weights), list(biases)
-    if len(weights) != len(LAYERS) or len(biases) != len(LAYERS):
-        raise ValueError(
-            f"weights and biases must be six tensors each ({', '.join(LAYERS)}); "
-            f"got {len(weights)} weights and {len(biases)} biases"
-        )
-    hidden, inner, *parameters = autocast(hidden, inner, *weights, *biases)
-    weights, biases = parameters[: len(LAYERS)], parameters[len(LAYERS) :]
-    _check(hidden, inner, weights, biases)
-    result: Tensor = call("irm_update", hidden.device, backend, hidden, inner, weights, biases)
+    result: Tensor = call(OP, backend, hidden, inner, list(weights), list(biases))
     return result
 
 
-def _check(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
-    check_images(hidden=hidden, inner=inner)
-    c = hidden.shape[1]
-    for layer, weight, bias in zip(LAYERS, weights, biases, strict=True):
-        c_out = c if layer == "out" else 2 * c
-        for name, tensor, shape in (
-            (f"weights[{layer}]", weight, (c_out, 2 * c, 3, 3)),
-            (f"biases[{layer}]", bias, (c_out,)),
-        ):
-            check_kind(name, tensor, "hidden", hidden)
-            if tensor.shape != shape:
-                raise ValueError(
-                    f"{name} must be {list(shape)} for hidden of {c} channels; got {list(tensor.shape)}"
-                )
+def _example(n: int, c: int, h: int, w: int) -> list[Any]:
+    outs = [2 * c] * 5 + [c]
+    return [(n, c, h, w), (n, c, h, w), [(out, 2 * c, 3, 3) for out in outs], [(out,) for out in outs]]
 
 
-def _fake(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    return torch.empty_like(hidden)
+def _as_chain(
+    hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> tuple[Any, ...]:
+    """The arguments of :func:`rirn.ops.conv3x3_chain` that give the same."""
+    return [hidden, inner], weights, biases, SLOPES, SKIPS, False, False
 
 
-register("irm_update", _fake, images=2)
+OP = register(
+    Op(
+        "irm_update",
+        irm_update_ref,
+        _rules,
+        images=2,
+        example=_example,
+        like="hidden",
+        as_chain=_as_chain,
+        triton=("conv3x3_chain", _as_chain),
+        channels=(20, 16),
+    )
+)

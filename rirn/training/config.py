@@ -196,6 +196,9 @@ class TrainConfig:
     recompute: bool = False
     """Keep only the state of each frame and compute the activations again on the way back (activation checkpointing):
     the same gradients in less memory and more time."""
+    hold_mib: int | None = None
+    """Memory for the images between the layers of convolution chains, which are otherwise computed again on the way back, on
+    the CPU, MiB; see :func:`rirn.ops.hold_activations`. By default a quarter of the machine's."""
     compile: bool = False
     """Train through torch.compile."""
     channels_last: bool = True
@@ -237,6 +240,7 @@ class TrainConfig:
             "data.cache_mib": data.cache_mib,
             "optim.warmup": optim.warmup,
             "seed": self.seed,
+            "hold_mib": 0 if self.hold_mib is None else self.hold_mib,
         }
         for name, value in not_negative.items():
             if value < 0:

@@ -64,7 +64,8 @@ def train(
     Raises:
         RirnError: data, model or checkpoint do not fit the settings, nothing can be written, or the gradient stays not finite.
     """
-    with join_world(config.device) as world, ops.use_backend(config.backend):
+    most = None if config.hold_mib is None else config.hold_mib << 20
+    with join_world(config.device) as world, ops.use_backend(config.backend), ops.hold_activations(most):
         return _Run(config, world, dataset, loss, callbacks).finish()
 
 

@@ -171,14 +171,14 @@ def test_everyone_is_compared(monkeypatch):
     assert {"cpu", "auto", "library", "tf32", "floor"} <= set(row) and not row["failed"]
     assert row["best"] in ("cpu", "library") and 0 < row["error"] < 1e-5
     assert row["errors"]["library"] < 1e-5  # the library's IRM is the same function
-    both = gpu_steps.compare(Case("ops", "dtb_blend", 8, 8, 8, "bf16"), "NCHW", SMALL, "forward+backward")
+    both = gpu_steps.compare(Case("ops", "fac", 8, 8, 8, "bf16"), "NCHW", SMALL, "forward+backward")
     assert both["cpu"] > 0 and both["library"] > 0
 
 
 def test_who_is_wrong_gets_no_time(monkeypatch):
     true = gpu_steps.value_error
     monkeypatch.setattr(gpu_steps, "value_error", lambda got, truth: true([t + 1 for t in got], truth))
-    row = gpu_steps.compare(Case("ops", "gru_reset", 8, 8, 8, "fp32"), "NCHW", SMALL)
+    row = gpu_steps.compare(Case("ops", "atb_blend", 8, 8, 8, "fp32"), "NCHW", SMALL)
     assert "cpu" not in row and row["best"] is None and "against float64" in row["failed"]["cpu"]
 
 
@@ -202,7 +202,7 @@ def rows_of(step, path, only):
     [
         ("facts", "", {"versions", "library", "devices"}),
         ("ceilings", "", {"copy", "bf16"}),
-        ("op_table", "gru_reset", {"floor", "cpu", "library", "best"}),
+        ("op_table", "atb_blend", {"floor", "cpu", "library", "best"}),
         ("guesses", "flush", {"says"}),
         ("steps", "rirn-small bf16 NCHW", {"python", "eager", "graph"}),
         ("profiles", "training", {"whole", "launches", "top"}),

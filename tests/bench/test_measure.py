@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from rirn.bench import limits
-from rirn.bench.cases import OPERATIONS, PASSES, Case, Sizes, select
+from rirn.bench.cases import PASSES, Case, Sizes, select
 from rirn.bench.measure import Competitor, Entrant, Options, competitors, gradient_error, measure, value_error
 from rirn.bench.subjects import Apply, Subject, make, tensors, work
 from rirn.measure import memory
 from rirn.measure.timing import CpuClock, Job, alternate, spread
 from rirn.ops import atb_blend, available_backends, use_backend
+from rirn.ops.spec import OPS
 
 CPU = torch.device("cpu")
 OPTIONS = Options(CPU, CpuClock(), ("forward",), 1, 1.0, False)
@@ -120,7 +121,7 @@ def test_the_compiled_reference_takes_part(monkeypatch):
 def test_work_of_ops_without_convolutions():
     blend = case("ops", "atb_blend", 2, size=(3, 5))
     assert [work(blend, p).bytes // 120 for p in ("forward", "backward", "forward+backward")] == [5, 9, 14]
-    assert work(blend, "forward").flops == OPERATIONS["atb_blend"] * 30
+    assert work(blend, "forward").flops == OPS["atb_blend"].operations * 30
     assert work(case("ops", "atb_blend", 2, "bf16", (3, 5)), "forward").bytes == 5 * 30 * 2
 
 

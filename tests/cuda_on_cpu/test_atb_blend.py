@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
 from tests.cuda_on_cpu.harness import Kernel, check, check_single_gradients, launches, odd_counts
 from tests.cuda_on_cpu.pointwise_cases import ONE_BY_ONE, PACKS, SUMS, TAILS, kernels, sums
+from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs
 from tests.ops.test_atb_blend import CASES, terms
 from tests.tolerances import NAMES

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rirn.ops import reference
 from tests.cuda_on_cpu.harness import in_every_order, launches
 from tests.ops import rounded
+from tests.ops.calls import reference
 from tests.ops.cases import Case, image, lay_out, like_truth, randn
 from tests.tolerances import DTYPES, assert_close
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels of gru_reset, gru_update and lstm_update, run on the CPU."""
+"""The CUDA kernels of the gates, run on the CPU."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from tests.cuda_on_cpu.harness import Kernel, check, check_single_gradients
 from tests.cuda_on_cpu.pointwise_cases import ONE_BY_ONE, PACKS, TAILS, kernels
 from tests.ops.cases import Case
-from tests.ops.test_gates import CASES, LSTM, RESET, UPDATE
+from tests.ops.test_gates import CASES, GATES
 from tests.tolerances import NAMES
 
 pytestmark = pytest.mark.usefixtures("emulator")
 
-KERNELS = [Kernel(op.name, op.reference, op.make, op.inputs, op.state) for op in (RESET, UPDATE, LSTM)]
+KERNELS = [Kernel(op.name, op.reference, op.make, op.inputs, op.state) for op in GATES]
 each = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rirn.ops import reference
 from tests.cuda_on_cpu.harness import in_every_order, launches
 from tests.ops import rounded
+from tests.ops.calls import reference
 from tests.ops.cases import Case, irm_inputs, like_truth
 from tests.tolerances import DTYPES, TABLE, assert_close
 

@@ -26,13 +26,12 @@ from tests.fuzz.worker import Outcome
 ROOT = Path(__file__).resolve().parents[2]
 
 SHARES = {
-    "containers": 36,
-    "weights": 26,
-    "configs": 6,
-    "datasets": 9,
+    "containers": 41,
+    "weights": 30,
+    "configs": 7,
+    "datasets": 10,
     "checkpoints": 4,
-    "resumes": 7,
-    "benchmarks": 12,
+    "resumes": 8,
 }
 """How many of a hundred cases are of a kind; those that take longer are fewer."""
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rirn.bench import report as bench_report
 from rirn.cli import main
 from rirn.data import find_sequences
 from rirn.errors import RirnError
@@ -27,7 +26,6 @@ from rirn.weights import load
 from rirn.weights.convert import from_public
 from tests.data.layouts import gopro, reds
 from tests.fuzz.kinds.base import Echo
-from tests.fuzz.kinds.benchmarks import report
 from tests.video.clips import write_clip
 from tests.weights.test_convert import estrnn
 
@@ -203,58 +201,6 @@ def test_a_damaged_header_that_is_quoted(tmp_path):
     with pytest.raises(RirnError, match="damaged") as refused:
         load(path)
     assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
-
-
-def _changed(*path, value=None, drop=False):
-    """The report of a benchmark with one thing in it changed."""
-    changed = json.loads(json.dumps(report()))
-    part = changed
-    for key in path[:-1]:
-        part = part[key]
-    if drop:
-        del part[path[-1]]
-    else:
-        part[path[-1]] = value
-    return changed
-
-
-@pytest.mark.parametrize(
-    "content",
-    (
-        _changed("cpu_isa", drop=True),
-        _changed("versions", drop=True),
-        _changed("versions", "torch", drop=True),
-        _changed("devices", value=[]),
-        _changed("devices", 0, "model", drop=True),
-        _changed("limits", "copy", value=0),
-        _changed("limits", "fp32", drop=True),
-        _changed("results", 0, "size", value=[6, 7]),
-        _changed("results", 0, "median_ms", value="fast"),
-        _changed("results", 0, "median_ms", value=0),
-        _changed("results", 0, "quartiles_ms", value=[1]),
-        _changed("results", 0, "share", drop=True),
-        _changed("results", 0, "error", value=float("nan")),
-        _changed("results", 0, value=None),
-    ),
-)
-def test_results_of_a_benchmark_with_something_missing(content, tmp_path):
-    path = tmp_path / "in.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(RirnError, match="holds no results of this command"):
-        bench_report.load(path)
-
-
-@pytest.mark.parametrize("version", ("x" * 5000, "two\nlines"))
-def test_results_of_a_machine_that_is_quoted(version):
-    with pytest.raises(RirnError, match="different machines") as refused:
-        bench_report.join([report(), _changed("versions", "torch", value=version)])
-    assert len(str(refused.value).splitlines()) == 1 and len(str(refused.value)) < 1000
-
-
-def test_whole_results_of_a_benchmark(tmp_path):
-    path = tmp_path / "in.json"
-    path.write_text(json.dumps(report()))
-    assert bench_report.load(path)["limits"]["copy"] == 10.0
 
 
 HOSTILE_OPTIONS = (

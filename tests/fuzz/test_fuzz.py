@@ -26,7 +26,6 @@ CASES = {
     "datasets": 6,
     "checkpoints": 4,
     "resumes": 5,
-    "benchmarks": 6,
 }
 SEED = 1000
 """Another one than that of the long run."""

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rirn.ops import why_not
-from rirn.ops.backends import choose, why_no_gpu
+from rirn.ops._register import form
+from rirn.ops.backends import why_no_gpu
 
 
 class Place(NamedTuple):
@@ -27,7 +28,7 @@ class Place(NamedTuple):
         reason = why_not(self.backend, forward, self.device)
         if reason:
             pytest.skip(f"{self.backend}: {reason}")
-        choose(forward, torch.device(self.device), self.backend)  # defines the torch ops of Triton
+        form(forward, self.backend)  # defines the torch ops of Triton
         name = f"triton_{name}" if self.backend == "triton" else name
         return getattr(torch.ops.rirn, name)
 

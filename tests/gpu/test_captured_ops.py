@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from rirn.nn import ATB as AdaptiveBlending
-from rirn.ops import atb_blend, conv3x3_chain, irm_update, reference, use_backend, why_not
+from rirn.ops import atb_blend, conv3x3_chain, irm_update, use_backend, why_not
 from rirn.ops.atb_update import runs_atb_update
 from tests.ops import contract
+from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs, irm_inputs
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
-from tests.ops.test_gates import LSTM, RESET, UPDATE
+from tests.ops.test_gates import LSTM, UPDATE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
@@ -46,7 +47,7 @@ BLOCK = contract.Op(
     ("x", "weight1", "weight2", "bias1", "bias2"),
     0,
 )
-OPS = [ATB, BLOCK, DTB, FAC, IRM, LSTM, RESET, UPDATE]
+OPS = [ATB, BLOCK, DTB, FAC, IRM, LSTM, UPDATE]
 ops = pytest.mark.parametrize("op", OPS, ids=str)
 CASE = Case(
     2, 16, 36, 64, "fp16", logits="11"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rirn.ops.backends import OPS
+from rirn.ops.spec import OPS
 from tests.ops.calls import arguments
 from tests.ops.cases import Case
 from tests.tolerances import TABLE, assert_close
@@ -17,7 +17,7 @@ SEVERAL_BLOCKS = [
     Case(2, 16, 37, 70, "fp16", "channels_last"),
     Case(1, 20, 33, 70, "bf16", "contiguous", "11"),
 ]
-POINTWISE = [op for op in OPS if op not in ("conv3x3_chain", "irm_update")]
+POINTWISE = [name for name, op in OPS.items() if op.operations]
 SCALED = {"fac": 25, "lstm_update": 4}
 """Channels of the largest tensor of an op over those of its result."""
 LARGE_BYTES = 64 * 2**30
@@ -81,7 +81,8 @@ def test_runs_on_the_current_stream(op, backward, place):
 
 
 @pytest.mark.parametrize(
-    ("op", "logits"), [*((op, "CC") for op in POINTWISE), ("atb_blend", "11"), ("dtb_blend", "11")]
+    ("op", "logits"),
+    [*((op, "CC") for op in POINTWISE), *((op, "11") for op in POINTWISE if OPS[op].one_for_all)],
 )
 @passes
 def test_the_end_of_large_tensors(op, backward, logits, place):

@@ -1,4 +1,4 @@
-"""Every Triton kernel in the lab, against the reference in float64: values, gradients, bounds, races, bytes.
+"""Every Triton kernel in the lab, against the reference in float64: values, gradients, bounds, races.
 
 test_kernels.py runs this file in a process of its own, since Triton reads at import whether to interpret. The cases
 are few and small, as an interpreted program takes milliseconds; the tests of the ops run the same kernels on many
@@ -12,14 +12,14 @@ import torch
 import triton
 import triton.language as tl
 
-from rirn.ops import atb_blend, conv3x3_chain, irm_update, reference
+from rirn.ops import atb_blend, conv3x3_chain, irm_update
 from rirn.ops._register import define_triton
-from tests.kernels import lab
 from tests.ops import contract
+from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs, irm_inputs, lay_out_parameter, like_truth
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
-from tests.ops.test_gates import LSTM, RESET, UPDATE
+from tests.ops.test_gates import GATES, LSTM, UPDATE
 from tests.tolerances import DTYPES, TABLE, assert_close, row_of
 
 
@@ -81,7 +81,7 @@ POINTWISE = quick_and_slow(
 
 
 @pytest.mark.parametrize("case", POINTWISE, ids=str)
-@pytest.mark.parametrize("op", [RESET, UPDATE, LSTM, DTB], ids=str)
+@pytest.mark.parametrize("op", [*GATES, DTB], ids=str)
 def test_pointwise(op, case):
     contract.check_against_reference(op, case, "triton", "cpu")
 
@@ -215,10 +215,10 @@ def test_only_wanted_gradients_are_computed():
     contract.check_single_gradients(LSTM, Case(1, 2, 3, 3), "triton", "cpu")
 
 
-@pytest.mark.parametrize("op", ["gru_update", "fac"])
+@pytest.mark.parametrize("op", [UPDATE, FAC], ids=str)
 def test_opcheck(op):
-    define_triton(op)
-    inputs = {"gru_update": UPDATE, "fac": FAC}[op].make(Case(1, 2, 2, 3))
+    define_triton(op.name)
+    inputs = op.make(Case(1, 2, 2, 3))
     torch.library.opcheck(getattr(torch.ops.rirn, f"triton_{op}").default, tuple(inputs))
 
 
@@ -241,12 +241,6 @@ def passing_on(p_out, BLOCK: tl.constexpr):
 @triton.jit
 def twice(p_out, BLOCK: tl.constexpr):
     tl.store(p_out + tl.arange(0, BLOCK) // 2, 1.0)
-
-
-@triton.jit
-def strided(p_in, p_out, BLOCK: tl.constexpr):
-    at = tl.arange(0, BLOCK)
-    tl.store(p_out + at, tl.load(p_in + 8 * at))
 
 
 @triton.jit
@@ -281,15 +275,6 @@ def test_the_lab_catches(kernel, message):
         kernel[(2 if kernel is not passing_on else 3,)](
             torch.zeros(104 if kernel is past_the_end else 300), BLOCK=64
         )
-
-
-def test_the_lab_counts_sectors():
-    with lab.watch() as launches:
-        strided[(1,)](torch.zeros(1024), torch.zeros(128), BLOCK=128)
-    (launch,) = launches
-    assert launch.loads["p_in"].requested == 512
-    assert launch.loads["p_in"].moved in (128 * 32, 129 * 32)
-    assert launch.stores["p_out"].requested == 512
 
 
 def test_the_lab_rounds_bfloat16_to_nearest_even():

@@ -6,8 +6,7 @@ its programs run one at a time. :func:`install` changes that, for the whole proc
 
 * float32 becomes bfloat16 by rounding to nearest even, ``tl.dot`` widens bfloat16, other arithmetic on it raises;
 * every active lane of every load and store must lie inside a tensor that was passed to the launch;
-* two programs that write one address, or one that reads what another writes, are an error;
-* per launch and tensor, the bytes asked for and the distinct 32-byte sectors are counted, see :func:`watch`.
+* two programs that write one address, or one that reads what another writes, are an error.
 
 It takes ``TRITON_INTERPRET=1`` in the environment before Triton is imported. What it cannot show: rounding of
 ``ex2.approx`` and of tensor cores, races inside a program, speed.
@@ -15,10 +14,7 @@ It takes ``TRITON_INTERPRET=1`` in the environment before Triton is imported. Wh
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,28 +22,9 @@ import torch
 import triton.language as tl
 from triton.runtime import interpreter
 
-SECTOR = 32  # bytes that device memory hands out at once
-
 
 class LabError(AssertionError):
     """A kernel did what no kernel may do."""
-
-
-@dataclass
-class Count:
-    """What a launch read from or wrote to one tensor."""
-
-    requested: int = 0  # bytes that lanes asked for
-    moved: int = 0  # bytes of the distinct sectors they lie in: what device memory moves at best
-
-
-@dataclass
-class Launch:
-    """One launch: its kernel, and what it did to each of its tensors, by the names of the arguments."""
-
-    kernel: str
-    loads: dict[str, Count] = field(default_factory=dict)
-    stores: dict[str, Count] = field(default_factory=dict)
 
 
 NOBODY, SEVERAL = -1, -2
@@ -63,14 +40,9 @@ class _Memory:
         self.writer = np.full(extent, NOBODY)
         self.reader = np.full(extent, NOBODY)
         self.scratch = np.empty(extent, np.int64)
-        first = self.start // SECTOR
-        self.sectors = {kind: np.zeros(self.end // SECTOR - first + 1, bool) for kind in ("load", "store")}
-        self.requested = {"load": 0, "store": 0}
 
     def touch(self, kind: str, addresses: np.ndarray, program: int) -> None:
         at = (addresses - self.start) // self.size
-        self.requested[kind] += addresses.size * self.size
-        self.sectors[kind][addresses // SECTOR - self.start // SECTOR] = True
         if kind == "load":
             self._refuse(self.writer[at], program, "reads {} which program {} writes")
             before = self.reader[at]
@@ -90,30 +62,9 @@ class _Memory:
             other = "several" if others[0] == SEVERAL else others[0]
             raise LabError(f"a race: program {program} {what.format(self.name, other)}")
 
-    def count(self, kind: str) -> Count:
-        return Count(self.requested[kind], SECTOR * int(self.sectors[kind].sum()))
-
 
 _tensors: list[_Memory] = []  # those of the launch under way, by address
 _starts = np.empty(0, np.int64)
-_watchers: list[list[Launch]] = []
-
-
-@contextlib.contextmanager
-def watch() -> Iterator[list[Launch]]:
-    """Collect the launches of the block."""
-    launches: list[Launch] = []
-    _watchers.append(launches)
-    try:
-        yield launches
-    finally:
-        _watchers.remove(launches)
-
-
-def moved(launches: list[Launch]) -> tuple[int, int]:
-    """Return the bytes read and written by launches, each tensor counted once per launch."""
-    read = sum(count.moved for launch in launches for count in launch.loads.values())
-    return read, sum(count.moved for launch in launches for count in launch.stores.values())
 
 
 def _to_float32(bits: np.ndarray) -> np.ndarray:
@@ -161,13 +112,6 @@ def _set_tensors(named: list[tuple[str, Any]]) -> None:
             found[tensor.data_ptr()] = _Memory(name, tensor)
     _tensors = [found[start] for start in sorted(found)]
     _starts = np.array(sorted(found), np.int64)
-
-
-def _finished(kernel: str) -> Launch:
-    loads, stores = (
-        {m.name: m.count(kind) for m in _tensors if m.requested[kind]} for kind in ("load", "store")
-    )
-    return Launch(kernel, loads, stores)
 
 
 def install() -> None:
@@ -235,8 +179,6 @@ def install() -> None:
     def run_grid(self, *args, **kwargs):
         with np.errstate(all="ignore"):  # overflow to infinity is what a GPU does too, without a word
             execute(self, *args, **kwargs)
-        for launches in _watchers:
-            launches.append(_finished(self.fn.__name__))
 
     def call_device_function(self, *args, **kwargs):
         # The stock version patches Triton's language anew at every call, which takes most of the time. What a

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rirn.ops import available_backends, use_backend
-from rirn.ops.backends import OPS
+from rirn.ops.spec import OPS
 from tests.models.cases import NAMES, small, video
 
 pytestmark = pytest.mark.skipif(

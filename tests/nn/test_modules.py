@@ -6,6 +6,9 @@ import torch.nn.functional as F
 
 from rirn import RirnError, ops
 from rirn.nn import ATB, DTB, GSA, ConvLSTM, Fuse
+from rirn.ops.spec import OPS
+from tests.ops.calls import arguments
+from tests.ops.cases import Case
 
 
 def random(*shape, seed=0):
@@ -71,51 +74,31 @@ def test_fac_equals_its_definition_on_an_unfolded_input():
     assert (ops.fac(features, kernels) - expected).abs().max() <= 1e-12
 
 
-GRADIENTS = {
-    "fac": (ops.fac, lambda: (random(1, 2, 3, 2), random(1, 50, 3, 2, seed=1))),
-    "dtb_blend": (
-        ops.dtb_blend,
-        lambda: (
-            *(random(1, 2, 3, 3, seed=i) for i in range(3)),
-            torch.tensor(0.2).double().requires_grad_(),
-        ),
-    ),
-    "gru_reset": (ops.gru_reset, lambda: (random(1, 2, 3, 3), random(1, 2, 3, 3, seed=1))),
-    "gru_update": (ops.gru_update, lambda: tuple(random(1, 2, 3, 3, seed=i) for i in range(3))),
-    "lstm_update": (ops.lstm_update, lambda: (random(1, 8, 2, 3), random(1, 2, 2, 3, seed=1))),
-}
+def tensors(op):
+    return [t.requires_grad_() for t in arguments(op, Case(1, 2, 3, 3, "fp64"))]
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_gradients(name):
-    function, make = GRADIENTS[name]
-    assert torch.autograd.gradcheck(function, make())
+POINTWISE = [name for name, op in OPS.items() if op.operations and set(op.kinds) == {"Tensor"}]
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_half_precision_rounds_once(name):
-    function, make = GRADIENTS[name]
-    inputs = [t.detach().bfloat16() for t in make()]
-    got, truth = (function(*(t.to(dtype) for t in inputs)) for dtype in (torch.bfloat16, torch.float64))
+@pytest.mark.parametrize("op", POINTWISE)
+def test_gradients(op):
+    assert torch.autograd.gradcheck(getattr(ops, op), tensors(op))
+
+
+@pytest.mark.parametrize("op", POINTWISE)
+def test_half_precision_rounds_once(op):
+    inputs = [t.detach().bfloat16() for t in tensors(op)]
+    got, truth = (getattr(ops, op)(*(t.to(d) for t in inputs)) for d in (torch.bfloat16, torch.float64))
     for half, exact in zip(*(out if isinstance(out, tuple) else (out,) for out in (got, truth)), strict=True):
         assert half.dtype == torch.bfloat16
         assert (half.double() - exact).abs().le(exact.abs() / 2**8 + 1e-6).all()
 
 
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda x: ops.fac(x, x), r"kernels must be \[N, 25C, H, W\].*got \[1, 2, 3, 3\]"),
-        (lambda x: ops.dtb_blend(x, x, x, x), "beta must be one number without dimensions"),
-        (lambda x: ops.dtb_blend(x, x, x[:, :, :1], x.sum()), "logit must be"),
-        (lambda x: ops.gru_reset(x[:, :1], x), r"logit_r must have the shape of hidden \[1, 2, 3, 3\]"),
-        (lambda x: ops.gru_update(x, x, x.double()), "logit_n must have the dtype of hidden"),
-        (lambda x: ops.lstm_update(x, x), r"gates must be \[N, 4C, H, W\]"),
-    ],
-)
-def test_messages(call, message):
-    with pytest.raises(ValueError, match=message):
-        call(torch.zeros(1, 2, 3, 3))
+def test_messages():
+    x = torch.zeros(1, 2, 3, 3)
+    with pytest.raises(ValueError, match=r"kernels must be \[N, 25C, H, W\].*got \[1, 2, 3, 3\]"):
+        ops.fac(x, x)
 
 
 def test_atb_decay_bounds_the_blended_feature():

@@ -102,13 +102,6 @@ def irm_inputs(case: Case, device: str = "cpu", seed: int = 0) -> list[Tensor]:
     ]
 
 
-def dtb_inputs(case: Case, device: str = "cpu", seed: int = 0) -> list[Tensor]:
-    """Return f_prev, f_cur, logit, beta; the weight of f_cur reaches its upper end in some places."""
-    f_prev, f_cur, logit, _ = atb_inputs(case, device, seed)
-    beta = torch.tensor(0.2, dtype=DTYPES[case.dtype], device=device).requires_grad_()
-    return [f_prev, f_cur, logit, beta]
-
-
 def images(*channels: int) -> Callable[..., list[Tensor]]:
     """Return a maker of inputs [N, k * C, H, W], one for each k of ``channels``."""
 

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rirn import ops
 from rirn.ops._library import library
+from rirn.ops.spec import OPS
+from tests.ops.calls import arguments
 from tests.ops.cases import Case, like_truth
 from tests.tolerances import TABLE, assert_close
 
@@ -41,6 +44,17 @@ class Op:
 
     def tolerance(self, kind: str, case: Case):
         return TABLE[self.name, kind, case.dtype]
+
+
+def of(name: str) -> Op:
+    """An op whose arguments are tensors, from its description."""
+    op = OPS[name]
+    inputs = tuple(op.signature.parameters)
+
+    def make(case: Case, device: str = "cpu", seed: int = 0) -> list[Tensor]:
+        return [t.requires_grad_() for t in arguments(name, case, device, seed=seed)]
+
+    return Op(name, getattr(ops, name), op.reference, make, inputs, inputs.index(op.like))
 
 
 def as_tuple(found: Any) -> tuple[Tensor, ...]:
@@ -113,19 +127,6 @@ def check_saves_only_its_inputs(op: Op, case: Case, backend: str, device: str) -
         op.run(inputs, backend)
     assert {t.data_ptr() for t in saved} == {t.data_ptr() for t in inputs}
     assert len(saved) == len(inputs)
-
-
-def check_opcheck(op: Op, case: Case) -> None:
-    """Schemas, fake kernels and autograd, of the op and of its backward op."""
-    inputs = op.make(case)
-    torch.library.opcheck(getattr(torch.ops.rirn, op.name).default, tuple(inputs))
-    plain = [t.detach() for t in inputs]
-    grads = random_grads(as_tuple(op.reference(*plain)))
-    backward = getattr(torch.ops.rirn, f"{op.name}_backward").default
-    for needs in (1, (1 << len(inputs)) - 1):
-        torch.library.opcheck(backward, (*grads, *plain, needs))
-    found = backward(*grads, *plain, 2)
-    assert [g.numel() for g in found] == [t.numel() if i == 1 else 0 for i, t in enumerate(plain)]
 
 
 def check_nan(op: Op, case: Case, backend: str, device: str) -> None:

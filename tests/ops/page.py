@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rirn.ops
-from rirn.ops.backends import OPS
+from rirn.ops.spec import OPS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "ops.md"
@@ -79,7 +79,8 @@ def written(text: str) -> str:
     """The page with its generated part made anew."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    body = "\n\n".join(section(name) for name in OPS)
+    names = sorted({*OPS, "gru_reset"})  # a function without forms of its own
+    body = "\n\n".join(section(name) for name in names)
     return f"{before}{BEGIN}\n\n{body}\n\n{END}{after}"
 
 

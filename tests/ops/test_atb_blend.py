@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rirn.ops import atb_blend, reference
+from rirn.ops import atb_blend
+from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs, like_truth
 from tests.tolerances import NAMES, TABLE, assert_close
 

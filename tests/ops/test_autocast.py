@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rirn.ops import atb_blend, irm_update, reference
+from rirn.ops import atb_blend, irm_update
 from rirn.ops._library import library
+from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs, irm_inputs
 
 DTYPES = [torch.float16, torch.bfloat16]

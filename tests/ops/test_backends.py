@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from rirn.errors import RirnError
-from rirn.ops import atb_blend, available_backends, backends, use_backend, why_not
-from rirn.ops._library import Library
+from rirn.ops import atb_blend, available_backends, backends, conv3x3_chain, explain, use_backend, why_not
+from rirn.ops._library import Library, library
+from rirn.ops.spec import OPS
+from tests.ops.calls import arguments, call
+from tests.ops.cases import Case
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
@@ -101,10 +104,10 @@ def test_why_not_texts(facts):
     assert why_not("cpu", "atb_blend", "cuda:0") == "it works on CPU tensors, and these are on cuda:0"
     assert why_not("cuda", "atb_blend") == "it works on CUDA tensors, and these are on cpu"
     facts(COMPILED, capability=(7, 5))
-    reason = why_not("cuda", "irm_update", "cuda:0")
+    reason = why_not("cuda", "atb_blend", "cuda:0")
     assert "built for 8.0, 9.0" in reason and "TORCH_CUDA_ARCH_LIST=7.5" in reason
     facts(CPU_ONLY)
-    assert "without CUDA kernels" in why_not("cuda", "irm_update", "cuda:0")
+    assert "without CUDA kernels" in why_not("cuda", "atb_blend", "cuda:0")
     assert "no Triton kernel of made_up, only of atb_blend" in why_not("triton", "made_up", "cuda:0")
     facts(NONE)
     assert why_not("cpu", "atb_blend") == NONE.reason
@@ -176,3 +179,42 @@ def test_import_reads_the_environment_and_leaves_the_compiler_alone():
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["reference", "False"]
+
+
+def test_explain_is_what_a_call_does():
+    """For every op, and where the library's convolutions are faster."""
+    for name in OPS:
+        for case in (Case(1, 4, 6, 8), Case(1, 4, 6, 96), Case(1, 4, 6, 96, "fp64")):
+            args = arguments(name, case)
+            with torch.profiler.profile() as profile:
+                call(name, args)
+            fused = f"rirn::{name}" in {event.key for event in profile.key_averages()}
+            found = explain(name, *args)
+            assert (found.op, found.backend != "reference") == (name, fused)
+            assert {found.backend, *found.why_not} == {"reference", "cpu", "cuda", "triton"}
+            assert all(reason.strip() for reason in found.why_not.values())
+            assert str(found).startswith(f"{name} runs on {found.backend}\n  not ")
+
+
+def test_explain_refuses_what_the_call_refuses():
+    x = torch.zeros(1, 2, 3, 3)
+    with pytest.raises(RirnError, match=r"'atb_blnd' is not an op, .*; did you mean 'atb_blend'"):
+        explain("atb_blnd", x, x, x, x)
+    with pytest.raises(ValueError, match="logit_cur must be"):
+        explain(atb_blend, x, x, x, x[0])
+    with pytest.raises(TypeError, match="the ops take torch tensors; got int"):
+        explain(atb_blend, x, x, x, 1)
+    with pytest.raises(TypeError):
+        explain(atb_blend, x)
+
+
+def test_explain_sees_autocast_and_gradients():
+    wide = arguments("conv3x3_chain", Case(1, 4, 6, 48, "fp64"))
+    assert "float64" in explain(conv3x3_chain, *wide).why_not["cpu"]
+    args = arguments("conv3x3_chain", Case(1, 4, 6, 48))
+    if why_not("cpu", "conv3x3_chain") is None and library().isa != "generic":
+        assert explain(conv3x3_chain, *args).backend == "cpu"
+        args[1][0].requires_grad_()
+        assert "columns" in explain(conv3x3_chain, *args).why_not["cpu"]
+        with torch.no_grad():
+            assert explain(conv3x3_chain, *args).backend == "cpu"

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rirn.ops import conv3x3_chain, reference, use_backend, why_not
+from rirn.ops import conv3x3_chain, use_backend, why_not
 from rirn.ops._library import library
 from rirn.ops.conv3x3_chain import NARROWEST, NARROWEST_WITH_GRADIENT, runs_kernel
 from tests.ops import rounded
+from tests.ops.calls import reference
 from tests.ops.cases import Case, image, lay_out_parameter, like_truth, randn
 from tests.ops.contract import isas
 from tests.tolerances import TABLE, assert_close, row_of
@@ -196,9 +197,8 @@ def test_opcheck(chain, dtype, layout):
 @pytest.mark.parametrize(
     ("slopes", "count", "message"),
     [
-        ([-0.5, 1.0], 2, "not negative"),
-        ([float("nan"), 1.0], 2, "not negative"),
-        ([1.0] * 31, 31, "at most 62 tensors together; got 63"),
+        ([1.0], 2, "biases, slopes and skips must be one for each of 2 weights"),
+        ([1.0] * 31, 31, "at most 62 tensors; got 1 inputs and 31 layers"),
     ],
 )
 def test_the_compiled_op_checks_its_own_arguments(slopes, count, message):
@@ -326,13 +326,26 @@ def test_auto_takes_the_library_where_that_is_faster(count, columns, gradient, d
         (torch.bfloat16, 16, False, True, False),
     ],
 )
-def test_what_auto_leaves_to_the_library_on_cuda(dtype, channels, gradient, unshuffle, fused, monkeypatch):
+@pytest.mark.parametrize("size", [10, 3], ids=["10x10", "as large as weights"])
+def test_what_auto_leaves_to_the_library_on_cuda(
+    dtype, channels, gradient, unshuffle, fused, size, monkeypatch
+):
     monkeypatch.setattr(chain_module, "choose", lambda *arguments: "cuda")
     monkeypatch.setattr(chain_module, "is_auto", lambda backend: True)
     with FakeTensorMode():
-        image = torch.empty(1, 16, 10, 10, dtype=dtype, device="cuda")
+        image = torch.empty(1, 16, size, size, dtype=dtype, device="cuda")
         weight = torch.empty(channels, 16, 3, 3, dtype=dtype, device="cuda", requires_grad=gradient)
-        assert runs_kernel(image, [image, weight], columns=5 if unshuffle else None) == fused
+        assert runs_kernel([image], [weight], in_phases=unshuffle) == fused
+
+
+def test_parameters_do_not_count_as_inputs_on_cuda(monkeypatch):
+    """Nine layers on images of 3x3, and nine inputs."""
+    monkeypatch.setattr(chain_module, "choose", lambda *arguments: "cuda")
+    monkeypatch.setattr(chain_module, "is_auto", lambda backend: True)
+    with FakeTensorMode():
+        image, weight = (torch.empty(n, 16, 3, 3, dtype=torch.float16, device="cuda") for n in (1, 16))
+        assert runs_kernel([image], [weight] * 9)
+        assert not runs_kernel([image] * 9, [weight])
 
 
 def test_autocast_casts_everything():

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from rirn import ops
-from rirn.ops.backends import OPS
+from rirn.ops.spec import OPS
 from tests.models.cases import small, video
-from tests.ops.calls import arguments
+from tests.ops.calls import arguments, call
 from tests.ops.cases import Case
 from tests.tolerances import NAMES
 
@@ -33,12 +33,7 @@ def forward_and_gradients(op: str, leaves: Sequence[Tensor], backend: str) -> li
     flat, spec = _arguments(op, 1, 1, 2, 2, leaves[0].dtype)
     tensors = iter(leaves)
     args = tree_unflatten([next(tensors) if isinstance(leaf, Tensor) else leaf for leaf in flat], spec)
-    options = {}
-    if op == "atb_blend":
-        *args, options["max_weight"] = args
-    elif op == "conv3x3_chain":
-        *args, options["unshuffle"], options["shuffle"] = args
-    found = getattr(ops, op)(*args, **options, backend=backend)
+    found = call(op, args, backend)
     outs = found if isinstance(found, tuple) else (found,)
     generator = torch.Generator().manual_seed(3)
     grads = [torch.randn(out.shape, generator=generator).to(out.dtype) for out in outs]

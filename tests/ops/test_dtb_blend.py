@@ -3,15 +3,13 @@
 import pytest
 import torch
 
-from rirn.ops import dtb_blend, reference
-from rirn.ops._library import library
+from rirn.ops import dtb_blend
 from tests.ops import contract
-from tests.ops.cases import Case, dtb_inputs
-from tests.tolerances import NAMES, TABLE, assert_close
+from tests.ops.cases import Case
+from tests.ops.test_extremes import BACKENDS, KINDS, features, logits
+from tests.tolerances import DTYPES, NAMES, TABLE, assert_close
 
-DTB = contract.Op(
-    "dtb_blend", dtb_blend, reference.dtb_blend, dtb_inputs, ("f_prev", "f_cur", "logit", "beta"), 1
-)
+DTB = contract.of("dtb_blend")
 CASES = [
     *(
         Case(2, 8, 7, 5, dtype, layout)
@@ -65,7 +63,7 @@ def test_single_gradients(logits, fused):
 @pytest.mark.parametrize("logits", ["CC", "11"])
 def test_gradcheck(logits, fused):
     backend, device = fused("dtb_blend")
-    inputs = dtb_inputs(Case(1, 2, 3, 2, "fp64", logits=logits), device)
+    inputs = DTB.make(Case(1, 2, 3, 2, "fp64", logits=logits), device)
     assert torch.autograd.gradcheck(lambda *t: dtb_blend(*t, backend=backend), inputs)
 
 
@@ -91,12 +89,6 @@ def test_what_is_not_finite_spreads_as_in_the_reference(fused):
     contract.check_nan(DTB, Case(1, 3, 3, 7), *fused("dtb_blend"))
 
 
-@pytest.mark.parametrize("case", [Case(2, 3, 4, 5), Case(2, 3, 4, 5, "bf16", "strided", "11")], ids=str)
-@pytest.mark.skipif(not library().loaded, reason=str(library().reason))
-def test_opcheck(case):
-    contract.check_opcheck(DTB, case)
-
-
 @pytest.mark.parametrize(("beta", "open_pixels"), [(-0.5, 2), (0.0, 6), (1.0, 2), (1.5, 0)])
 def test_gradients_at_the_kinks(beta, open_pixels, fused):
     """|tanh| is flat at 0; the clamp passes gradients on where it is exactly 0 or 1, with every torch."""
@@ -114,3 +106,24 @@ def test_gradients_at_the_kinks(beta, open_pixels, fused):
     assert_close(outs[0].cpu(), want_outs[0], TABLE["dtb_blend", "output", "fp32"])
     for name, got, expected in zip(DTB.inputs, found, want, strict=True):
         assert_close(got.cpu(), expected, TABLE["dtb_blend", "gradient", "fp32"], name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_weight_at_its_end(backend, dtype, kind):
+    dtype = DTYPES[dtype]
+    a, b, closed = features(dtype, 0), features(dtype, 1), logits(dtype, kind, -1)
+    assert torch.equal(dtb_blend(a, b, closed, torch.tensor(0.0, dtype=dtype), backend=backend), b)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: dtb_blend(x, x, x, x), "beta must be one number without dimensions"),
+        (lambda x: dtb_blend(x, x, x[:, :, :1], x.sum()), "logit must be"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(1, 2, 3, 3))

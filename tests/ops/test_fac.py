@@ -6,13 +6,13 @@ import sys
 import pytest
 import torch
 
-from rirn.ops import fac, reference, why_not
-from rirn.ops._library import library
+from rirn.ops import fac, why_not
 from tests.ops import contract
-from tests.ops.cases import Case, images
+from tests.ops.calls import reference
+from tests.ops.cases import Case
 from tests.tolerances import NAMES
 
-FAC = contract.Op("fac", fac, reference.fac, images(1, 25), ("features", "kernels"), 0)
+FAC = contract.of("fac")
 CASES = [
     *(
         Case(2, 3, 7, 5, dtype, layout)
@@ -91,12 +91,6 @@ def test_saves_only_its_inputs(fused):
 
 def test_what_is_not_finite_spreads_as_in_the_reference(fused):
     contract.check_nan(FAC, Case(1, 2, 4, 7), *fused("fac"))
-
-
-@pytest.mark.parametrize("case", [Case(2, 3, 4, 5), Case(1, 3, 4, 5, "bf16", "strided")], ids=str)
-@pytest.mark.skipif(not library().loaded, reason=str(library().reason))
-def test_opcheck(case):
-    contract.check_opcheck(FAC, case)
 
 
 # The peak of resident memory over what inputs and results take, in units of the kernels: first of the forward pass alone, then

@@ -1,19 +1,17 @@
-"""gru_reset, gru_update and lstm_update on every fused backend against the reference in float64."""
+"""gru_update and lstm_update on every fused backend against the reference in float64."""
 
 import pytest
 import torch
 
-from rirn.ops import gru_reset, gru_update, lstm_update, reference
-from rirn.ops._library import library
+from rirn.ops import gru_reset, gru_update, lstm_update
 from tests.ops import contract
 from tests.ops.cases import Case, images
-from tests.tolerances import NAMES, TABLE, assert_close
+from tests.ops.test_extremes import BACKENDS, CLOSED, KINDS, features, logits
+from tests.tolerances import DTYPES, NAMES, TABLE, assert_close
 
-RESET = contract.Op("gru_reset", gru_reset, reference.gru_reset, images(1, 1), ("logit_r", "hidden"), 1)
-UPDATE = contract.Op(
-    "gru_update", gru_update, reference.gru_update, images(1, 1, 1), ("hidden", "logit_z", "logit_n"), 0
-)
-LSTM = contract.Op("lstm_update", lstm_update, reference.lstm_update, images(4, 1), ("gates", "cell"), 1)
+UPDATE = contract.of("gru_update")
+LSTM = contract.of("lstm_update")
+GATES = [UPDATE, LSTM]
 CASES = [
     *(
         Case(2, 8, 7, 5, dtype, layout)
@@ -32,7 +30,7 @@ CASES = [
     Case(3, 5, 11, 17, "fp32", "expanded"),
     Case(2, 37, 3, 129, "fp32", "channels_last"),
 ]
-ops = pytest.mark.parametrize("op", [RESET, UPDATE, LSTM], ids=str)
+ops = pytest.mark.parametrize("op", GATES, ids=str)
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -93,13 +91,6 @@ def test_what_is_not_finite_spreads_as_in_the_reference(op, fused):
     contract.check_nan(op, Case(1, 3, 3, 7), *fused(op.name))
 
 
-@ops
-@pytest.mark.parametrize("case", [Case(2, 3, 4, 5), Case(2, 3, 4, 5, "bf16", "strided")], ids=str)
-@pytest.mark.skipif(not library().loaded, reason=str(library().reason))
-def test_opcheck(op, case):
-    contract.check_opcheck(op, case)
-
-
 @pytest.mark.parametrize(
     "case", [Case(1, 4, 6, 5), Case(2, 4, 6, 5), Case(2, 4, 6, 5, layout="channels_last")], ids=str
 )
@@ -142,8 +133,50 @@ def test_tanh_is_exact_near_zero(isa, monkeypatch):
 
 
 def test_second_derivative_of_fused_is_refused(fused):
-    backend, device = fused("gru_reset")
-    inputs = RESET.make(Case(1, 2, 3, 3), device)
-    (grad,) = torch.autograd.grad(RESET.run(inputs, backend)[0].square().sum(), inputs[0], create_graph=True)
+    backend, device = fused("gru_update")
+    inputs = UPDATE.make(Case(1, 2, 3, 3), device)
+    (grad,) = torch.autograd.grad(UPDATE.run(inputs, backend)[0].square().sum(), inputs[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once only"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gates_that_are_fully_open_or_closed(backend, dtype, kind):
+    dtype = DTYPES[dtype]
+    a, b = features(dtype, 0), features(dtype, 1)
+    opened, closed = logits(dtype, kind, 1), logits(dtype, kind, -1)
+    assert torch.equal(gru_reset(opened, a), a)
+    assert gru_reset(closed, a).abs().max() <= CLOSED
+    assert torch.equal(gru_update(a, closed, b, backend=backend), a)
+    assert torch.equal(gru_update(a, opened, closed, backend=backend), -torch.ones_like(a))
+    hidden, cell = lstm_update(torch.cat([closed, opened, opened, b], 1), a, backend=backend)
+    assert torch.equal(cell, a)
+    torch.testing.assert_close(hidden, a.double().tanh().to(dtype))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_reset_is_plain_torch_rounded_once(autocast):
+    logit, hidden = (t.detach().float() for t in UPDATE.make(Case(1, 2, 3, 3))[:2])
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        got = gru_reset(logit, hidden)
+    dtype = torch.bfloat16 if autocast else torch.float32
+    want = torch.sigmoid(logit.to(dtype).double()) * hidden.to(dtype).double()
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, want.to(dtype))
+    wide = [t.double().requires_grad_() for t in (logit, hidden)]
+    assert torch.autograd.gradcheck(gru_reset, wide) and torch.autograd.gradgradcheck(gru_reset, wide)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: gru_reset(x[:, :1], x), r"logit_r must have the shape of hidden \[1, 2, 3, 3\]"),
+        (lambda x: gru_update(x, x, x.double()), "logit_n must have the dtype of hidden"),
+        (lambda x: lstm_update(x, x), r"gates must be \[N, 4C, H, W\]"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(1, 2, 3, 3))

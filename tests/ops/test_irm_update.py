@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rirn.ops import irm_update, reference
+from rirn.ops import hold_activations, irm_update
 from tests.ops import rounded
+from tests.ops.calls import reference
 from tests.ops.cases import Case, irm_inputs, like_truth
 from tests.tolerances import NAMES, TABLE, assert_close, row_of
 
@@ -155,7 +156,10 @@ def test_saves_only_its_inputs(fused):
     backend, device = fused("irm_update")
     inputs = irm_inputs(Case(2, 3, 5, 4), device)
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+    with (
+        hold_activations(0),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t),
+    ):
         call(inputs, backend)
     assert len(saved) == 14
     assert {t.data_ptr() for t in saved} == {t.data_ptr() for t in inputs}

@@ -22,9 +22,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from rirn import ops
 from rirn.errors import RirnError
-from rirn.ops import reference
-from rirn.ops.backends import OPS
-from tests.ops.calls import arguments
+from rirn.ops.spec import OPS
+from tests.ops.calls import arguments, reference
 from tests.ops.cases import Case
 from tests.ops.contract import as_tuple
 from tests.ops.kinks import Kinks
@@ -46,7 +45,7 @@ REFUSALS = (ValueError, RirnError)
 RAW_REFUSALS = (RuntimeError, TypeError, ValueError)
 """The same for an op of the library, called past the public function; NotImplementedError is a RuntimeError."""
 
-GATED = ("atb_blend", "dtb_blend", "gru_reset", "gru_update", "lstm_update")
+GATED = [name for name, op in OPS.items() if op.operations and name != "fac"]
 """Ops whose gradients hold the derivative of a gate times the number gated. One minus an open gate is off by the rounding of one,
 and its product with 30 or 100 by that much more, however small it is: here and in PyTorch alike."""
 
@@ -67,18 +66,12 @@ class Form:
 
 
 def _pointwise(op: str, n: int, c: int, h: int, w: int, draw: st.DrawFn) -> Form:
-    one = (n, c, h, w)
-    shapes = {
-        "dtb_blend": [one, one, (n, draw(st.sampled_from((c, 1))), h, w), ()],
-        "fac": [one, (n, 25 * c, h, w)],
-        "gru_reset": [one, one],
-        "gru_update": [one, one, one],
-        "lstm_update": [(n, 4 * c, h, w), one],
-    }
-    function = getattr(ops, op)
+    shapes = list(OPS[op].example(n, c, h, w))
+    for at in OPS[op].one_for_all:
+        shapes[at] = (n, draw(st.sampled_from((c, 1))), h, w)
     return Form(
-        shapes[op],
-        lambda t, backend: function(*t, backend=backend),
+        shapes,
+        lambda t, backend: getattr(ops, op)(*t, backend=backend),
         lambda t: getattr(reference, op)(*t),
     )
 

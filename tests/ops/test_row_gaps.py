@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from rirn.ops.spec import OPS
 from tests.ops.calls import arguments
 from tests.ops.cases import Case, lay_out
 from tests.ops.contract import as_tuple
 
 SIZE = (2, 4, 3, 5)
-CALLS = [
-    (op, Case(*SIZE)) for op in ("atb_blend", "dtb_blend", "fac", "gru_reset", "gru_update", "lstm_update")
-]
+CALLS = [(name, Case(*SIZE)) for name, op in OPS.items() if op.operations]
 CALLS += [("atb_blend", Case(*SIZE, logits="11"))]
 
 

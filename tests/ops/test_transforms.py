@@ -8,18 +8,14 @@ from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
-from rirn.ops import backends, reference, use_backend
-from tests.ops.calls import arguments, call
+from rirn.ops import backends, use_backend
+from rirn.ops.spec import OPS
+from tests.ops.calls import arguments, call, reference
 from tests.ops.cases import Case
 from tests.ops.contract import as_tuple
 from tests.tolerances import TABLE, assert_close
 
 CASE = Case(2, 2, 3, 5, "fp64", max_weight=1.3)
-IMAGES = {"atb_blend": 4, "conv3x3_chain": 1, "dtb_blend": 3, "fac": 2, "gru_reset": 2, "gru_update": 3} | {
-    "irm_update": 2,
-    "lstm_update": 2,
-}
-"""Tensors at the front that hold a batch; those behind are shared by it."""
 
 
 class Subject:
@@ -106,7 +102,7 @@ def check(subject, transform):
         assert_close(got, want, TABLE["torch.func", "gradient", "fp64"])
 
 
-@pytest.fixture(params=backends.OPS)
+@pytest.fixture(params=OPS)
 def subject(request, fused):
     return Subject(request.param, *fused(request.param))
 
@@ -119,7 +115,7 @@ def test_derivatives(subject, name):
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "all stacked"])
 @pytest.mark.parametrize("name", OF_STACKS)
 def test_stacks(subject, name, shared):
-    count = IMAGES[subject.op] if shared else len(subject.tensors)
+    count = OPS[subject.op].images if shared else len(subject.tensors)
     dims = tuple(0 if i < count else None for i in every(subject.tensors))
     check(subject, lambda f: OF_STACKS[name](f, subject.stacked(count), dims))
 
@@ -141,8 +137,8 @@ def test_vmap_of_vmap(subject):
 
 def test_vmap_runs_the_op_once(subject):
     """Not the fallback, which calls for each index and says so."""
-    x = subject.stacked(IMAGES[subject.op])
-    dims = tuple(0 if i < IMAGES[subject.op] else None for i in every(x))
+    x = subject.stacked(OPS[subject.op].images)
+    dims = tuple(0 if i < OPS[subject.op].images else None for i in every(x))
     torch._C._debug_only_display_vmap_fallback_warnings(True)
     try:
         with warnings.catch_warnings(), torch.profiler.profile() as profile:
@@ -181,7 +177,7 @@ def test_a_derivative_of_a_gradient_is_refused(subject, name):
     check(subject, lambda f: SECOND[name](f, subject.tensors, subject.directions))
 
 
-@pytest.mark.parametrize("op", backends.OPS)
+@pytest.mark.parametrize("op", OPS)
 def test_the_torch_ops_keep_tangents_without_the_public_functions(op):
     if backends.why_not("cpu", op) is not None:
         pytest.skip(backends.why_not("cpu", op))
@@ -197,7 +193,7 @@ def test_the_torch_ops_keep_tangents_without_the_public_functions(op):
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-@pytest.mark.parametrize("op", backends.OPS)
+@pytest.mark.parametrize("op", OPS)
 def test_the_choice_of_backend_keeps_derivatives(op, backend):
     subject = Subject(op, None)
     with use_backend(backend):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rirn.ops.backends import OPS
+from rirn.ops.spec import OPS
 from tests.ops.test_determinism import forward_and_gradients, leaves_of
 from tests.tolerances import DTYPES
 

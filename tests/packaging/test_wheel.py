@@ -38,7 +38,7 @@ def test_pure_wheel_contents(pure):
     assert top_level(wheel) == {"rirn", next(n for n in top_level(wheel) if n.endswith(".dist-info"))}
     assert {
         "rirn/py.typed",
-        "rirn/ops/reference.py",
+        "rirn/ops/spec.py",
         "rirn/kernels/__init__.py",
         "rirn/bench/__init__.py",
         "rirn/training/configs/gopro.yaml",

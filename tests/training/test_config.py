@@ -133,6 +133,7 @@ def test_saved_settings_make_the_same_run(data, tmp_path):
         ({"cache_mib": -1}, "data.cache_mib must not be negative; got -1"),
         ({"optim": OptimConfig(warmup=-1)}, "optim.warmup must not be negative; got -1"),
         ({"seed": -1}, "seed must not be negative; got -1"),
+        ({"hold_mib": -1}, "hold_mib must not be negative; got -1"),
         ({"frames": 6, "chunk": 4}, "data.chunk must divide data.frames, now 6; got 4"),
         ({"compile": True, "recompute": True}, "give compile or recompute, not both"),
     ],

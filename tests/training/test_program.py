@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rirn import RirnError, load, register_loss
+from rirn.ops.held import _quarter, most_held
 from rirn.training import DataConfig, OptimConfig, train
 from rirn.training.loader import NumberedClips
 from rirn.training.losses import LOSSES
@@ -55,6 +56,15 @@ def test_dataset_loss_and_callbacks(tmp_path):
     assert [step for step, _ in seen] == [1, 2, 3] and seen[0][1] == pytest.approx(1)
     assert [loss for _, loss in seen] == losses(tmp_path / "out")
     assert load(weights).config["width"] == 0.2
+
+
+@pytest.mark.parametrize(("hold_mib", "most"), [(None, _quarter()), (0, 0), (3, 3 << 20)])
+def test_what_a_run_may_hold(hold_mib, most, tmp_path):
+    settings = config(tmp_path, tmp_path / "out", optim=OptimConfig(lr=1e-3, steps=1), hold_mib=hold_mib)
+    settings.data.train = []
+    seen = []
+    train(settings, dataset=Numbers(), callbacks=[lambda *args: seen.append(most_held())])
+    assert seen == [most]
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,24 @@
 // One 3x3 convolution over one row of Winograd tiles: transform the inputs, multiply at each of the 36 points (a small matrix
 // product over the channels), transform back, finish with bias, activation, skip and gate. (Part of a variant, see vec.h.)
 
-// Output channels whose sums a matrix product holds in registers: 10 or 8 of them hide the latency of a multiply-add, and
-// loading one input register serves them all.
-RIRN_INLINE int output_block(int co) { return co % 10 == 0 ? 10 : 8; }
+// Output channels whose sums a matrix product holds in registers: loading one or two input registers serves them all, and there
+// must be enough sums to hide the latency of a multiply-add. Input channels from `from` on go through a layer in pairs of
+// registers of tiles: the packed weights outgrow the caches, so each pass over them should serve two.
+#if RIRN_LANES == 8
+// 12 or 10 sums, two inputs and a weight in 16 registers. One register of tiles and 8 outputs would need a load for nearly every
+// multiply-add.
+constexpr int kOutputs = 6, kOtherOutputs = 5, kPairedFrom = 1, kRowRegisters = 2;
+#else
+constexpr int kOutputs = 10, kOtherOutputs = 8, kPairedFrom = kLanes == 16 ? 17 : INT32_MAX, kRowRegisters = 1;
+#endif
+constexpr int kMostOutputs = kOutputs > kOtherOutputs ? kOutputs : kOtherOutputs;
 
-// Input channels from which two registers of tiles go through a layer together: the packed weights outgrow the caches, so each
-// pass over them should serve two. irm_update ran 1.10 times as fast with 40 channels inside, 1.03 times with 32; only AVX-512
-// has the registers for it.
-constexpr int kPairedFrom = kLanes == 16 ? 17 : INT32_MAX;
+constexpr int rounded_up(int n, int step) { return (n + step - 1) / step * step; }
 
-constexpr int kMaxBlock = 10;
+// The block that leaves the fewest sums unused.
+static int output_block(int co) { return rounded_up(co, kOtherOutputs) < rounded_up(co, kOutputs) ? kOtherOutputs : kOutputs; }
 
-static size_t layer_arena(int channels) { return (size_t)kPoints * ((channels + kMaxBlock) * 2 + 2) * kLanes; }
+static size_t layer_arena(int channels) { return (size_t)kPoints * ((channels + kMostOutputs) * 2 + 2) * kLanes; }
 
 // sums[o][tile] = sum over c of weights[c][o] inputs[c][tile], NV registers of tiles and CB output channels at a time.
 template <int NV, int CB>
@@ -75,7 +81,9 @@ RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, i
 RIRN_INLINE void transform_patches(const float* const* rows, const Plane& in, const Columns& columns, int c, int t, float* out,
                                    size_t stride) {
   const ptrdiff_t offset = (ptrdiff_t)c * kTile * in.tiles + t;
-  if (columns.images == 1) return transform_patches<false>(rows, offset, in.tiles, IntVec{}, IntVec{}, out, stride);
+  // Beyond a row that is narrower than the plane there may be what a wider one has left.
+  const bool zero_beyond = columns.images == 1 && columns.stride + kLanes == in.tiles;
+  if (zero_beyond) return transform_patches<false>(rows, offset, in.tiles, IntVec{}, IntVec{}, out, stride);
   transform_patches<true>(rows, offset, in.tiles, mask(columns, kMaskLeft, t), mask(columns, kMaskRight, t), out, stride);
 }
 
@@ -162,17 +170,17 @@ static void conv_tiles(const LayerJob& job, const Place* places) {
 
 static void layer_rows(const LayerJob& job) {
   const int registers = job.columns.stride / kLanes, count = registers * job.tile_rows;
-  const bool ten = output_block(job.layer.co) == 10;
+  const bool other = output_block(job.layer.co) == kOtherOutputs;
   auto place = [&](int i) { return Place{job.y + i / registers * kTile, i % registers * kLanes}; };
   int i = 0;
   if constexpr (kPairedFrom < INT32_MAX)
     if (job.layer.ci >= kPairedFrom)
       for (; i + 2 <= count; i += 2) {
         const Place pair[] = {place(i), place(i + 1)};
-        ten ? conv_tiles<2, 10>(job, pair) : conv_tiles<2, 8>(job, pair);
+        other ? conv_tiles<2, kOtherOutputs>(job, pair) : conv_tiles<2, kOutputs>(job, pair);
       }
   for (; i < count; ++i) {
     const Place single = place(i);
-    ten ? conv_tiles<1, 10>(job, &single) : conv_tiles<1, 8>(job, &single);
+    other ? conv_tiles<1, kOtherOutputs>(job, &single) : conv_tiles<1, kOutputs>(job, &single);
   }
 }

@@ -20,70 +20,90 @@ RIRN_INLINE void join_phases(Vec* x) {
   x[3] = interleave_high(e1, o1);
 }
 
-// Row y of image n of a batch to the tiles from `to` on, zeros from column W to the end of tile `used`'s register.
+// Rows of an image in the caller's memory and where they go, kTile of them at most. The loops over rows lie within those over
+// channels: of a channel, the rows are neighbours in memory, and the next channel is likely in another page.
+struct Rows {
+  int count;
+  int y;  // of the first
+  float* to[kTile];
+};
+
+// Rows of image n of a batch to the tiles from `offset` on, zeros from column W to the end of tile `used`'s register.
 template <class E>
-static void load_image_row(const Image& image, int n, int y, int W, int used, int tiles, float* to) {
+static void load_image_rows(const Image& image, int n, const Rows& rows, int W, int used, int tiles, ptrdiff_t offset) {
   typedef typename E::Stored Stored;
-  const Stored* row = (const Stored*)image.data + n * image.n + y * image.h;
-  for (int c = 0; c < image.channels; ++c, to += kTile * tiles) {
-    const Stored* p = row + c * image.c;
-    for (int t = 0; t < used; t += kLanes) {
-      Vec v[kTile];
-      for (int i = 0; i < kTile; ++i) {
-        const int x = t * kTile + i * kLanes;
-        v[i] = image.w == 1 ? load_first<E>(p + x, W - x) : gather_first<E>(p + x * image.w, image.w, W - x);
+  const Stored* first = (const Stored*)image.data + n * image.n + rows.y * image.h;
+  for (int c = 0; c < image.channels; ++c, offset += kTile * tiles)
+    for (int y = 0; y < rows.count; ++y) {
+      const Stored* p = first + c * image.c + y * image.h;
+      float* to = rows.to[y] + offset;
+      for (int t = 0; t < used; t += kLanes) {
+        Vec v[kTile];
+        for (int i = 0; i < kTile; ++i) {
+          const int x = t * kTile + i * kLanes;
+          v[i] = image.w == 1 ? load_first<E>(p + x, W - x) : gather_first<E>(p + x * image.w, image.w, W - x);
+        }
+        split_phases(v);
+        for (int i = 0; i < kTile; ++i) store_unaligned(to + i * tiles + t, v[i]);
       }
-      split_phases(v);
-      for (int i = 0; i < kTile; ++i) store_unaligned(to + i * tiles + t, v[i]);
     }
-  }
 }
 
 // The same for a shuffled image: the even and the odd pixels of a row of the caller's are the rows of two channels.
 template <class E>
-static void load_shuffled_row(const Image& image, int n, int y, int W, int used, int tiles, float* to) {
+static void load_shuffled_rows(const Image& image, int n, const Rows& rows, int W, int used, int tiles, ptrdiff_t offset) {
   typedef typename E::Stored Stored;
   const Stored* images = (const Stored*)image.data + n * image.n;
-  for (int c = 0; c < image.channels; c += 2, to += 2 * kTile * tiles) {
-    const Stored* row = images + c / 4 * image.c + (2 * y + c / 2 % 2) * image.h;
-    for (int t = 0; t < used; t += kLanes) {
-      Vec even[kTile], odd[kTile];
-      for (int i = 0; i < kTile; ++i) {
-        const int x = 2 * (t * kTile + i * kLanes);
-        const Vec low = read<E>(row + x * image.w, image.w, 2 * W - x);
-        const Vec high = read<E>(row + (x + kLanes) * image.w, image.w, 2 * W - x - kLanes);
-        even[i] = even_lanes(low, high);
-        odd[i] = odd_lanes(low, high);
-      }
-      split_phases(even);
-      split_phases(odd);
-      for (int i = 0; i < kTile; ++i) {
-        store_unaligned(to + i * tiles + t, even[i]);
-        store_unaligned(to + (kTile + i) * tiles + t, odd[i]);
+  for (int c = 0; c < image.channels; c += 2, offset += 2 * kTile * tiles)
+    for (int y = 0; y < rows.count; ++y) {
+      const Stored* row = images + c / 4 * image.c + (2 * (rows.y + y) + c / 2 % 2) * image.h;
+      float* to = rows.to[y] + offset;
+      for (int t = 0; t < used; t += kLanes) {
+        Vec even[kTile], odd[kTile];
+        for (int i = 0; i < kTile; ++i) {
+          const int x = 2 * (t * kTile + i * kLanes);
+          const Vec low = read<E>(row + x * image.w, image.w, 2 * W - x);
+          const Vec high = read<E>(row + (x + kLanes) * image.w, image.w, 2 * W - x - kLanes);
+          even[i] = even_lanes(low, high);
+          odd[i] = odd_lanes(low, high);
+        }
+        split_phases(even);
+        split_phases(odd);
+        for (int i = 0; i < kTile; ++i) {
+          store_unaligned(to + i * tiles + t, even[i]);
+          store_unaligned(to + (kTile + i) * tiles + t, odd[i]);
+        }
       }
     }
-  }
 }
 
-// Row y of the images, concatenated along the channels, into the plane; zeros if it lies outside. Each image's last register
-// reaches into the next image's tiles, which are therefore written after it; the last image fills up the row.
-static void load_row(const Image* images, int count, const Plane& to, int y, int H, const Columns& columns) {
-  float* p = to.row(y);
-  if (y < 0 || y >= H) return zero(p, to.row_size());
+// Rows of the images, concatenated along the channels, into the plane. Each image's last register reaches into the next image's
+// tiles, which are therefore written after it; the last image fills up the row.
+static void load_block(const Image* images, int count, const Plane& to, const Rows& rows, const Columns& columns) {
   const int image_tiles = columns.image_tiles();
-  for (int i = 0; i < count; p += (size_t)images[i].channels * kTile * to.tiles, ++i)
+  ptrdiff_t offset = 0;
+  for (int i = 0; i < count; offset += (ptrdiff_t)images[i].channels * kTile * to.tiles, ++i)
     for (int n = 0; n < columns.images; ++n) {
       const int first = n * image_tiles, used = n + 1 < columns.images ? image_tiles : columns.stride - first;
       with_single_or_half(images[i].element, [&](auto e) {
         typedef decltype(e) E;
-        const auto load = images[i].shuffled ? load_shuffled_row<E> : load_image_row<E>;
-        load(images[i], n, y, columns.W, used, to.tiles, p + first);
+        const auto load = images[i].shuffled ? load_shuffled_rows<E> : load_image_rows<E>;
+        load(images[i], n, rows, columns.W, used, to.tiles, offset + first);
       });
     }
 }
 
+// The same, with zeros in rows that lie outside.
 static void load_rows(const Image* images, int count, const Plane& to, int y_begin, int y_end, int H, const Columns& columns) {
-  for (int y = y_begin; y < y_end; ++y) load_row(images, count, to, y, H, columns);
+  for (int y = y_begin; y < y_end;) {
+    if (y < 0 || y >= H) {
+      zero(to.row(y++), to.row_size());
+      continue;
+    }
+    Rows rows{0, y, {}};
+    for (; rows.count < kTile && y < y_end && y < H; ++y) rows.to[rows.count++] = to.row(y);
+    load_block(images, count, to, rows, columns);
+  }
 }
 
 // Pixels from x on of channel c of row y of a shuffled image. Of the two channels that share a row of the caller's the first one
@@ -141,15 +161,19 @@ static void store_packed_pixels(const Image& image, const Columns& columns, int 
 // Rows of the plane to images that split its channels among them.
 static void store_rows(const Plane& from, const Image* images, int count, int y_begin, int y_end, const Columns& columns) {
   const int tiles = from.tiles, image_tiles = columns.image_tiles();
-  for (int y = y_begin; y < y_end; ++y) {
-    const float* p = from.row(y);
+  for (int y0 = y_begin; y0 < y_end; y0 += kTile) {
+    const float* rows[kTile];
+    const int used = y_end - y0 < kTile ? y_end - y0 : kTile;
+    for (int y = 0; y < used; ++y) rows[y] = from.row(y0 + y);
+    ptrdiff_t offset = 0;
     for (int k = 0; k < count; ++k)
-      for (int c = 0; c < images[k].channels; ++c, p += kTile * tiles)
-        for (int n = 0; images[k].data && n < columns.images; ++n)
-          for (int t = 0; t < image_tiles; t += kLanes) {
-            Vec v[kTile];
-            for (int x = 0; x < kTile; ++x) v[x] = load_unaligned(p + x * tiles + n * image_tiles + t);
-            store_pixels(images[k], n, c, y, t, columns.W, v);
-          }
+      for (int c = 0; c < images[k].channels; ++c, offset += kTile * tiles)
+        for (int y = 0; images[k].data && y < used; ++y)
+          for (int n = 0; n < columns.images; ++n)
+            for (int t = 0; t < image_tiles; t += kLanes) {
+              Vec v[kTile];
+              for (int x = 0; x < kTile; ++x) v[x] = load_unaligned(rows[y] + offset + x * tiles + n * image_tiles + t);
+              store_pixels(images[k], n, c, y0 + y, t, columns.W, v);
+            }
   }
 }

@@ -51,14 +51,9 @@ static void pointwise_of(const PointwiseJob& job) {
 }
 
 static void pointwise(const PointwiseJob& job) {
-  switch (job.op) {
-    case Pointwise::gru_reset: return pointwise_of<GruReset>(job);
-    case Pointwise::gru_reset_backward: return pointwise_of<GruResetBackward>(job);
-    case Pointwise::gru_update: return pointwise_of<GruUpdate>(job);
-    case Pointwise::gru_update_backward: return pointwise_of<GruUpdateBackward>(job);
-    case Pointwise::lstm_update: return pointwise_of<LstmUpdate>(job);
-    case Pointwise::lstm_update_backward: return pointwise_of<LstmUpdateBackward>(job);
-    case Pointwise::dtb_blend: return pointwise_of<DtbBlend>(job);
-    case Pointwise::dtb_blend_backward: return pointwise_of<DtbBlendBackward>(job);
-  }
+#define RIRN_CASES(NAME, FORMULA)                                     \
+  case Pointwise::NAME: return pointwise_of<FORMULA>(job); \
+  case Pointwise::NAME##_backward: return pointwise_of<FORMULA##Backward>(job);
+  switch (job.op) { RIRN_POINTWISE(RIRN_CASES) }
+#undef RIRN_CASES
 }

@@ -22,8 +22,13 @@ static void sweep(const SweepJob& job) {
   float* memory = scratch + layer_arena(widest(job.layers, n));
   constexpr int kMaxLayers = 64;
   Plane rings[kMaxLayers];  // ring l holds the input of layer l + 1
+  const int tiles = job.planes ? job.planes[0].tiles : job.columns.stride + kLanes;  // the same for all
   for (int l = 0; l < n; ++l) {
-    rings[l] = Plane{memory, job.layers[l].ci, job.columns.stride + kLanes, kPatch};
+    if (l > 0 && job.planes) {
+      rings[l] = job.planes[l - 1];
+      continue;
+    }
+    rings[l] = Plane{memory, job.layers[l].ci, tiles, kPatch};
     zero(memory, rings[l].size());
     memory += rings[l].size();
   }
@@ -37,7 +42,7 @@ static void sweep(const SweepJob& job) {
       if (!needed || y + kTile <= 0) continue;  // above the image the rings are zero from the start
       const Plane* to = l < n ? &rings[l] : nullptr;
       if (y >= H) {
-        if (to)
+        if (to && !job.planes)  // planes have no room for more than their border, which is zero
           for (int i = 0; i < kTile; ++i) zero(to->row(y + i), to->row_size());
         continue;
       }

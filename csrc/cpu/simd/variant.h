@@ -22,6 +22,7 @@ constexpr int kLanes = RIRN_LANES;
 #define RIRN_JOIN(a, b) RIRN_JOIN_(a, b)
 const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_LANES,
+    RIRN_VARIANT::kRowRegisters,
     RIRN_VARIANT::kPairedFrom,
     RIRN_VARIANT::sweep_arena,
     RIRN_VARIANT::sweep,
@@ -29,10 +30,10 @@ const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_VARIANT::layer_rows,
     RIRN_VARIANT::load_rows,
     RIRN_VARIANT::store_rows,
-    RIRN_VARIANT::padded_inputs,
-    RIRN_VARIANT::padded_outputs,
+    RIRN_VARIANT::point_sums,
     RIRN_VARIANT::weight_arena,
     RIRN_VARIANT::weight_gradient,
+    RIRN_VARIANT::output_block,
     RIRN_VARIANT::pack_arena,
     RIRN_VARIANT::pack_block,
     RIRN_VARIANT::unpack_output,

@@ -8,6 +8,9 @@ constexpr int kChunk = 48;                    // tiles whose transforms are kept
 static int padded_inputs(int ci) { return (ci + kLanes - 1) / kLanes * kLanes; }
 static int padded_outputs(int co) { return (co + kOutputRows - 1) / kOutputRows * kOutputRows; }
 
+// Floats of a point's sums. A point more is no multiple of a page away, which would put all points into one set of the cache.
+static size_t point_sums(int ci, int co) { return (size_t)padded_inputs(ci) * padded_outputs(co) + 64 / sizeof(float); }
+
 static size_t weight_arena(int ci, int co) {
   return (size_t)kPoints * kChunk * (padded_inputs(ci) + padded_outputs(co)) + (size_t)kPoints * kLanes * kLanes;
 }
@@ -39,10 +42,10 @@ RIRN_INLINE void accumulate(const float* __restrict grads, const float* __restri
 }
 
 // Transformed inputs of kLanes tiles with the channels along the lanes: inputs[point][tile][channel].
-static void transposed_patches(const float* const* rows, const Plane& in, const Columns& columns, int t, float* square,
+static void transposed_patches(const float* const* rows, const Plane& in, int ci, const Columns& columns, int t, float* square,
                                float* inputs, int cp) {
-  for (int c0 = 0; c0 < in.channels; c0 += kLanes) {
-    const int count = in.channels - c0 < kLanes ? in.channels - c0 : kLanes;
+  for (int c0 = 0; c0 < ci; c0 += kLanes) {
+    const int count = ci - c0 < kLanes ? ci - c0 : kLanes;
     for (int c = 0; c < count; ++c) transform_patches(rows, in, columns, c0 + c, t, square + c * kLanes, kLanes * kLanes);
     for (int p = 0; p < kPoints; ++p) {
       Vec v[kLanes];
@@ -56,8 +59,8 @@ static void transposed_patches(const float* const* rows, const Plane& in, const 
 }
 
 // Transformed gradients of kLanes tiles: grads[point][channel][tile], nothing in the channels of the padding; their plain sums go to the bias.
-static void transformed_gradients(const float* const* rows, const Plane& grad, int t, float* grads, int op, float* bias) {
-  for (int o = 0; o < grad.channels; ++o) {
+static void transformed_gradients(const float* const* rows, const Plane& grad, int co, int t, float* grads, int op, float* bias) {
+  for (int o = 0; o < co; ++o) {
     const ptrdiff_t offset = (ptrdiff_t)o * kTile * grad.tiles + t;
     Vec columns[kPatch * kTile], g[kTile], u[kPatch], sum = Vec{};
 #pragma GCC unroll 4
@@ -82,11 +85,12 @@ static void transformed_gradients(const float* const* rows, const Plane& grad, i
 }
 
 static void weight_gradient(const WeightJob& job) {
-  const int cp = padded_inputs(job.in.channels), op = padded_outputs(job.grad.channels);
+  const int cp = padded_inputs(job.ci), op = padded_outputs(job.co);
   const int tiles = job.columns.tiles(), registers = job.columns.stride / kLanes;
   float* inputs = job.arena;
   float* grads = inputs + (size_t)kPoints * kChunk * cp;
   float* square = grads + (size_t)kPoints * kChunk * op;
+  const size_t points = point_sums(job.ci, job.co);
   int pending = 0;
   bool first = job.first;
   auto flush = [&]() {
@@ -94,7 +98,7 @@ static void weight_gradient(const WeightJob& job) {
       for (int o = 0; o < op; o += kOutputRows) {
         const float* g = grads + ((size_t)p * op + o) * kChunk;
         const float* x = inputs + (size_t)p * kChunk * cp;
-        float* sums = job.weights + ((size_t)p * op + o) * cp;
+        float* sums = job.weights + p * points + (size_t)o * cp;
         int c = 0;
         for (; c + kInputRegisters * kLanes <= cp; c += kInputRegisters * kLanes)
           accumulate<kInputRegisters>(g, x + c, cp, sums + c, pending, first);
@@ -109,8 +113,8 @@ static void weight_gradient(const WeightJob& job) {
     for (int i = 0; i < kPatch; ++i) in_rows[i] = job.in.row(y - 1 + i);
     for (int i = 0; i < kTile; ++i) grad_rows[i] = job.grad.row(y + i);
     for (int r = 0; r < registers; ++r) {
-      transposed_patches(in_rows, job.in, job.columns, r * kLanes, square, inputs + (size_t)pending * cp, cp);
-      transformed_gradients(grad_rows, job.grad, r * kLanes, grads + pending, op, job.bias);
+      transposed_patches(in_rows, job.in, job.ci, job.columns, r * kLanes, square, inputs + (size_t)pending * cp, cp);
+      transformed_gradients(grad_rows, job.grad, job.co, r * kLanes, grads + pending, op, job.bias);
       // The lanes beyond the images hold zeros, which the next register overwrites.
       pending += tiles - r * kLanes < kLanes ? tiles - r * kLanes : kLanes;
       if (pending + kLanes > kChunk) flush();

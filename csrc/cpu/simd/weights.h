@@ -74,14 +74,14 @@ static void pack_block(const PackJob& job, int o0) {
 
 // The kernels of output o.
 static void unpack_output(const UnpackJob& job, int o) {
-  const int cp = padded_inputs(job.ci), op = padded_outputs(job.co);
+  const int cp = padded_inputs(job.ci);
+  const size_t points = point_sums(job.ci, job.co);
   for (int c0 = 0; c0 < job.ci; c0 += kDoubles) {
     Doubles u[kPoints], rows[3 * kPatch], w[kTaps];
-#pragma GCC unroll 36
-    for (int p = 0; p < kPoints; ++p) u[p] = load_doubles(job.sums + ((size_t)p * op + o) * cp + c0);
+    const float* sums = job.sums + (size_t)o * cp + c0;
+    for (int p = 0; p < kPoints; ++p) u[p] = load_doubles(sums + p * points);
     for (int s = 1; s < job.parts; ++s)
-#pragma GCC unroll 36
-      for (int p = 0; p < kPoints; ++p) u[p] += load_doubles(job.sums + s * job.stride + ((size_t)p * op + o) * cp + c0);
+      for (int p = 0; p < kPoints; ++p) u[p] += load_doubles(sums + s * job.stride + p * points);
 #pragma GCC unroll 6
     for (int j = 0; j < kPatch; ++j) kernel_gradient(u + j, kPatch, rows + j, kPatch);
 #pragma GCC unroll 3

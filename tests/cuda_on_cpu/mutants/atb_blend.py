@@ -1,8 +1,8 @@
-"""Seeded bugs of atb_blend; those of its loop stand in dtb_blend.py."""
+"""Seeded bugs of atb_blend; those of its loop stand with the other blend."""
 
 from tests.cuda_on_cpu.mutants import Mutant
 
-FILE = "atb_blend.cuh"
+FILE = "atb_blend.cu"
 MUTANTS = [
     Mutant(
         "operands swapped",

@@ -33,7 +33,7 @@ MUTANTS = [
     ),
     Mutant(
         "an input counts as not read",
-        "dtb_blend.cuh",
+        "dtb_blend.cu",
         "{0b11001, 0b11001,",
         "{0b11001, 0b10001,",
         constant=True,

@@ -1,4 +1,4 @@
-"""Seeded bugs of gru_reset, gru_update and lstm_update; those of their loop stand in dtb_blend.py."""
+"""Seeded bugs of gru_update and lstm_update; those of their loop stand with the blends."""
 
 from tests.cuda_on_cpu.mutants import Mutant
 
@@ -17,7 +17,7 @@ MUTANTS = [
     ),
     Mutant(
         "an input counts as not read",
-        "gates.cuh",
+        "gates.cu",
         "{0b0101, 0b1111, 0b1101}",
         "{0b0001, 0b1111, 0b1101}",
         constant=True,

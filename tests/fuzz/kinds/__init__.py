@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.fuzz.kinds.base import Kind
-from tests.fuzz.kinds.benchmarks import Benchmarks
 from tests.fuzz.kinds.checkpoints import Checkpoints
 from tests.fuzz.kinds.configs import Configs
 from tests.fuzz.kinds.containers import Containers
@@ -18,5 +17,4 @@ KINDS: dict[str, type[Kind]] = {
     "datasets": Datasets,
     "checkpoints": Checkpoints,
     "resumes": Resumes,
-    "benchmarks": Benchmarks,
 }

@@ -1,0 +1,63 @@
+"""Activations that the CPU kernels hold from the forward pass to the backward pass, and how much memory they may take."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rirn.errors import RirnError
+
+CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),  # cgroup v2
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),  # cgroup v1
+)
+
+_most: int | None = None
+
+
+@contextlib.contextmanager
+def hold_activations(most: int | None) -> Iterator[None]:
+    """Bound, within the block, what convolution chains on the CPU hold for their backward pass.
+
+    A chain that holds the images between its layers need not compute them again. What does not fit is computed again:
+    the gradients are the same bits. Without this block the bound is a quarter of the machine's or the container's
+    memory, shared out among the processes that ``torchrun`` starts there.
+
+    Args:
+        most: bytes for all that is held at a time; 0 holds nothing, None is the bound above.
+
+    Raises:
+        RirnError: the bound is negative.
+
+    Example:
+        >>> from rirn.ops import hold_activations
+        >>> with hold_activations(0):  # less memory, about a fifth more time
+        ...     pass
+    """
+    global _most
+    if most is not None and most < 0:
+        raise RirnError(f"the bytes to hold must be 0 or more, or None; got {most}")
+    before, _most = _most, most
+    try:
+        yield
+    finally:
+        _most = before
+
+
+def most_held() -> int:
+    """The bound in force, bytes."""
+    return _quarter() if _most is None else _most
+
+
+@functools.cache
+def _quarter() -> int:
+    if not hasattr(os, "sysconf"):  # Windows: nobody says how much there is
+        return 1 << 30
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+            limits.append(int(path.read_text()))
+    return min(limits) // 4 // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
