@@ -273,7 +273,9 @@ def _attach(op: Op, name: str) -> None:
     )
     refuse_derivatives(f"{name}_backward", once)
     if name == "conv3x3_chain":
-        refuse_derivatives("conv3x3_chain_holding", "conv3x3_chain_holding has no derivative: call conv3x3_chain")
+        refuse_derivatives(
+            "conv3x3_chain_holding", "conv3x3_chain_holding has no derivative: call conv3x3_chain"
+        )
         refuse_derivatives("conv3x3_chain_held_backward", once)
     register_batching(name, op.images)
     register_batching(f"{name}_backward", n_results + op.images, n_results)
