@@ -85,10 +85,13 @@ def test_table_json_and_frames(data, weights, tmp_path, capsys):
 def test_what_would_fail_after_hours_fails_at_once(data, weights, tmp_path, capsys):
     argv = ["evaluate", "--model", weights, "--json", tmp_path / "none" / "s.json", "--data", data]
     assert main([str(a) for a in argv]) == 1 and "there is no folder" in capsys.readouterr().err
-    argv = ["evaluate", "--model", weights, "--split", "test", "--protocol", "estrnn", "--data", data]
+    around = tmp_path / "around.safetensors"
+    rirn.save_weights(rirn.create_model("ifi-rnn", width=0.2, blocks=1, past=2, future=2), around)
+    argv = ["evaluate", "--model", around, "--split", "test", "--protocol", "estrnn", "--data", data]
     assert main([str(a) for a in argv]) == 1
     captured = capsys.readouterr()
-    assert "test/GOPR0384_11_00: protocol estrnn leaves out 2" in captured.err and " -> " not in captured.err
+    expected = "test/GOPR0384_11_00: protocol estrnn leaves out the first 2 and the last 2 frames, and the sequence has only 3"
+    assert expected in captured.err and " -> " not in captured.err
     copy = tmp_path / "copy"
     shutil.copytree(data, copy)
     # The names of several folders tell their sequences apart, unless they are alike, too.
