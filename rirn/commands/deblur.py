@@ -134,8 +134,8 @@ def run(options: Namespace) -> int:
                 Path(folder).mkdir(parents=True, exist_ok=True)
     else:
         # Importing torch and loading weights takes longer than seeing that the paths are wrong.
-        check_source(jobs[0].source)
         check_target(jobs[0].source, jobs[0].target)
+        check_source(jobs[0].source)
     _run_jobs(jobs, options, how, is_many)
     return 0
 

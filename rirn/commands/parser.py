@@ -78,7 +78,7 @@ class CommandParser(Parser):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self._commands, self._summaries = commands, summaries
+        self._commands, self._summaries, self._metavar = commands, summaries, metavar
         self.add_argument("command", metavar=metavar, help=f"one of: {', '.join(commands)}")
 
     def format_help(self) -> str:
@@ -89,7 +89,9 @@ class CommandParser(Parser):
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:
         """`command`, and its `options`."""
-        if not words or words[0].startswith("-"):
+        if not words:
+            self.error(f"the following arguments are required: {self._metavar}: {', '.join(self._commands)}")
+        if words[0].startswith("-"):
             return super().parse_args(words)
         name = words[0]
         if name not in self._commands:
