@@ -128,11 +128,7 @@ def run(options: Namespace) -> int:
     *sources, target = options.paths
     jobs = plan(sources, target, photos=options.photos, recursive=options.recursive)
     is_many = len(jobs) > 1 or jobs[0].target != target
-    if is_many:
-        for folder in {os.path.dirname(job.target) for job in jobs}:
-            with write_failures(target):
-                Path(folder).mkdir(parents=True, exist_ok=True)
-    else:
+    if not is_many:
         # Importing torch and loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
         check_source(jobs[0].source)
@@ -184,6 +180,10 @@ def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bo
     from rirn.distributed import WORK_APART, join_world
 
     left_out = unread(options.paths[:-1], options.recursive)
+    device = how.chosen_device
+    for folder in {os.path.dirname(job.target) for job in jobs} if is_many else ():
+        with write_failures(options.paths[-1]):
+            Path(folder).mkdir(parents=True, exist_ok=True)
     with join_world("cpu", WORK_APART) as world:
         existing = [] if options.resume else [job.target for job in jobs if _is_finished_video(job)]
         world.gather(existing)  # all have looked before one of them writes
@@ -195,7 +195,6 @@ def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bo
             for job in filter(_is_done, mine):
                 print(f"{job.target}: done before")
             mine = [job for job in mine if not _is_done(job)]
-        device = how.chosen_device
         if not is_many:
             for job in mine:
                 _restorer(options, how)(job)
