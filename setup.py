@@ -317,7 +317,7 @@ def main() -> None:
                 "weights/*.safetensors",
                 "weights/*.md",
                 "training/configs/*.yaml",
-                "video/*.html",
+                "compare/*.html",
             ]
         },
         include_package_data=False,

@@ -23,22 +23,13 @@ from rirn.commands import (
     table,
     train,
 )
-from rirn.commands.parser import Parser
+from rirn.commands.parser import CommandParser, OneLine
 from rirn.errors import RirnError, describe
 from rirn.plugins import take_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 1 after an error, 2 for a wrong command line, 130 after Ctrl-C."""
-    parser = Parser(prog="rirn", description="Deblur video with recurrence-in-recurrence networks.")
-    parser.add_argument("--version", action="version", version=f"rirn {__version__}")
-    parser.add_argument(
-        "--plugin",
-        metavar="MODULE|FILE.py",
-        help="load a module of networks and losses of one's own first, in any place on the line; repeatable",
-    )
-    commands = parser.add_subcommands(title="commands", metavar="COMMAND")
-    _add_commands(commands, "rirn", {name: make for name, (make, _) in COMMANDS.items()})
     argv = sys.argv[1:] if argv is None else list(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be UTF-8; they leave as they came
         sys.stdout.reconfigure(errors="surrogateescape")
@@ -46,8 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = take_plugins(argv)
         if argv[:1] == ["bench"]:
             return bench.run(argv[1:])
-        options = parser.parse_args(argv)
-        return COMMANDS[options.subcommand][1](options[options.subcommand]) or 0
+        parser = _parser()
+        if not argv:
+            parser.print_help()
+            return 0
+        typed = parser.parse_args(argv)
+        return COMMANDS[typed.command][1](typed.options) or 0
     except RirnError as error:
         print(f"rirn {argv[0]}: {error}", file=sys.stderr)
         return 1
@@ -62,18 +57,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _add_commands(commands, prog: str, makers: dict[str, Callable[[], Parser]]) -> None:
-    for name, make in makers.items():
-        subparser = make()
-        commands.add_subcommand(name, subparser, help=subparser.description)
-        subparser.prog = f"{prog} {name}"
-        if subparser.prog == "rirn data":
-            # Here and not in its own parser, because jsonargparse wants outer parsers to be added first.
-            actions = subparser.add_subcommands(title="actions", metavar="ACTION", dest="action")
-            _add_commands(actions, subparser.prog, {name: make for name, (make, _) in data.ACTIONS.items()})
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        {name: make for name, (make, _) in COMMANDS.items()},
+        lambda: {
+            name: train.SUMMARY if name == "train" else COMMANDS[name][0]().description for name in COMMANDS
+        },
+        "COMMAND",
+        prog="rirn",
+        usage="rirn [-h] [-V] [--plugin MODULE|FILE.py] COMMAND ...",
+        description="Deblur video with recurrence-in-recurrence networks.",
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"rirn {__version__}")
+    parser.add_argument(
+        "--plugin",
+        metavar="MODULE|FILE.py",
+        help="load a module of networks and losses of one's own first, in any place on the line; repeatable",
+    )
+    return parser
 
 
-COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[..., int | None]]] = {
+COMMANDS: dict[str, tuple[Callable[[], OneLine], Callable[..., int | None]]] = {
     "deblur": (deblur.make_parser, deblur.run),
     "compare": (compare.make_parser, compare.run),
     "train": (train.make_parser, train.run),

@@ -40,13 +40,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from rirn.errors import RirnError
+from rirn.errors import RirnError, near_match
 from rirn.models import State, VideoDeblurrer, create_model, model_names
 from rirn.models.base import BaseNetwork
-from rirn.models.registry import near_match
 from rirn.ops import use_backend
 from rirn.weights import load
-from rirn.weights.files import shipped
+from rirn.weights.names import shipped
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram

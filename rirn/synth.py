@@ -8,32 +8,22 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
-from tqdm import tqdm
-
-from rirn.data import (
-    Camera,
-    Scene,
-    Shake,
-    average_frames,
-    film_scene,
-    list_images,
-    read_image,
-    shake_photo,
-    write_sequence,
-)
-from rirn.data.camera import resize
+from rirn.data.camera import Camera, resize
+from rirn.data.images import list_images, read_image
 from rirn.data.interpolation import interpolate_frames
-from rirn.data.synthesis import GAMMA, shrink_photo
+from rirn.data.scenes import Scene, film_scene
+from rirn.data.sequences import write_sequence
+from rirn.data.synthesis import GAMMA, Shake, average_frames, shake_photo, shrink_photo
 from rirn.errors import RirnError
+from rirn.lazy import Later
 from rirn.version import __version__
-from rirn.video import Reader
-from rirn.video.scenes import split_scenes
+
+np = Later("numpy")
 
 MANIFEST = "manifest.json"
-Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+Pairs: TypeAlias = "Iterator[tuple[np.ndarray, np.ndarray]]"
 
 
 @dataclasses.dataclass
@@ -98,6 +88,8 @@ def synthesize(
     Raises:
         RirnError: ``out`` holds something, or a source cannot be read or gives no pair.
     """
+    from tqdm import tqdm
+
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RirnError(f"{out} is there already and not an empty folder; give a new one")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +119,7 @@ def _sequences(
     sources: Sequence[Path], config: SynthConfig, workers: int
 ) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
     """Name, origin and pairs of each sequence to write."""
+
     photos = config.method in ("shake", "scene")
     make = _shaken(sources, config) if photos else _filmed(sources, config, workers)
     taken: set[str] = set()
@@ -141,6 +134,9 @@ def _sequences(
 def _filmed(
     sources: Sequence[Path], config: SynthConfig, workers: int
 ) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
+    from rirn.video.reader import Reader
+    from rirn.video.scenes import split_scenes
+
     for source in sources:
         with Reader(source) as reader:
             for shot, frames in enumerate(split_scenes(frame.rgb for frame in reader)):

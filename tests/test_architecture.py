@@ -12,7 +12,7 @@ TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 MAPPED = {"kernels": "rirn.kernels", "bench": "rirn.bench"}
 """Folders that setup.py maps into the package."""
 ALL = "rirn"
-ANYONE = {"rirn.errors", "rirn.files", "rirn.version"}
+ANYONE = {"rirn.errors", "rirn.files", "rirn.lazy", "rirn.version"}
 """What every room may import besides what its row says."""
 
 

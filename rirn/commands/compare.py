@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
-from jsonargparse import Namespace
-
 from rirn.commands.parser import Parser, parse_rate, pick_device
-from rirn.video.maps import GateMaps
-from rirn.video.report import write_report
-from rirn.weights import load
+from rirn.video.files import check_source
+from rirn.weights.names import find_weights
 
 
 def make_parser() -> Parser:
@@ -37,6 +35,14 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
+    for source in filter(None, (options.before, options.after, options.truth)):
+        check_source(source)
+    if options.maps:
+        find_weights(options.model)
+    from rirn.compare.maps import GateMaps
+    from rirn.compare.report import write_report
+    from rirn.weights.files import load
+
     maps = GateMaps(load(options.model), pick_device(options.device)) if options.maps else None
     count = write_report(
         options.before,

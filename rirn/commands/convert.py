@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
-from jsonargparse import Namespace
+from rirn.commands.parser import Parser, check_there
 
-from rirn.commands.parser import Parser
+# Those of rirn.weights.convert, which needs torch.
+KINDS = ("ifi-rnn", "strcnn", "estrnn", "stfan", "estrnn-simdeblur", "stfan-simdeblur")
+CHANNEL_ORDERS = ("bgr", "rgb")
 
 
 def make_parser() -> Parser:
-    from rirn.weights.convert import CHANNEL_ORDERS, KINDS
-
     parser = Parser(description="Turn a published checkpoint of the base networks into weights for rirn.")
-    parser.add_argument("kind", choices=list(KINDS), help="what the checkpoint is of")
+    parser.add_argument("kind", choices=KINDS, help="what the checkpoint is of")
     parser.add_argument(
         "checkpoint", type=Path, help="file of torch.save from zzh-tech/ESTRNN, sczhou/STFAN or SimDeblur"
     )
     parser.add_argument("out", type=Path, help="safetensors file to write")
     parser.add_argument(
         "--channel_order",
-        choices=list(CHANNEL_ORDERS),
+        choices=CHANNEL_ORDERS,
         help="of its images (default: as the public code reads them)",
     )
     parser.add_argument(
@@ -34,6 +35,7 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
+    check_there(options.checkpoint)
     from rirn.weights.convert import convert
 
     given = {name: options[name] for name in ("channel_order", "ends", "past", "future")}

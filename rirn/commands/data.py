@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import Namespace
-
-from rirn.commands.parser import Parser, add_blur, default_threads
+from rirn.commands.parser import CommandParser, OneLine, Parser, add_blur, check_there, default_threads
 from rirn.errors import RirnError
+
+_SYNTH = "Make blurry and sharp pairs from high-speed or ordinary footage, or from photos."
 
 
 def make_parser() -> Parser:
-    return Parser(description="Check data sets of blurry and sharp frames, or make one.")
+    return CommandParser(
+        {name: make for name, (make, _) in ACTIONS.items()},
+        lambda: {"check": _check_parser().description, "synth": _SYNTH},
+        "ACTION",
+        prog="rirn data",
+        usage="rirn data [-h] ACTION ...",
+        description="Check data sets of blurry and sharp frames, or make one.",
+    )
 
 
 def run(options: Namespace) -> None:
-    ACTIONS[options.action][1](options[options.action])
+    ACTIONS[options.command][1](options.options)
 
 
 def _check_parser() -> Parser:
@@ -34,6 +43,7 @@ def _check_parser() -> Parser:
 
 
 def _check(options: Namespace) -> None:
+    check_there(options.root)
     from rirn.data.check import check, format_report
 
     report = check(
@@ -49,11 +59,12 @@ def _check(options: Namespace) -> None:
         raise RirnError(f"{options.root} has no pair of frames: no sequence has {blurry}/ beside sharp/")
 
 
-def _synth_parser() -> Parser:
+def _synth_parser() -> OneLine:
+    from rirn.commands.settings import SettingsParser
     from rirn.synth import SynthConfig
 
-    parser = Parser(
-        description="Make blurry and sharp pairs from high-speed or ordinary footage, or from photos.",
+    parser = SettingsParser(
+        description=_SYNTH,
         epilog="examples:\n"
         "  rirn data synth ride240fps.mp4 --out data/ride --window 13\n"
         "  rirn data synth holiday.mp4 --out data/holiday --method interpolate --subframes 8 --window 9\n"
@@ -72,7 +83,8 @@ def _synth_parser() -> Parser:
     return parser
 
 
-def _synth(options: Namespace) -> None:
+def _synth(options: Any) -> None:
+    check_there(*options.sources)
     from rirn.synth import MANIFEST, SynthConfig, synthesize
 
     settings = vars(_synth_parser().instantiate(options))
@@ -81,7 +93,7 @@ def _synth(options: Namespace) -> None:
     print(f"{sum(s['pairs'] for s in made)} pairs in {len(made)} sequences; {out / MANIFEST} says how")
 
 
-ACTIONS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None]]] = {
+ACTIONS: dict[str, tuple[Callable[[], OneLine], Callable[[Any], None]]] = {
     "check": (_check_parser, _check),
     "synth": (_synth_parser, _synth),
 }

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import torch
-from jsonargparse import Namespace
-
-from rirn import ops
-from rirn.commands.parser import Parser, parse_rate, pick_device
-from rirn.distributed import WORK_APART, join_world
+from rirn.commands.parser import Parser, parse_rate, parse_time
 from rirn.errors import RirnError
 from rirn.video.batch import Job, in_process, plan, run_all, unread
-from rirn.video.benchmark import benchmark
-from rirn.video.deblur import deblur
+from rirn.video.cut import Cut
 from rirn.video.encoding import Encoding
-from rirn.video.files import PIPE, check_target, parts_folder, write_failures
-from rirn.video.tiles import ALIGN, SMALLEST
-from rirn.weights import load
+from rirn.video.files import PIPE, check_source, check_target, parts_folder, write_failures
+from rirn.video.options import ALIGN, DTYPES, PROGRESS, SMALLEST, Options
+from rirn.weights.names import find_weights
 
 # What each process of several is told by its arguments rather than by its options.
-_NOT_PASSED_ON = ("paths", "jobs", "device", "photos", "recursive")
+_NOT_PASSED_ON = ("keep_times", "paths", "jobs", "device", "photos", "recursive")
 
 
 def make_parser() -> Parser:
@@ -36,6 +32,7 @@ def make_parser() -> Parser:
         "  rirn deblur ride.mp4 sharp.mp4\n"
         "  rirn deblur ride.mp4 frames/ --compare\n"
         "  rirn deblur photos/ sharp.mkv --rate 30 --model runs/mine/weights.safetensors\n"
+        "  rirn deblur ride.mp4 try.mp4 --start 1:30 --duration 5\n"
         "  rirn deblur 'clips/*.mp4' sharp/ --jobs 2 --resume\n"
         "  ffmpeg -i ride.mp4 -f yuv4mpegpipe - | rirn deblur - - | ffplay -\n"
         "  rirn deblur ride.mp4 --benchmark",
@@ -50,7 +47,7 @@ def make_parser() -> Parser:
     )
     add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
-    add("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="precision of the network")
+    add("--dtype", default="fp32", choices=list(DTYPES), help="precision of the network")
     add(
         "--strength",
         type=float,
@@ -65,11 +62,27 @@ def make_parser() -> Parser:
         "free memory holds",
     )
     add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
+    add("--start", default="0", metavar="T", help="begin there: seconds, or H:MM:SS")
+    add("--duration", default=None, metavar="D", help="of the part from there on: seconds, or H:MM:SS")
+    add("--frames", type=int, default=None, metavar="N", help="at most N frames")
+    add("--deinterlace", action="store_true", help="fill in the lines of interlaced pictures first (bwdif)")
+    add(
+        "--no-keep-times",
+        dest="keep_times",
+        action="store_false",
+        help="a new time of change for a file made of another one",
+    )
     add("--compare", action="store_true", help="write input and result side by side")
     add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
     add("--photos", action="store_true", help="restore the images of a folder one by one, not as a clip")
     add("--recursive", action="store_true", help="also what folders in folders hold")
     add("--overwrite", action="store_true", help="replace videos that exist without asking")
+    add(
+        "--progress",
+        default="bar",
+        choices=list(PROGRESS),
+        help="bar on a terminal; json for a line every second: frame, of, fps, eta in seconds",
+    )
     add("--jobs", type=int, default=1, help="videos at the same time, each in a process of its own")
     add(
         "--benchmark",
@@ -106,51 +119,49 @@ def run(options: Namespace) -> int:
     """Restore what the options of the command line name, under torchrun a share of it; returns the exit status."""
     if len(options.paths) < 2 and not options.benchmark:
         make_parser().error("the target is missing")
-    device = pick_device(options.device)
-    rate, raw_size = parse_rate(options.rate), _size(options.raw_size)
-    tile, encoding = _tile(options.tile), _encoding(options)
+    how = _options(options)
     if options.jobs < 1:
         raise RirnError(f"--jobs must be at least 1, not {options.jobs}.")
+    find_weights(options.model)
     if options.benchmark:
-        model = load(options.model)
-        with ops.use_backend(options.backend):
-            for source in options.paths:
-                print(f"{source}: {benchmark(model, source, device=device, dtype=options.dtype, tile=tile)}")
-        return 0
+        return _benchmark(options, how)
     *sources, target = options.paths
     jobs = plan(sources, target, photos=options.photos, recursive=options.recursive)
-    left_out = unread(sources, options.recursive)
     is_many = len(jobs) > 1 or jobs[0].target != target
-    if is_many:
-        for folder in {os.path.dirname(job.target) for job in jobs}:
-            with write_failures(target):
-                Path(folder).mkdir(parents=True, exist_ok=True)
-    else:
-        # Loading weights takes longer than seeing that the paths are wrong.
+    if not is_many:
+        # Importing torch and loading weights takes longer than seeing that the paths are wrong.
         check_target(jobs[0].source, jobs[0].target)
+        check_source(jobs[0].source)
+    _run_jobs(jobs, options, how, is_many)
+    return 0
+
+
+def _benchmark(options: Namespace, how: Options) -> int:
+    for source in options.paths:
+        check_source(source)
+    from rirn import ops
+    from rirn.video.benchmark import benchmark
+    from rirn.weights.files import load
+
+    with ops.use_backend(options.backend):
+        for source in options.paths:
+            print(f"{source}: {benchmark(load(options.model), source, how)}")
+    return 0
+
+
+def _restorer(options: Namespace, how: Options) -> Callable[[Job], None]:
+    """What restores one video or photo and says so."""
+    from rirn import ops
+    from rirn.video.run import deblur
+    from rirn.weights.files import load
 
     @cache
-    def model() -> torch.nn.Module:
+    def model() -> Any:
         return load(options.model)
 
     def restore(job: Job) -> None:
         with ops.use_backend(options.backend):
-            summary = deblur(
-                model(),
-                job.source,
-                job.target,
-                device=device,
-                dtype=options.dtype,
-                strength=options.strength,
-                compare=options.compare,
-                encoding=encoding,
-                rate=rate,
-                raw_size=raw_size,
-                tile=tile,
-                scene_reset=options.scene_reset == "auto",
-                resume=options.resume,
-                hdr=options.hdr,
-            )
+            summary = deblur(model(), job.source, job.target, how)
         # The standard output may be the video.
         print(
             f"{summary.target}: {summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.2f} frames/s"
@@ -159,6 +170,20 @@ def run(options: Namespace) -> int:
             file=sys.stderr if job.target == PIPE else sys.stdout,
         )
 
+    return restore
+
+
+def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bool) -> None:
+    """Restore what is not done yet, in one or several processes, and raise if any of it failed or was left out."""
+    import torch
+
+    from rirn.distributed import WORK_APART, join_world
+
+    left_out = unread(options.paths[:-1], options.recursive)
+    device = how.chosen_device
+    for folder in {os.path.dirname(job.target) for job in jobs} if is_many else ():
+        with write_failures(options.paths[-1]):
+            Path(folder).mkdir(parents=True, exist_ok=True)
     with join_world("cpu", WORK_APART) as world:
         existing = [] if options.resume else [job.target for job in jobs if _is_finished_video(job)]
         world.gather(existing)  # all have looked before one of them writes
@@ -172,11 +197,11 @@ def run(options: Namespace) -> int:
             mine = [job for job in mine if not _is_done(job)]
         if not is_many:
             for job in mine:
-                restore(job)
+                _restorer(options, how)(job)
             _raise_unread(left_out)
-            return 0
+            return
         if options.jobs == 1:
-            failures = run_all(mine, restore)
+            failures = run_all(mine, _restorer(options, how))
         else:
             flags = [*_flags(options), f"--device={device}"]
             threads = max(1, torch.get_num_threads() // options.jobs)
@@ -186,7 +211,6 @@ def run(options: Namespace) -> int:
     if world.main:
         _report(parts)
         _raise_unread(left_out)
-    return 0
 
 
 def _raise_unread(files: Sequence[str]) -> None:
@@ -250,6 +274,8 @@ def _flags(options: Namespace) -> list[str]:
     flags = []
     for name, value in vars(options).items():
         flag = f"--{name.replace('_', '-')}"
+        if name == "keep_times" and not value:
+            flags.append("--no-keep-times")
         if name in _NOT_PASSED_ON or value is None or value is False:
             continue
         if value is True:
@@ -257,6 +283,35 @@ def _flags(options: Namespace) -> list[str]:
         else:
             flags += [f"{flag}={v}" for v in (value if isinstance(value, list) else [value])]
     return flags
+
+
+def _options(options: Namespace) -> Options:
+    """The typed options of what was typed.
+
+    Raises:
+        RirnError: something is not possible.
+    """
+    return Options(
+        device=options.device,
+        dtype=options.dtype,
+        strength=options.strength,
+        compare=options.compare,
+        progress=options.progress,
+        encoding=_encoding(options),
+        rate=parse_rate(options.rate),
+        raw_size=_size(options.raw_size),
+        tile=_tile(options.tile),
+        scene_reset=options.scene_reset == "auto",
+        resume=options.resume,
+        hdr=options.hdr,
+        deinterlace=options.deinterlace,
+        keep_times=options.keep_times,
+        cut=Cut(
+            parse_time(options.start),
+            None if options.duration is None else parse_time(options.duration),
+            options.frames,
+        ),
+    )
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -269,13 +324,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _tile(text: str) -> int | str | None:
-    if text == "off":
-        return None
-    if text != "auto" and not text.isdecimal():
-        raise RirnError(
-            f"'{text}' is no tile; use auto, off, or a multiple of {ALIGN} of at least {SMALLEST} pixels."
-        )
-    return text if text == "auto" else int(text)
+    """As typed; what is no number is refused with the rest."""
+    return None if text == "off" else int(text) if text.isdecimal() else text
 
 
 def _encoding(options: Namespace) -> Encoding:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
-from jsonargparse import Namespace
-
-from rirn.commands.parser import Parser
+from rirn.commands.parser import Parser, check_there
+from rirn.weights.names import find_weights
 
 
 def make_parser() -> Parser:
@@ -22,6 +22,9 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
+    find_weights(options.model)
+    if options.clip is not None:
+        check_there(options.clip)
     from rirn.demo import run
 
     run(options.out, options.clip, options.model)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-
-from jsonargparse import Namespace
+from argparse import Namespace
 
 from rirn.commands.parser import Parser
 

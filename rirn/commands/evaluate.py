@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from argparse import Namespace
 from pathlib import Path
 
-from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
-
-from rirn.commands.parser import Parser, add_blur, default_threads, pick_device
+from rirn.commands.parser import Parser, add_blur, check_there, default_threads, pick_device, positive_int
 from rirn.errors import RirnError
 from rirn.files import replacing
+from rirn.weights.names import find_weights
 
 
 def make_parser() -> Parser:
@@ -62,17 +61,12 @@ def make_parser() -> Parser:
         metavar="NAME",
         help="time a step of these networks (default: all of the paper) over one of their base; gru is gru+rirn; needs no data",
     )
-    parser.add_argument("--height", type=PositiveInt, default=720, help="of the frames for --speed, pixels")
-    parser.add_argument("--width", type=PositiveInt, default=1280, help="of the frames for --speed, pixels")
+    parser.add_argument("--height", type=positive_int, default=720, help="of the frames for --speed, pixels")
+    parser.add_argument("--width", type=positive_int, default=1280, help="of the frames for --speed, pixels")
     return parser
 
 
 def run(options: Namespace) -> None:
-    from rirn import load, ops
-    from rirn.data import find_sequences
-    from rirn.evaluation import PROTOCOLS, evaluate_in_ranks
-    from rirn.evaluation.report import format_table, to_json
-
     if options.speed is not None:
         ignored = [name for name in ("data", "split", "json", "save_frames") if getattr(options, name)]
         if ignored:
@@ -88,11 +82,18 @@ def run(options: Namespace) -> None:
         raise RirnError(f"there is no folder {options.json.parent} for --json; make it first")
     if options.json is not None and options.json.is_dir():
         raise RirnError(f"{options.json} is a folder; give --json a file")
+    find_weights(options.model)
+    check_there(*options.data)
     if options.robustness:
         return _robustness(options)
     frames = options.save_frames
     if frames is not None and frames.exists() and not (frames.is_dir() and not any(frames.iterdir())):
         raise RirnError(f"{frames} is there already and not an empty folder; give a new one to --save-frames")
+    from rirn import load, ops
+    from rirn.data import find_sequences
+    from rirn.evaluation import PROTOCOLS, evaluate_in_ranks
+    from rirn.evaluation.report import format_table, to_json
+
     model = load(options.model, device=pick_device(options.device))
     sequences = [
         dataclasses.replace(s, name=f"{folder.resolve().name}/{s.name}" if len(options.data) > 1 else s.name)

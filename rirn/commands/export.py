@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from rirn.commands.parser import Parser
 from rirn.errors import RirnError
+from rirn.weights.names import find_weights
 
 
 def make_parser() -> Parser:
@@ -28,9 +28,11 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
-    from rirn.export import export_onnx
-
     if not options.onnx:
         raise RirnError("say in which format to write; there is --onnx")
+    if Path(options.model).suffix == ".safetensors":
+        find_weights(options.model)
+    from rirn.export import export_onnx
+
     for path in export_onnx(options.model, options.out, height=options.height, width=options.width):
         print(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
-from jsonargparse import Namespace
-
-from rirn.commands.parser import Parser, add_blur, pick_device
+from rirn.commands.parser import Parser, add_blur, check_there, pick_device
 from rirn.figures import FIGURES
+from rirn.weights.names import find_weights
 
 
 def make_parser() -> Parser:
@@ -61,6 +61,9 @@ def make_parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
+    for name in options.model:
+        find_weights(name)
+    check_there(options.data)
     from rirn import ops
     from rirn.figures.command import draw
 

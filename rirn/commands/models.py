@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
+from argparse import Namespace
 
-from rirn.commands.parser import Parser
+from rirn.commands.parser import Parser, positive_int
 
 
 def make_parser() -> Parser:
     parser = Parser(description="List the models: parameters, arithmetic, size of the state, delay.")
-    parser.add_argument("--height", type=PositiveInt, default=720, help="height of the frames, pixels")
-    parser.add_argument("--width", type=PositiveInt, default=1280, help="width of the frames, pixels")
+    parser.add_argument("--height", type=positive_int, default=720, help="height of the frames, pixels")
+    parser.add_argument("--width", type=positive_int, default=1280, help="width of the frames, pixels")
     return parser
 
 

@@ -2,84 +2,128 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
-
-from rirn import devices
 from rirn.errors import RirnError
 
 LONGEST_MESSAGE = 1000
 
 
-class HelpFormatter(DefaultHelpFormatter):
-    """Keeps the lines of the examples below the options."""
+class HelpFormatter(argparse.HelpFormatter):
+    """Keeps the lines of the examples below the options, and says what the defaults are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        tells = action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS)
+        return f"{action.help or ''} (default: %(default)s)" if tells else action.help
 
-class Parser(ArgumentParser):
-    """An argument parser that answers a mistake in one line, with the near match if an option or key is unknown."""
+
+class OneLine(argparse.ArgumentParser):
+    """Answers a mistake in one line, with the near match if an option or key is unknown."""
 
     config_file: str | None = None
     """The configuration file that was read last."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
-
-    def _named(self, command: str) -> ArgumentParser:
-        """The parser of a command of this one."""
-        commands = (a for a in self._actions if isinstance(a.choices, dict))
-        return next((a.choices[command] for a in commands if command in a.choices), self)
-
-    def _required(self, names: list[str]) -> tuple[list[str], str]:
-        """Arguments, given as ``command.name``, as they are typed, and the program with the commands."""
-        typed, prog = [], self.prog
-        for name in names:
-            parser, rest = self, name
-            while (inner := parser._named(rest.partition(".")[0])) is not parser:
-                parser, rest = inner, rest.partition(".")[2]
-            action = next((a for a in parser._actions if a.dest == rest), None)
-            is_option = action is not None and action.option_strings
-            typed.append(f"--{rest}" if is_option else getattr(action, "metavar", None) or rest)
-            prog = parser.prog
-        return typed, prog
-
     def error(self, message: str, ex: Exception | None = None) -> None:
-        prog = self.prog
-        required = re.fullmatch(r"(.*arguments are required: )([\w., -]+)", message)
-        if required:
-            typed, prog = self._required(required[2].split(", "))
-            message = required[1] + ", ".join(typed)
         if self.config_file is not None and message.startswith("Unexpected config"):
             content = message.partition(":")[2].strip() or "it is empty"
             message = (
                 f"the configuration file {self.config_file} holds no settings that can be read: {content}"
             )
-        # On the command line, or in a configuration file, about which the parser of all commands complains.
+        # On the command line, or in a configuration file.
         unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
         if unknown:
-            command = re.match(r"Subcommand '(\w+)'", message)
-            parser = self._named(command[1]) if command else self
-            if unknown[2] and parser.config_file is not None:
-                message += f" in {parser.config_file}"
+            if unknown[2] and self.config_file is not None:
+                message += f" in {self.config_file}"
             dashes, word = ("--", unknown[1]) if unknown[1] else ("", unknown[2])
-            options = [o.lstrip("-") for a in parser._actions for o in a.option_strings if o.startswith("--")]
+            options = [o.lstrip("-") for a in self._actions for o in a.option_strings if o.startswith("--")]
             close = difflib.get_close_matches(word, options, n=1)
             message += f"; did you mean {dashes}{close[0]}?" if close else ""
         message = " ".join(message.split())
         if len(message) > LONGEST_MESSAGE:  # it may quote a whole file
             message = f"{message[:LONGEST_MESSAGE]} ..."
-        self.exit(2, f"{prog}: {message} (see {prog} --help)\n")
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class Parser(OneLine):
+    """The options of a command."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
+
+
+class CommandParser(Parser):
+    """A command that is followed by another one; only the parser of that one is made.
+
+    Args:
+        commands: makes the parser of each, by name.
+        summaries: what each does, for the help; made only when asked for.
+        kwargs: as for any parser.
+    """
+
+    def __init__(
+        self,
+        commands: Mapping[str, Callable[[], OneLine]],
+        summaries: Callable[[], Mapping[str, str]],
+        metavar: str,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self._commands, self._summaries, self._metavar = commands, summaries, metavar
+        self.add_argument("command", metavar=metavar, help=f"one of: {', '.join(commands)}")
+
+    def format_help(self) -> str:
+        """The help, with a line for each command."""
+        wide = max(map(len, self._commands)) + 2
+        lines = [f"  {name:{wide}s}{summary}" for name, summary in self._summaries().items()]
+        return f"{super().format_help()}\ncommands:\n" + "\n".join(lines) + "\n"
+
+    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:
+        """`command`, and its `options`."""
+        if not words:
+            self.error(f"the following arguments are required: {self._metavar}: {', '.join(self._commands)}")
+        if words[0].startswith("-"):
+            return super().parse_args(words)
+        name = words[0]
+        if name not in self._commands:
+            close = difflib.get_close_matches(name, self._commands, n=1)
+            near = f"did you mean {close[0]}" if close else f"there are {', '.join(self._commands)}"
+            self.error(f"there is no command {name!r}; {near}")
+        parser = self._commands[name]()
+        parser.prog = f"{self.prog} {name}"
+        return argparse.Namespace(command=name, options=parser.parse_args(words[1:]))
+
+
+def positive_int(text: str) -> int:
+    """A whole number above 0, as typed."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
 
 
 def pick_device(name: str) -> str:
     """The device that `--device` means, by a name that can be handed on to other processes."""
+    from rirn import devices  # torch takes seconds to import
+
     return str(devices.pick_device(name))
+
+
+def check_there(*paths: str | Path) -> None:
+    """Raise RirnError for the first path where there is nothing, before torch is imported, which takes seconds."""
+    for path in paths:
+        if not Path(path).exists():
+            kind = "file" if Path(path).suffix else "folder"
+            raise RirnError(f"there is no {kind} {path}")
 
 
 def default_threads() -> int:
@@ -95,6 +139,18 @@ def parse_rate(text: str) -> Fraction:
         raise RirnError(
             f"'{text}' is no frame rate; use a number such as 25, 23.976 or 30000/1001."
         ) from error
+
+
+def parse_time(text: str) -> Fraction:
+    """Seconds as typed: 90, 90.5, 1:30 or 0:01:30.5."""
+    parts = text.split(":")
+    valid = len(parts) <= 3 and re.fullmatch(r"\d+(\.\d*)?|\.\d+", parts[-1], re.ASCII)
+    if not valid or not all(re.fullmatch(r"\d+", part, re.ASCII) for part in parts[:-1]):
+        raise RirnError(f"'{text}' is no time; use seconds such as 90.5, or H:MM:SS such as 0:01:30.5.")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
 
 
 def add_blur(parser: Parser) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
-from jsonargparse import Namespace
-
 from rirn import markers
-from rirn.commands.parser import Parser
+from rirn.commands.parser import Parser, check_there
 
 
 def make_parser() -> Parser:
@@ -57,6 +56,8 @@ def make_parser() -> Parser:
 
 def run(options: Namespace) -> None:
     number = int(options.number)
+    if options.data is not None:
+        check_there(options.data)
     from rirn.training import results, tables
 
     marker = f"rirn table {number}"

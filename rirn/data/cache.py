@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch.utils.data import get_worker_info
-
 from rirn.data.images import read_image
 from rirn.errors import RirnError
+from rirn.lazy import Later
+
+np, torch_data = Later("numpy"), Later("torch.utils.data")
 
 
 class FrameCache:
@@ -61,7 +61,7 @@ class FrameCache:
     def read(self, path: Path) -> np.ndarray:
         """The image as uint8 [H, W, 3]; do not write to it."""
         if self._table is None:
-            worker = get_worker_info()
+            worker = torch_data.get_worker_info()
             self._limit //= worker.num_workers if worker else 1
             self._reserve()
         number = self._numbers[path]

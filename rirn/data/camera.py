@@ -9,16 +9,18 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from PIL import Image
+from typing import TypeAlias
 
 from rirn.data.synthesis import from_linear, to_linear
 from rirn.errors import RirnError
+from rirn.lazy import Later
 
-Clip = np.ndarray
+np = Later("numpy")
+torch = Later("torch")
+F = Later("torch.nn.functional")
+Image = Later("PIL.Image")
+
+Clip: TypeAlias = "np.ndarray"
 """uint8 [T, H, W, 3], RGB."""
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from rirn.errors import RirnError
 from rirn.files import replacing
+from rirn.lazy import Later
+
+np = Later("numpy")
+Image, ImageOps = Later("PIL.Image"), Later("PIL.ImageOps")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".webp")
 
-# What Pillow raises for a file that is no image, or a damaged one.
-_FAILURES = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What Pillow raises for a file that is no image, or a damaged one."""
+    return OSError, SyntaxError, ValueError, Image.DecompressionBombError
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -41,7 +44,7 @@ def image_size(file: str | Path) -> tuple[int, int]:
             width, height = image.size
             # EXIF orientations 5 to 8 swap the axes.
             return (height, width) if _orientation(image) >= 5 else (width, height)
-    except _FAILURES as error:
+    except _failures() as error:
         raise _unreadable(file, error) from error
 
 
@@ -64,7 +67,7 @@ def read_image(file: str | Path) -> np.ndarray:
                     f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits."
                 )
             return np.array(image.convert("RGB"))
-    except _FAILURES as error:
+    except _failures() as error:
         raise _unreadable(file, error) from error
 
 
@@ -77,7 +80,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _unreadable(file: str | Path, error: Exception) -> RirnError:
-    if isinstance(error, UnidentifiedImageError):
+    if type(error).__name__ == "UnidentifiedImageError":
         # Pillow's words name the path a second time, or an object in memory.
         reason = "it is of no known format"
     else:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from rirn.data.parallel import map_ahead
 from rirn.data.synthesis import GAMMA, from_linear, to_linear
 from rirn.errors import RirnError
+from rirn.lazy import Later
+
+np, torch, F = Later("numpy"), Later("torch"), Later("torch.nn.functional")
 
 TOLERANCE = 1.5
 """Pixels by which flow there and back may miss its start before a pixel counts as hidden in the other frame."""
@@ -77,12 +75,12 @@ class _Between:
         return (total / weights)[0].permute(1, 2, 0).numpy()
 
 
-def _planes(image: np.ndarray) -> Tensor:
+def _planes(image: np.ndarray) -> torch.Tensor:
     """[H, W, C] -> [1, C, H, W]."""
     return torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
-def _flow(start: np.ndarray, end: np.ndarray) -> Tensor:
+def _flow(start: np.ndarray, end: np.ndarray) -> torch.Tensor:
     """Where each pixel of one frame went in another: [1, 2, H, W], pixels to the right and down."""
     try:
         from skimage.registration import optical_flow_tvl1
@@ -92,7 +90,7 @@ def _flow(start: np.ndarray, end: np.ndarray) -> Tensor:
     return torch.from_numpy(optical_flow_tvl1(*greys, dtype=np.float32)[::-1].copy())[None]
 
 
-def _warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
+def _warp(image: torch.Tensor, flow: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
     """[1, C, H, W] sampled where the flow [1, 2, H, W] leads from each pixel; the border goes on outside."""
     _, _, height, width = image.shape
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

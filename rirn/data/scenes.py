@@ -8,18 +8,19 @@ not tell the blur within them. Light is added up linearly.
 from __future__ import annotations
 
 import dataclasses
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import math
 
 from rirn.data.synthesis import SUBSTEPS, Shake, from_linear, to_linear, trajectory
 from rirn.errors import RirnError
+from rirn.lazy import Later
+
+np = Later("numpy")
+torch = Later("torch")
+F = Later("torch.nn.functional")
 
 VIEWS = 20
 """Most moments that an exposure is made of."""
-WEIGHTS = np.array([1, 1, 60, 60])
+WEIGHTS = (1, 1, 60, 60)
 """Pixels that a pixel a third of the way to the border of a clip travels, for a unit of a pose."""
 
 
@@ -55,13 +56,13 @@ class Scene:
                 raise RirnError(
                     f"scene.{name} must be two numbers with {least} <= first <= last <= {largest}; got {[first, last]}"
                 )
-        if not 0 <= self.drift < np.inf:
+        if not 0 <= self.drift < math.inf:
             raise RirnError(f"scene.drift must be 0 or above and finite; got {self.drift}")
 
 
 @dataclasses.dataclass
 class _Layer:
-    light: Tensor
+    light: torch.Tensor
     """[1, 4, h, w]: linear light times opacity, and opacity in [0, 1]."""
     path: np.ndarray
     """[T * SUBSTEPS, 4]: where its centre is in the picture, pixels right and down; roll in radians; zoom."""
@@ -149,7 +150,7 @@ def _thing(
     return _Layer(light, path)
 
 
-def _cut(photo: np.ndarray, need: tuple[int, int] | list[int], rng: np.random.Generator) -> Tensor:
+def _cut(photo: np.ndarray, need: tuple[int, int] | list[int], rng: np.random.Generator) -> torch.Tensor:
     """Linear light [1, 3, h, w] of a random part of the photo, mirrored at random, h and w as needed where it has them."""
     height, width = (min(side, have) for side, have in zip(need, photo.shape, strict=False))
     y, x = (
@@ -160,7 +161,7 @@ def _cut(photo: np.ndarray, need: tuple[int, int] | list[int], rng: np.random.Ge
     return torch.from_numpy(to_linear(part)).permute(2, 0, 1)[None]
 
 
-def _outline(height: int, width: int, rng: np.random.Generator) -> Tensor:
+def _outline(height: int, width: int, rng: np.random.Generator) -> torch.Tensor:
     """How opaque a thing is, [1, 1, height, width]: an ellipse or a rounded box with bulges and a soft rim."""
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     angle, power = np.arctan2(y, x), rng.choice([2.0, 2.0, 6.0])
@@ -202,7 +203,7 @@ def _expose(
     return from_linear(mean / len(moments)), sharp
 
 
-def _stack(seen: list[Tensor]) -> np.ndarray:
+def _stack(seen: list[torch.Tensor]) -> np.ndarray:
     """Linear light [height, width, 3] of layers [1, 4, height, width] as they lie in the picture, the nearest last."""
     picture = seen[0][:, :3]
     for layer in seen[1:]:
@@ -210,7 +211,7 @@ def _stack(seen: list[Tensor]) -> np.ndarray:
     return picture[0].permute(1, 2, 0).numpy()
 
 
-def _place(layer: _Layer, pose: np.ndarray, size: tuple[int, int]) -> Tensor:
+def _place(layer: _Layer, pose: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     """A layer [1, 4, height, width] as it lies in the picture."""
     height, width = layer.light.shape[2:]
     rows, columns = size

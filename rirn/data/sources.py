@@ -10,9 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as ListLike
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any, Protocol, TypeAlias
 
 from rirn.data.cache import FrameCache
 from rirn.data.images import list_images, read_image
@@ -21,11 +19,14 @@ from rirn.data.scenes import Scene, film_scene
 from rirn.data.sequences import Sequence, find_sequences
 from rirn.data.synthesis import from_linear, shrink_photo, to_linear
 from rirn.errors import RirnError
+from rirn.lazy import Later
+
+np = Later("numpy")
 
 KINDS = ("pairs", "sharp", "highspeed", "photos")
-Clips = tuple[np.ndarray, np.ndarray]
+Clips: TypeAlias = "tuple[np.ndarray, np.ndarray]"
 """Blurry and sharp, uint8 [T, H, W, 3]."""
-Reading = Callable[[int, float], Clips]
+Reading: TypeAlias = "Callable[[int, float], Clips]"
 """Of a crop and a scale: squares of the crop over the scale, or as large as the frames allow, but no smaller than the crop."""
 
 
@@ -66,7 +67,7 @@ class Source:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise RirnError(f"kind of a source must be one of {', '.join(KINDS)}; got {self.kind!r}")
-        if not 0 < self.share < np.inf:
+        if not 0 < self.share < math.inf:
             raise RirnError(f"share of a source must be positive and finite; got {self.share}")
 
 

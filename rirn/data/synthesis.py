@@ -8,14 +8,16 @@ changes from frame to frame more than that of real footage.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
 from rirn.errors import RirnError
+from rirn.lazy import Later
+
+np = Later("numpy")
+torch = Later("torch")
+F = Later("torch.nn.functional")
 
 GAMMA = 2.2
 SUBSTEPS = 64
@@ -86,11 +88,11 @@ class Shake:
 
     def __post_init__(self) -> None:
         for name in ("tremor", "drift", "jerk_rate", "jerk"):
-            if not 0 <= getattr(self, name) < np.inf:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise RirnError(f"shake.{name} must be 0 or above and finite; got {getattr(self, name)}")
-        if not 0 < self.frame_rate < np.inf:
+        if not 0 < self.frame_rate < math.inf:
             raise RirnError(f"shake.frame_rate must be positive and finite; got {self.frame_rate}")
-        if not 0 <= self.pan[0] <= self.pan[1] < np.inf:
+        if not 0 <= self.pan[0] <= self.pan[1] < math.inf:
             raise RirnError(f"shake.pan must be two speeds, 0 <= least <= largest; got {list(self.pan)}")
         if not 0 < self.exposure[0] <= self.exposure[1] <= 1:
             raise RirnError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from rirn.errors import RirnError
+from rirn.errors import RirnError, near_match
 from rirn.models.base import BaseNetwork
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.gated import GRU, LSTM
@@ -208,10 +207,3 @@ GATES = {"atb_decay": 1, "atb_max_weight": 8}
 """Options of ATB, and the largest value of each."""
 LARGEST_COUNT = 100
 """Of the blocks and frames of a network; those of the paper have 15 at most."""
-
-
-def near_match(word: str, known: Iterable[str]) -> str:
-    """'did you mean x?' where a known word is near, else all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from rirn.data.sources import Shutter, Source
 from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.plugins import find_plugins
-from rirn.training.losses import LOSSES
 
+OWN_LOSSES = ("l1", "psnr")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DEFAULTS = {
     "name": "ifi-rnn+rirn",
@@ -247,10 +247,8 @@ class TrainConfig:
                 raise RirnError(f"{name} must not be negative; got {value}")
         if not 0 <= optim.ema < 1:
             raise RirnError(f"optim.ema must lie in [0, 1); got {optim.ema}")
-        if optim.loss not in LOSSES:
-            find_plugins()
         choices = {
-            "optim.loss": (optim.loss, LOSSES),
+            "optim.loss": (optim.loss, _losses(optim.loss)),
             "optim.schedule": (optim.schedule, ("cosine", "anneal")),
             "precision": (self.precision, PRECISIONS),
         }
@@ -272,6 +270,17 @@ class TrainConfig:
         """Write all settings, those by default too, as YAML."""
         with replacing(path) as partial:
             partial.write_text(yaml.safe_dump(self.plain(), sort_keys=False), encoding="utf-8")
+
+
+def _losses(wanted: str) -> Collection[str]:
+    """Names of losses, those of plugins too unless the one that is wanted comes with the package."""
+    if wanted in OWN_LOSSES:
+        return OWN_LOSSES
+    from rirn.training.losses import LOSSES  # torch takes seconds to import
+
+    if wanted not in LOSSES:
+        find_plugins()
+    return LOSSES
 
 
 def _plain(value: Any) -> Any:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from rirn.errors import RirnError
-from rirn.models.registry import near_match
+from rirn.errors import RirnError, near_match
 from rirn.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 

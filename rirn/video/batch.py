@@ -12,82 +12,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rirn.data.images import image_size
 from rirn.errors import RirnError
-from rirn.video.files import FORMATS, PIPE, is_image_folder
-from rirn.video.live import camera_name
-from rirn.video.photos import is_photo
+from rirn.video.files import FORMATS, PIPE, camera_name, is_image_folder, is_photo
 
 log = logging.getLogger("rirn.video")
 
-VIDEO_SUFFIXES = (
+VIDEO_SUFFIXES = {
     *FORMATS,
-    *(
-        ".avi",
-        ".webm",
-        ".mts",
-        ".m2ts",
-        ".m2t",
-        ".ts",
-        ".mpg",
-        ".mpeg",
-        ".mpe",
-        ".m1v",
-        ".m2v",
-        ".mpv",
-        ".wmv",
-    ),
-    *(".3gp", ".3g2", ".mxf", ".vob", ".flv", ".f4v", ".ogv", ".ogm", ".dv", ".mod", ".tod", ".asf", ".insv"),
-    *(
-        ".lrv",
-        ".360",
-        ".qt",
-        ".rm",
-        ".rmvb",
-        ".divx",
-        ".wtv",
-        ".amv",
-        ".y4m",
-        ".h264",
-        ".264",
-        ".avc",
-        ".h265",
-    ),
-    *(
-        ".265",
-        ".hevc",
-        ".ivf",
-        ".obu",
-        ".nut",
-        ".gif",
-        ".apng",
-        ".mjpg",
-        ".mjpeg",
-        ".gxf",
-        ".nsv",
-        ".trp",
-        ".evo",
-    ),
-)
+    *(".avi", ".webm", ".mts", ".m2ts", ".m2t", ".ts", ".mpg", ".mpeg", ".mpe", ".m1v"),
+    *(".m2v", ".mpv", ".wmv", ".3gp", ".3g2", ".mxf", ".vob", ".flv", ".f4v", ".ogv", ".ogm"),
+    *(".dv", ".mod", ".tod", ".asf", ".insv", ".lrv", ".360", ".qt", ".rm", ".rmvb", ".divx"),
+    *(".wtv", ".amv", ".y4m", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".ivf"),
+    *(".obu", ".nut", ".gif", ".apng", ".mjpg", ".mjpeg", ".gxf", ".nsv", ".trp", ".evo"),
+}
 # Pictures and videos that nothing here reads, or only a part of.
-_UNREAD = (
-    *(
-        ".heic",
-        ".heif",
-        ".exr",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".raf",
-        ".orf",
-        ".rw2",
-        ".pef",
-        ".srw",
-    ),
-    *(".psd", ".xcf", ".hdr", ".dpx", ".cin", ".braw", ".r3d", ".ari", ".jxl", ".jxr", ".crm", ".raw"),
-)
+_UNREAD = {
+    *(".heic", ".heif", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"),
+    *(".rw2", ".pef", ".srw", ".psd", ".xcf", ".hdr", ".dpx", ".cin", ".braw", ".r3d"),
+    *(".ari", ".jxl", ".jxr", ".crm", ".raw"),
+}
 
 
 @dataclass(frozen=True)
@@ -201,6 +144,8 @@ def _of_folder(folder: Path, photos: bool, recursive: bool) -> list[tuple[str, s
 
 
 def _differ_in_size(images: Sequence[Path]) -> bool:
+    from rirn.data.images import image_size
+
     sizes = set()
     for image in images:
         try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from rirn.devices import pick_device
 from rirn.video.frames import Frame
+from rirn.video.options import Options
 from rirn.video.pipeline import Pipeline
 from rirn.video.reader import Reader
 from rirn.video.restore import Restored, Restorer, pick_dtype
@@ -76,22 +76,21 @@ class _Nowhere:
 def benchmark(
     model: torch.nn.Module,
     source: str | os.PathLike,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: str = "fp32",
-    tile: int | str | None = "auto",
+    options: Options | None = None,
+    **fields: Any,
 ) -> Benchmark:
     """Decode and restore all of `source` and write nothing; the arguments are those of `deblur`.
 
     Raises:
         RirnError: as `deblur`.
     """
-    device, torch_dtype = pick_device(device), pick_dtype(dtype)
-    with Reader(source) as reader:
-        model = model.to(device=device, dtype=torch_dtype).eval()
-        tiled, output = Tiled(model, tile), _Nowhere()
-        restorer = _Timed(tiled, device, torch_dtype)
-        tiled.prepare((reader.info.height, reader.info.width), device, torch_dtype)
+    options = replace(options or Options(), **fields)
+    device, dtype = options.chosen_device, pick_dtype(options.dtype)
+    with Reader(source, rate=options.rate, raw_size=options.raw_size, cut=options.cut) as reader:
+        model = model.to(device=device, dtype=dtype).eval()
+        tiled, output = Tiled(model, options.tile), _Nowhere()
+        restorer = _Timed(tiled, device, dtype)
+        tiled.prepare((reader.info.height, reader.info.width), device, dtype)
         pipeline = Pipeline(reader, restorer, output, on_result=lambda: None)
         pipeline.run()
     counted = restorer.seconds[1:] or restorer.seconds

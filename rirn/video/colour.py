@@ -65,17 +65,29 @@ class FromPicture:
         return np.array(rgb.to_ndarray(), order="C")
 
 
+def alpha_of(picture: av.VideoFrame) -> np.ndarray:
+    """The transparency [H, W] of a picture that has some: uint8, or uint16 from more than 8 bits per sample."""
+    deep = max(component.bits for component in picture.format.components) > 8
+    plane = picture.reformat(format="gbrap16le" if deep else "gbrap").planes[3]
+    values = np.frombuffer(plane, np.uint16 if deep else np.uint8)
+    wide = plane.line_size // values.itemsize
+    return values.reshape(-1, wide)[: picture.height, : picture.width].copy()
+
+
 class ToPicture:
-    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of `pix_fmt`."""
+    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of `pix_fmt`; opaque without [H, W] alpha."""
 
     def __init__(self, colour: Colour, width: int, height: int, pix_fmt: str):
         self._colour, self._pix_fmt = colour, pix_fmt
         self._matrix = _sws_matrix(colour.resolved_matrix(width, height))
         self._scale = av.video.reformatter.VideoReformatter()
 
-    def __call__(self, rgb: np.ndarray) -> av.VideoFrame:
+    def __call__(self, rgb: np.ndarray, alpha: np.ndarray | None = None) -> av.VideoFrame:
+        if alpha is not None:
+            rgb = np.dstack([rgb, alpha])
+        packed = ("rgb24", "rgb48le") if alpha is None else ("rgba", "rgba64le")
         picture = self._scale.reformat(
-            av.VideoFrame.from_ndarray(rgb, "rgb24" if rgb.dtype == np.uint8 else "rgb48le"),
+            av.VideoFrame.from_ndarray(rgb, packed[rgb.dtype != np.uint8]),
             format=self._pix_fmt,
             interpolation=_sws_flags(),
             src_color_range=av.video.reformatter.ColorRange.JPEG,

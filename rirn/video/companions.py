@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +37,8 @@ _LOOKED_AT = 2000
 _LOOKED_AT_BYTES = 64 << 20
 # A stream of which the muxer refuses more packets than one in so many, or this many, is left out.
 _BAD_SHARE, _MOST_BAD = 4, 1000
+# Seconds of sound before the first that is heard which an encoder may have put there; more was cut off.
+_PRIMING = Fraction(1, 10)
 # What MOV writes where it has no description of the samples of a stream.
 _EMPTY_DESCRIPTION = b"\0\0\0\x10stsd"
 # These are about the disk, and every other container would meet them, too.
@@ -78,13 +81,14 @@ class Companions:
         source: a video file.
         replaced: index of its stream of pictures.
         target: name of the file to come; its suffix decides the format.
+        begin: where the part of the source begins that is restored, in seconds; None if nothing is cut off.
 
     Raises:
         RirnError: the source cannot be opened.
     """
 
-    def __init__(self, source: Path, replaced: int, target: Path):
-        self.source, self.replaced = source, replaced
+    def __init__(self, source: Path, replaced: int, target: Path, begin: Fraction | None = None):
+        self.source, self.replaced, self.begin = source, replaced, begin
         self.kept: set[int] = set()
         self.left_out: dict[int, str] = {}
         format = FORMATS[target.suffix.lower()]
@@ -92,7 +96,7 @@ class Companions:
             heads = _heads(original, replaced)
             for template in original.streams:
                 index = template.index
-                if index == replaced or _rewritten(template, original):
+                if index == replaced or _rewritten(template, original, heads[index]):
                     continue
                 reason = _refusal(template, heads[index], format)
                 if reason is None:
@@ -151,6 +155,7 @@ class Companions:
         packets = original.demux([s for s in original.streams if s.index in streams])
         numbers: dict[int, int] = defaultdict(int)
         last: dict[int, int] = {}
+        trimmed = _Trimmed()
         while True:
             try:
                 packet = next(packets, None)
@@ -165,10 +170,14 @@ class Companions:
             index = packet.stream_index
             if index not in wanted:
                 continue
-            _put_in_order(packet, last)
-            if end is None or packet_time(packet) < end:
-                yield index, numbers[index], packet
             numbers[index] += 1
+            for number, audible in trimmed.audible(numbers[index] - 1, packet):
+                if self.begin and not _moved_to_begin(audible, self.begin):
+                    continue
+                _put_in_order(audible, last)
+                if end is None or packet_time(audible) < end:
+                    _end_by(audible, end)
+                    yield index, number, audible
 
     def examine(self, format: str, end: Fraction | None) -> dict[int, Refused]:
         """What a muxer of `format` does not take, found by giving it each stream alone."""
@@ -313,12 +322,17 @@ def _head_of(companions: Companions, index: int) -> list[av.Packet]:
         return _heads(original, companions.replaced)[index]
 
 
-def _rewritten(template: av.stream.Stream, original: av.container.InputContainer) -> bool:
+def _rewritten(
+    template: av.stream.Stream, original: av.container.InputContainer, head: list[av.Packet]
+) -> bool:
     """Whether a stream is how MOV and MP4 store chapters or a time code, which the muxer writes from tags."""
     if template.type != "data":
         return False
     chapters = original.chapters()
-    return "timecode" in template.metadata or (bool(chapters) and template.frames == len(chapters))
+    # FFmpeg hands out no packets of a list of chapters; telemetry may have as many packets, but has some.
+    return "timecode" in template.metadata or (
+        bool(chapters) and template.frames == len(chapters) and not head
+    )
 
 
 def _add(out: av.container.OutputContainer, template: av.stream.Stream) -> av.stream.Stream:
@@ -405,6 +419,58 @@ def _is_understood(file: io.BytesIO) -> bool:
             return len(container.streams) == 1 and container.streams[0].codec_context is not None
     except av.FFmpegError:
         return False
+
+
+class _Trimmed:
+    """Leaves out the sound that an edit list cuts off, which a container without edit lists would play again.
+
+    What an encoder put before the sound stays, and of a cut the last packet before it: a decoder needs them.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[tuple[int, av.Packet]]] = defaultdict(list)
+        self._heard: set[int] = set()
+
+    def audible(self, number: int, packet: av.Packet) -> list[tuple[int, av.Packet]]:
+        """What is to be copied once a packet, with its number, has come."""
+        index = packet.stream_index
+        if packet.stream.type != "audio":
+            return [(number, packet)]
+        if packet.is_discard:
+            if index not in self._heard:
+                self._held[index].append((number, packet))
+            return []
+        self._heard.add(index)
+        before = self._held.pop(index, [])
+        if before and packet_time(packet) - packet_time(before[0][1]) > _PRIMING:
+            before = before[-1:]
+        return [*before, (number, packet)]
+
+
+def _moved_to_begin(packet: av.Packet, begin: Fraction) -> bool:
+    """Make `begin` the time 0 of a packet; whether any of it is shown after that. Sound is not cut within a packet."""
+    if _is_cover(packet.stream):
+        return True
+    ticks = math.ceil(begin / packet.time_base)
+    time = packet.pts if packet.pts is not None else packet.dts
+    if time is None:
+        return False
+    shown = packet.stream.type == "subtitle" and time + (packet.duration or 0) > ticks
+    if time < ticks and not shown:
+        return False
+    if time < ticks:
+        packet.duration -= ticks - time
+        packet.pts = packet.dts = 0
+        return True
+    packet.pts = None if packet.pts is None else packet.pts - ticks
+    packet.dts = None if packet.dts is None else packet.dts - ticks
+    return True
+
+
+def _end_by(packet: av.Packet, end: Fraction | None) -> None:
+    """Let a subtitle not outlast the pictures."""
+    if end is not None and packet.stream.type == "subtitle" and packet.duration:
+        packet.duration = min(packet.duration, max(1, math.ceil(end / packet.time_base) - packet.pts))
 
 
 def _put_in_order(packet: av.Packet, last: dict[int, int]) -> None:

@@ -24,6 +24,7 @@ class SideBySide:
         self._turns = round(info.rotation / 90) % 4
         shown_height = info.width if self._turns % 2 else info.height
         self._bar = _bar(shown_height)
+        info = replace(info, has_alpha=False)
         if self._turns % 2:
             self.info = replace(info, height=2 * info.height + BAR)
         else:

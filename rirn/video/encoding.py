@@ -13,9 +13,12 @@ from rirn.video.frames import VideoInfo
 _CRF = {"libx264": 18, "libx265": 20}
 # The largest factor of these; x264 takes any other number without a word and codes with one of its own.
 _WORST_CRF = 51
+# Encoders whose transparency is read again everywhere; libx265 has a format for it and does not start, and
+# Matroska keeps that of VP9 beside the packets.
+_WITH_ALPHA = ("prores_ks", "ffv1", "qtrle", "png", "apng", "utvideo", "cfhd", "rawvideo")
 # Where the packets of an encoder wait until the whole is put together. MOV keeps any time stamp exactly, but
 # cannot hold every codec; NUT moves times below zero, which only codecs without B-frames do without.
-_PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut"}
+_PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut", "qtrle": ".mov"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Encoding:
                 f"The encoder {codec} is for {encoder.type}, not for pictures; use libx264 or libx265."
             )
         formats = [f.name for f in encoder.video_formats or ()]
-        pix_fmt = self.pix_fmt or self._default_pix_fmt(info, formats)
+        pix_fmt = self.pix_fmt or self._default_pix_fmt(codec, info, formats)
         if formats and pix_fmt not in formats:
             raise RirnError(
                 f"The encoder {codec} does not take the sample format {pix_fmt}; it takes {', '.join(formats)}."
@@ -85,13 +88,23 @@ class Encoding:
         return "libx264"
 
     @staticmethod
-    def _default_pix_fmt(info: VideoInfo, formats: list[str]) -> str:
+    def _default_pix_fmt(codec: str, info: VideoInfo, formats: list[str]) -> str:
         """4:2:0, or 4:4:4 where a side is odd, with as many bits as the frames have and the encoder takes."""
         sampling = "yuv444p" if info.width % 2 or info.height % 2 else "yuv420p"
         wanted = [sampling, "yuv422p", "yuv444p"]
         deep = [f"{name}10le" for name in wanted]
         order = [*deep, *wanted] if info.bits > 8 else [*wanted, *deep]
+        if info.has_alpha and codec in _WITH_ALPHA:
+            clear = [name.replace("yuv", "yuva") for name in order]
+            order = [*clear, "gbrap", "argb", "rgba", "bgra", *order]
         return next((name for name in order if name in formats), sampling)
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether the sample format holds transparency."""
+        return self.codec in _WITH_ALPHA and (self.pix_fmt or "").startswith(
+            ("yuva", "gbrap", "argb", "rgba", "bgra", "abgr", "ya")
+        )
 
     @property
     def part_suffix(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import secrets
@@ -9,31 +10,49 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import features
-
 from rirn.errors import RirnError
 from rirn.video import pyav
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-IMAGES_WRITTEN = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".ppm",
-    ".webp",
-    ".jp2",
-    ".tga",
+_IMAGES_WRITTEN = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".ppm", ".webp", ".jp2", ".tga")
 )
-if features.check("avif"):
-    IMAGES_WRITTEN = (*IMAGES_WRITTEN, ".avif")
+CAMERA_PREFIX = "camera:"
 PIPE = "-"
 _LONGEST_NAME = 255
 """Bytes of a file's name on the usual file systems, where the system does not say."""
+
+
+def is_photo(path: str | os.PathLike) -> bool:
+    """Whether a name is that of a single image."""
+    suffix = Path(path).suffix.lower()
+    return suffix in _IMAGES_WRITTEN or (suffix == ".avif" and _writes_avif())
+
+
+@functools.cache
+def _writes_avif() -> bool:
+    from PIL import features  # takes time that most commands need not spend
+
+    return bool(features.check("avif"))
+
+
+def camera_name(source: str) -> str | None:
+    """The device of a source that is a camera, "camera:NAME" or "/dev/videoN", else None."""
+    if source.startswith(CAMERA_PREFIX):
+        return source.removeprefix(CAMERA_PREFIX)
+    return source if source.startswith("/dev/video") else None
+
+
+def check_source(source: str | os.PathLike) -> None:
+    """Raise RirnError if there is nothing to read at `source`; costs nothing and opens nothing."""
+    name = os.fspath(source)
+    if name == PIPE or camera_name(name) is not None:
+        return
+    if not os.path.exists(name):
+        hint = ", and addresses are not read: download it first" if "://" in name else ""
+        raise RirnError(f"{name} does not exist{hint}; give a video file or a folder of images.")
+    if not os.access(name, os.R_OK):
+        raise RirnError(f"{name} cannot be read; check its permissions.")
 
 
 def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -65,7 +84,7 @@ def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
             raise RirnError(f"{target} exists and is no folder; choose another name for the images.")
         if path.is_dir() and any(path.iterdir()) and not parts_folder(path).exists():
             raise RirnError(f"The folder {target} is not empty; empty it or choose another for the images.")
-    elif path.suffix.lower() in IMAGES_WRITTEN and Path(source).suffix.lower() in IMAGES_WRITTEN:
+    elif is_photo(path) and is_photo(source):
         if path.exists() and not path.is_file():
             raise RirnError(f"{target} exists and is no regular file; choose another name.")
     elif path.suffix.lower() not in FORMATS:
@@ -84,6 +103,14 @@ def is_image_folder(target: str | os.PathLike) -> bool:
     """Whether `target` names a folder of images rather than a video file."""
     text = os.fspath(target)
     return text.endswith((os.sep, "/")) or os.path.isdir(text) or not Path(text).suffix
+
+
+def keep_times(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Give a file that was made of another one its times of reading and change, by which photos are sorted."""
+    if os.path.isfile(source) and os.path.isfile(target):
+        about = os.stat(source)
+        with write_failures(os.fspath(target)):
+            os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def parts_folder(target: Path) -> Path:

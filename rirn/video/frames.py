@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from rirn.errors import RirnError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # ISO/IEC 23091-2 code points, the numbers FFmpeg and every container use.
 MATRIX_RGB, MATRIX_BT709, MATRIX_UNSPECIFIED, MATRIX_SMPTE170M = 0, 1, 2, 6
@@ -16,6 +18,9 @@ PRIMARIES_BT709 = 1
 TRANSFER_SRGB = 13
 HDR_TRANSFERS = {16: "PQ transfer", 18: "HLG transfer"}
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
+
+MOST_PIXELS = 1 << 28
+"""Of a raw frame, about what FFmpeg allows; laying out tiles for a size that is a slip of the finger takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class VideoInfo:
     frames: int | None = None
     colour: Colour = IMAGE_COLOUR
     bits: int = 8
+    has_alpha: bool = False
     sample_aspect_ratio: Fraction | None = None
     rotation: int = 0
     display_matrix: tuple[int, ...] | None = None
@@ -85,13 +91,27 @@ def checked_rate(rate: Fraction | int) -> Fraction:
     return rate.limit_denominator(1_000_000)
 
 
+def checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of raw frames.
+
+    Raises:
+        RirnError: a side is not above 0, or the frame larger than any video.
+    """
+    width, height = size
+    if min(width, height) < 1 or width * height > MOST_PIXELS:
+        raise RirnError(
+            f"Raw frames of {width}x{height} are not possible; give a size above 0 of at most {MOST_PIXELS:,} pixels."
+        )
+    return size
+
+
 @dataclass(eq=False)
 class Frame:
     """One picture with its place in time.
 
     `rgb` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. `pts` and `duration`
     count in `time_base` seconds; `duration` 0 means unknown. `name` is the stem of the image file the frame
-    was read from, None for a video.
+    was read from, None for a video. `alpha` is [H, W] of the same dtype where there is transparency.
     """
 
     rgb: np.ndarray
@@ -99,6 +119,7 @@ class Frame:
     time_base: Fraction
     duration: int = 0
     name: str | None = None
+    alpha: np.ndarray | None = None
 
 
 class BrokenStream(RirnError):

@@ -98,6 +98,8 @@ class ImageFolderWriter:
     def write(self, frame: Frame) -> None:
         """Save one frame, which must have a name; 16 bits are rounded to 8."""
         rgb = to_8_bits(frame.rgb)
+        if frame.alpha is not None:
+            rgb = np.dstack([rgb, to_8_bits(frame.alpha)])
         with write_failures(self._path):
             # Pillow's default, level 6, took 1.6 to 3 times as long at 720p for at most an eighth of the
             # size.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -12,22 +15,14 @@ import numpy as np
 from rirn.errors import RirnError
 from rirn.video import pyav as av
 from rirn.video.colour import ToPicture
-from rirn.video.files import write_failures
-from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo, checked_rate
+from rirn.video.files import PIPE, camera_name, write_failures
+from rirn.video.frames import MATRIX_RGB, BrokenStream, Colour, Frame, VideoInfo, checked_rate, checked_size
 
-MOST_PIXELS = 1 << 28
-"""Of a raw frame, about what FFmpeg allows; laying out tiles for a size that is a slip of the finger takes minutes."""
-CAMERA_PREFIX = "camera:"
+log = logging.getLogger("rirn.video")
+
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 # y4m has tags for these samplings; the reader of a pipe takes the range from XCOLORRANGE.
 _Y4M_SAMPLING = {"yuv420p": "420mpeg2", "yuv444p": "444", "yuv420p10le": "420p10", "yuv444p10le": "444p10"}
-
-
-def camera_name(source: str) -> str | None:
-    """The device of a source that is a camera, "camera:NAME" or "/dev/videoN", else None."""
-    if source.startswith(CAMERA_PREFIX):
-        return source.removeprefix(CAMERA_PREFIX)
-    return source if source.startswith("/dev/video") else None
 
 
 def open_camera(source: str) -> av.container.InputContainer:
@@ -49,30 +44,71 @@ def open_camera(source: str) -> av.container.InputContainer:
         raise RirnError(f"The camera {device} cannot be opened: {error.strerror or error}.") from error
 
 
-def open_pipe() -> av.container.InputContainer:
-    """Open the video on the standard input.
+def open_pipe(name: str, spool: Path | None) -> tuple[av.container.InputContainer, Path | None]:
+    """Open the video on the standard input, or on a named pipe.
+
+    What holds more than pictures, or cannot be read from a pipe, is read whole into the file `spool` first.
+
+    Args:
+        name: "-" or the name of a pipe.
+        spool: a file that does not exist yet; None to do without.
+
+    Returns:
+        The container, and `spool` if it was written.
 
     Raises:
-        RirnError: nothing came, or nothing that FFmpeg can read from a pipe.
+        RirnError: nothing came, or nothing that FFmpeg can read.
     """
+    title = "the standard input" if name == PIPE else name
     try:
-        return av.open(sys.stdin.buffer, mode="r", metadata_errors="replace")
+        pipe = sys.stdin.buffer if name == PIPE else open(name, "rb")  # noqa: SIM115 (PyAV reads it to its end)
+        if spool is None:
+            return av.open(pipe, mode="r", metadata_errors="replace"), None
+        with spool.open("xb") as copy:
+            tee = _Tee(pipe, copy)
+            try:
+                container = av.open(tee, mode="r", metadata_errors="replace")
+                if all(s.type == "video" for s in container.streams):
+                    tee.stop()
+                    spool.unlink()
+                    return container, None
+                what = "has more streams than pictures"
+            except (av.FFmpegError, ValueError) as error:
+                what = f"cannot be read as it comes ({getattr(error, 'strerror', None) or error})"
+            log.warning("%s %s: it is read whole into %s first.", title[0].upper() + title[1:], what, spool)
+            with write_failures(spool):
+                shutil.copyfileobj(pipe, copy, 1 << 20)
+        return av.open(f"file:{spool}", metadata_errors="replace"), spool
     except (av.FFmpegError, OSError) as error:
+        if spool is not None:
+            spool.unlink(missing_ok=True)
         raise RirnError(
-            f"The standard input is not a video that can be read ({error.strerror or error}); give y4m "
+            f"{title[0].upper()}{title[1:]} is not a video that can be read ({error.strerror or error}); give y4m "
             "(ffmpeg ... -f yuv4mpegpipe -), or --raw-size for frames without a header."
         ) from error
+
+
+class _Tee:
+    """A pipe of which all that is read is kept, until `stop`."""
+
+    def __init__(self, pipe: BinaryIO, copy: BinaryIO):
+        self._pipe, self._copy = pipe, copy
+
+    def read(self, size: int) -> bytes:
+        data = self._pipe.read(size)
+        if self._copy is not None:
+            self._copy.write(data)
+        return data
+
+    def stop(self) -> None:
+        self._copy = None
 
 
 class RawSource:
     """RGB frames of 8 bits on the standard input, one after another without any header."""
 
     def __init__(self, size: tuple[int, int], rate: Fraction | int):
-        width, height = size
-        if min(width, height) < 1 or width * height > MOST_PIXELS:
-            raise RirnError(
-                f"Raw frames of {width}x{height} are not possible; give a size above 0 of at most {MOST_PIXELS:,} pixels."
-            )
+        width, height = checked_size(size)
         rate = checked_rate(rate)
         self._pipe = sys.stdin.buffer
         self.info = VideoInfo(width, height, 1 / rate, rate)

@@ -59,7 +59,8 @@ def assemble(
     Raises:
         RirnError: the file cannot be written.
     """
-    parts = _Whole(target, segments, info, whole, rehearsal)
+    is_cut = companions is not None and companions.begin is not None
+    parts = _Whole(target, segments, info, rehearsal or (whole and not is_cut), rehearsal)
     format = FORMATS[target.suffix.lower()]
     problems: list[str] = []
     refused: dict[int, Refused] = {}
@@ -158,7 +159,7 @@ class _Whole:
         video = out.streams[0]
         video.disposition = original.streams[companions.replaced].disposition
         copies = companions.add_to(out, original, refused)
-        out.set_chapters(_chapters(original, self.end))
+        out.set_chapters(_chapters(original, self.end, companions.begin or Fraction(0)))
         packets = companions.packets(original, copies.keys(), self.end, problems)
         others = _chosen(packets, copies, refused)
         if self.is_rehearsal:
@@ -271,14 +272,19 @@ def _end(segment: Path) -> Fraction:
         return _end_ticks(container) * container.streams.video[0].time_base
 
 
-def _chapters(original: av.container.InputContainer, end: Fraction | None) -> list[dict]:
-    """The chapters of a source, those after `end` left out."""
-    origin = Clock(original).origin
+def _chapters(original: av.container.InputContainer, end: Fraction | None, begin: Fraction) -> list[dict]:
+    """The chapters of a source from `begin` on, which becomes 0, those after `end` left out."""
+    origin = Clock(original).origin + begin
     chapters = []
     for chapter in original.chapters():
         moved = round(origin / chapter["time_base"])
-        chapter = {**chapter, "start": chapter["start"] - moved, "end": chapter["end"] - moved}
+        first, last = chapter["start"] - moved, chapter["end"] - moved
+        if begin and last <= 0:
+            continue
+        chapter = {**chapter, "start": max(0, first) if begin else first, "end": last}
         if end is None or chapter["start"] * chapter["time_base"] < end:
+            if begin and end is not None:
+                chapter["end"] = min(last, round(end / chapter["time_base"]))
             chapters.append(chapter)
     return chapters
 

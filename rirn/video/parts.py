@@ -209,7 +209,8 @@ class PartsOutput:
         self._parts, self._info, self._can_resume = parts, info, can_resume
         self._target = parts.target
         self._encoding = encoding
-        self._companions = companions
+        self.companions = companions
+        self.keeps_alpha = encoding is None or encoding.keeps_alpha
         self.problems: list[str] = []  # what went wrong when the whole was put together
         self._writer: VideoWriter | ImageFolderWriter | None = None
         self._safe = frames  # those before the last border
@@ -245,6 +246,8 @@ class PartsOutput:
         turns = round(self._info.rotation / 90) % 4
         if self._encoding is None and turns:  # PNG has no flag for it that viewers heed
             frame.rgb = np.ascontiguousarray(np.rot90(frame.rgb, turns))
+            if frame.alpha is not None:
+                frame.alpha = np.rot90(frame.alpha, turns)
         with self._explained():
             self._writer.write(frame)
         self.frames += 1
@@ -332,7 +335,7 @@ class PartsOutput:
             self._target,
             segments,
             self._info,
-            companions=self._companions,
+            companions=self.companions,
             whole=whole,
             rehearsal=rehearsal,
         )

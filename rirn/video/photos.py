@@ -11,7 +11,7 @@ from PIL import Image
 from rirn.data.images import IMAGE_SUFFIXES
 from rirn.errors import RirnError
 from rirn.video import pyav as av
-from rirn.video.files import IMAGES_WRITTEN, part_name, write_failures
+from rirn.video.files import is_photo, part_name, write_failures
 from rirn.video.frames import Frame
 from rirn.video.images import to_8_bits
 
@@ -33,11 +33,6 @@ _DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298}
 _DIRECTORIES = {0x8769, 0x8825}
 # What the first bytes of HEIC, HEIF and AVIF name.
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
-
-
-def is_photo(path: str | os.PathLike) -> bool:
-    """Whether a name is that of a single image."""
-    return Path(path).suffix.lower() in IMAGES_WRITTEN
 
 
 def is_one_picture(path: Path) -> bool:
@@ -88,6 +83,7 @@ class PhotoOutput:
     def __init__(self, target: Path, source: Path | None):
         self.frames = 0
         self.problems: list[str] = []
+        self.keeps_alpha = True  # where the format has any
         self._target, self._source = target, source
         suffix = target.suffix.lower().lstrip(".")
         self._format = _FORMATS.get(suffix, suffix.upper())

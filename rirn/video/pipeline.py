@@ -197,9 +197,10 @@ class Pipeline:
                 else:
                     image = item.wait(self._output.frames)
                     begin = time.perf_counter()
+                    frame = replace(item.frame, rgb=image)
                     if self._joined:
-                        image = self._joined.join(item.frame.rgb, image)
-                    self._output.write(replace(item.frame, rgb=image))
+                        frame.rgb, frame.alpha = self._joined.join(item.frame.rgb, image), None
+                    self._output.write(frame)
                 self.busy.encode += time.perf_counter() - begin
         except BaseException as error:
             self._restored.cancel(error)

@@ -13,10 +13,10 @@ import torch
 from rirn.errors import RirnError
 from rirn.video.frames import Frame
 from rirn.video.memory import is_out_of_memory
+from rirn.video.options import checked_dtype, checked_strength
 from rirn.video.scenes import CutDetector
 
-STRONGEST = 1.5
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(eq=False)
@@ -176,8 +176,7 @@ def set_strength(model: Any, strength: float) -> None:
     Raises:
         RirnError: another number, or another model and not 1.
     """
-    if not 0 <= strength <= STRONGEST:
-        raise RirnError(f"The strength must lie between 0 and {STRONGEST}; got {strength}.")
+    checked_strength(strength)
     if getattr(model, "residual", False):
         model.strength = float(strength)
     elif strength != 1:
@@ -193,6 +192,4 @@ def pick_dtype(name: str) -> torch.dtype:
     Raises:
         RirnError: there is none.
     """
-    if name not in DTYPES:
-        raise RirnError(f"'{name}' is no number format; use {', '.join(DTYPES)}.")
-    return DTYPES[name]
+    return _DTYPES[checked_dtype(name)]

@@ -13,14 +13,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from rirn.errors import RirnError
 from rirn.video.memory import PROBE, free_bytes, is_out_of_memory, needed_bytes
+from rirn.video.options import ALIGN, SMALLEST, checked_tile
 
 log = logging.getLogger("rirn.video")
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right
 
-# Tiles begin at multiples of this, so that states at half and quarter resolution can be cut and joined.
-ALIGN = 16
-SMALLEST = 64
 OVERLAP = 32  # of networks at full resolution; one that works on halved frames sees twice as far
 # Of the memory that is free when a video begins, a tile may need this much at most.
 SHARE = 0.7
@@ -53,8 +51,8 @@ class Tiled:
             network works at half resolution, as far as half a tile allows.
 
     Raises:
-        ValueError: tile or overlap is none of these.
-        RirnError: from `step`, when even the smallest tile does not fit in memory.
+        ValueError: the overlap is not possible.
+        RirnError: the tile is none of these; from `step`, when even the smallest tile does not fit in memory.
 
     Example:
         >>> tiled = Tiled(model.eval(), tile=64)
@@ -65,19 +63,16 @@ class Tiled:
     """
 
     def __init__(self, model: Any, tile: int | str | None = "auto", overlap: int | None = None):
+        checked_tile(tile)
         if overlap is None:
             overlap = OVERLAP * (2 if getattr(model, "half_resolution", False) else 1)
             if isinstance(tile, int):
                 overlap = min(overlap, tile // 2 // ALIGN * ALIGN)
-        if tile not in ("auto", None) and (
-            not isinstance(tile, int) or tile < SMALLEST or tile % ALIGN or not 0 <= overlap <= tile / 2
-        ):
+        most = tile // 2 if isinstance(tile, int) else overlap
+        if overlap % ALIGN or not 0 <= overlap <= most:
             raise ValueError(
-                f"a tile must be a multiple of {ALIGN} of at least {SMALLEST} pixels and at least twice the "
-                f"overlap ({overlap}); got {tile}"
+                f"the overlap must be a multiple of {ALIGN} and at most half a tile ({tile}); got {overlap}"
             )
-        if overlap % ALIGN:
-            raise ValueError(f"the overlap must be a multiple of {ALIGN}; got {overlap}")
         self._model, self._tile, self._overlap = model, tile, overlap
         self._auto = tile == "auto"
         self._size: tuple[int, int] | None = None  # for which "auto" was decided

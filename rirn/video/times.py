@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 from rirn.video import pyav as av
 
@@ -12,6 +13,12 @@ _DISORDER = Fraction(1, 10)
 _GAP = 10
 # A file that counts from 0 may begin this late; what begins later was cut from something with a clock of its own.
 _LATE = 60
+# Packets by which time stamps are judged, one repeated stamp of how many is an accident, formats that know when a
+# picture is decoded and not when it is shown, and frames per second that no camera has.
+_LOOKED_AT, _LOOKED_AT_BYTES = 500, 64 << 20
+_FEW = 8
+_WITHOUT_SHOWN = ("avi", "nuv")
+_HIGHEST_RATE = 1000
 
 
 class Clock:
@@ -38,7 +45,11 @@ class Clock:
     def _origin(self, container: av.container.InputContainer) -> Fraction:
         starts = [s.start_time * s.time_base for s in timed_streams(container) if s.start_time is not None]
         origin = min(starts, default=Fraction(0))
-        return origin if origin > (0 if self._is_broadcast else _LATE) else Fraction(0)
+        if self._is_broadcast or origin > _LATE:
+            return origin
+        # Sound may begin below 0, with samples that a decoder needs and nobody hears; pictures there would be hidden.
+        pictures = [s.start_time * s.time_base for s in _moving(container) if s.start_time is not None]
+        return min([Fraction(0), *pictures])
 
     def place(self, packet: av.Packet) -> None:
         """Move `packet`; to be called for all packets of `timed_streams` in the order of the file."""
@@ -72,6 +83,49 @@ class Clock:
             step = max(Fraction(0), time - last)
         self._shifts[index], self._last[index], self._next[index] = shift, time, time + step
         return shift
+
+
+def even_rate(path: Path, index: int) -> tuple[Fraction, str] | None:
+    """Frames per second to count with where the time stamps of a stream of pictures cannot be believed, and why.
+
+    None where they can, or where there are none, by the first packets of the file.
+    """
+    with av.open(f"file:{path}", metadata_errors="replace") as container:
+        stream = container.streams[index]
+        shown: list[int] = []
+        clock, read = Clock(container), 0
+        try:
+            for packet in container.demux(timed_streams(container)):
+                if packet.size:
+                    clock.place(packet)  # of files joined end to end, each begins with the same stamps
+                    if packet.stream_index == index and packet.pts is not None:
+                        shown.append(packet.pts)
+                read += packet.size
+                if len(shown) >= _LOOKED_AT or read >= _LOOKED_AT_BYTES:
+                    break
+        except av.FFmpegError:
+            return None  # said when it is read
+        count = len(shown)
+        if count < 3:
+            return None
+        seconds = (max(shown) - min(shown)) * stream.time_base
+        reorders = container.format.name in _WITHOUT_SHOWN and getattr(
+            stream.codec_context, "has_b_frames", 0
+        )
+        if (count - len(set(shown))) * _FEW > count:
+            reason = "many repeat"
+        elif (count - 1) > seconds * _HIGHEST_RATE:
+            reason = "they are too close together"
+        elif reorders and shown == sorted(shown):
+            reason = f"{container.format.name.upper()} has none for B-frames"
+        else:
+            return None
+        rates = (stream.guessed_rate, stream.average_rate, stream.codec_context.framerate)
+        return next((Fraction(r) for r in rates if r and r <= _HIGHEST_RATE), Fraction(25)), reason
+
+
+def _moving(container: av.container.InputContainer) -> list[av.stream.Stream]:
+    return [s for s in timed_streams(container) if s.type == "video"]
 
 
 def timed_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:

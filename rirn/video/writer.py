@@ -78,6 +78,7 @@ class VideoWriter:
             self._part.unlink()
             raise
         self._picture = ToPicture(info.colour, info.width, info.height, encoding.pix_fmt)
+        self._keeps_alpha = encoding.keeps_alpha
         # Of all frames, by their number, which is all that the encoder learns of time: that two frames are a
         # tick apart is no reason to code them badly, and decoding times stay regular.
         self._pts: list[int] = []
@@ -93,7 +94,7 @@ class VideoWriter:
             raise ValueError(
                 f"frame is {width}x{height}; the video was opened with {self._info.width}x{self._info.height}"
             )
-        picture = self._picture(frame.rgb)
+        picture = self._picture(frame.rgb, frame.alpha if self._keeps_alpha else None)
         pts = frame.pts
         if self._pts and pts <= self._pts[-1]:
             if not self._moved:

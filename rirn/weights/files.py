@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -15,20 +13,11 @@ from safetensors.torch import save
 from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.models.deblurrer import VideoDeblurrer
-from rirn.models.registry import create_model, model_names, near_match
+from rirn.models.registry import create_model, model_names
 from rirn.plugins import find_plugins
+from rirn.weights.names import find_weights
 
 FORMAT = "rirn-weights-1"
-
-
-def shipped() -> dict[str, Path]:
-    """Names and paths of the weights in the package; each has a card ``NAME.md`` beside it."""
-    folder = resources.files("rirn.weights")
-    return {
-        p.name.removesuffix(".safetensors"): Path(str(p))
-        for p in folder.iterdir()
-        if p.name.endswith(".safetensors")
-    }
 
 
 def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -78,13 +67,7 @@ def load(
     Raises:
         RirnError: there is no such name or file, or the file is damaged or holds other tensors than its model has.
     """
-    path = Path(name) if Path(name).suffix or os.sep in str(name) else shipped().get(str(name))
-    if path is None:
-        raise RirnError(
-            f"there are no weights {str(name)!r}; {near_match(str(name), shipped())}, or give a path"
-        )
-    if not path.is_file():
-        raise RirnError(f"there is no weights file {path}")
+    path = find_weights(name)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

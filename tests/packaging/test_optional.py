@@ -1,4 +1,4 @@
-"""What needs a package that not every machine has: videos need PyAV, the command line jsonargparse, all else neither."""
+"""What needs a package that not every machine has: videos need PyAV, training jsonargparse, all else neither."""
 
 import subprocess
 import sys
@@ -98,7 +98,11 @@ def test_videos_say_what_they_need(photos, tmp_path):
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_the_command_line_says_what_it_needs(tmp_path):
-    done = without("jsonargparse", run="import rirn.cli", cwd=tmp_path)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("rirn: the command line needs jsonargparse, which does not import")
+def test_commands_with_settings_say_what_they_need(tmp_path):
+    for words in (["train", "--help"], ["data", "synth", "--help"]):
+        code = f"from rirn.cli import main\nsys.exit(main({words}))"
+        done = without("jsonargparse", run=code, cwd=tmp_path)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert done.stderr.startswith("rirn: this command needs jsonargparse, which does not import")
+    done = without("jsonargparse", run="from rirn.cli import main\nsys.exit(main([]))", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("usage: rirn")

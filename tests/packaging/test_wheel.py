@@ -42,7 +42,7 @@ def test_pure_wheel_contents(pure):
         "rirn/kernels/__init__.py",
         "rirn/bench/__init__.py",
         "rirn/training/configs/gopro.yaml",
-        "rirn/video/report.html",
+        "rirn/compare/report.html",
     } <= set(names)
     shipped = {f"rirn/weights/{path.name}" for path in (ROOT / "rirn" / "weights").glob("*.safetensors")}
     assert shipped <= set(names)
@@ -108,7 +108,7 @@ def test_sdist_builds_from_itself(tmp_path):
     (tmp_path / "wheels").mkdir()
     wheel = build_wheel(tmp_path / "wheels", sdist, RIRN_BUILD_CPU="0")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"rirn/kernels/fac.py", "rirn/bench/__init__.py", "rirn/video/report.html"} <= names
+    assert {"rirn/kernels/fac.py", "rirn/bench/__init__.py", "rirn/compare/report.html"} <= names
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import time
 import pytest
 from PIL import Image
 
-from rirn.video.maps import GateMaps, palette
-from rirn.video.report import write_report
-from tests.video.browser import Browser, missing
-from tests.video.test_maps import stepped
-from tests.video.test_report import flat, folder
+from rirn.compare.maps import GateMaps, palette
+from rirn.compare.report import write_report
+from tests.compare.browser import Browser, missing
+from tests.compare.test_maps import stepped
+from tests.compare.test_report import flat, folder
 
 pytestmark = pytest.mark.slow
 WIDTH, HEIGHT, COUNT = 64, 48, 6

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from rirn.cli import main
+from rirn.compare.maps import GateMaps, palette
+from rirn.compare.report import write_report
 from rirn.errors import RirnError
-from rirn.video.maps import GateMaps, palette
-from rirn.video.report import write_report
 from rirn.weights import save_weights
+from tests.compare.test_report import contents, folder
 from tests.models.cases import small
 from tests.video.clips import picture, write_clip
-from tests.video.test_report import contents, folder
 
 WIDTH, HEIGHT, COUNT = 34, 26, 4
 

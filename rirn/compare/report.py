@@ -18,12 +18,12 @@ from typing import TextIO
 import numpy as np
 from PIL import Image
 
+from rirn.compare.maps import GateMaps, palette
 from rirn.errors import RirnError
 from rirn.evaluation.metrics import laplacian_variance, psnr, ssim
 from rirn.video.files import part_name, write_failures
 from rirn.video.frames import Frame
 from rirn.video.images import to_8_bits
-from rirn.video.maps import GateMaps, palette
 from rirn.video.reader import Reader
 
 # Browsers give a page a few gigabytes; the text of the frames is a part of what they keep.
@@ -70,7 +70,7 @@ def write_report(
     sources = [before, after] if truth is None else [before, after, truth]
     path = Path(os.path.realpath(target))
     _check(sources, path, skip=skip, frames=frames, quality=quality)
-    page = files("rirn.video").joinpath("report.html").read_text(encoding="utf-8")
+    page = files("rirn.compare").joinpath("report.html").read_text(encoding="utf-8")
     head, _, tail = page.partition("<!-- frames -->\n")
     names = _short_names([before, after])
     measures = [Measure("Sharpness", "variance of the Laplacian", 1)]

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from rirn.cli import main
+from rirn.compare import report
+from rirn.compare.report import write_report
 from rirn.data import write_png
 from rirn.errors import RirnError
 from rirn.evaluation.metrics import laplacian_variance, psnr, ssim
-from rirn.video import report
-from rirn.video.report import write_report
 from tests.video.clips import picture, probe, write_clip
 
 WIDTH, HEIGHT, COUNT = 64, 48, 6

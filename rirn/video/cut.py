@@ -1,0 +1,68 @@
+"""A part of a video, by its times or its number of frames."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rirn.errors import RirnError
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The frames shown from `start` on, for `duration`, and at most so many of them; by default all.
+
+    Args:
+        start: seconds from where the video begins.
+        duration: seconds; None to the end.
+        frames: at most so many; None for all.
+
+    Raises:
+        RirnError: a value is not possible.
+    """
+
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+    frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            raise RirnError(f"A start at {float(self.start):g} s is not possible; give 0 or more.")
+        if self.duration is not None and self.duration <= 0:
+            raise RirnError(f"A duration of {float(self.duration):g} s is not possible; give more than 0.")
+        if self.frames is not None and self.frames < 1:
+            raise RirnError(f"The number of frames must be at least 1, not {self.frames}.")
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is cut off."""
+        return not self.start and self.duration is None and self.frames is None
+
+    @property
+    def end(self) -> Fraction | None:
+        """When it ends by its times, in seconds; None with the video."""
+        return None if self.duration is None else self.start + self.duration
+
+    def is_over(self, time: Fraction, count: int) -> bool:
+        """Whether a frame shown at `time` comes after the part, of which there were `count` frames."""
+        return (self.end is not None and time >= self.end) or (
+            self.frames is not None and count >= self.frames
+        )
+
+    def expected(self, frames: int | None, rate: Fraction) -> int | None:
+        """How many frames the part has of a video with so many, if they come evenly."""
+        known = [] if frames is None else [max(1, frames - math.ceil(self.start * rate))]
+        if self.duration is not None:
+            known.append(max(1, math.ceil(self.duration * rate)))
+        if self.frames is not None:
+            known.append(self.frames)
+        return min(known, default=None)
+
+    def settings(self) -> dict[str, object]:
+        """What was cut, as plain values by name; empty if nothing."""
+        values = {"start": self.start or None, "duration": self.duration, "frames": self.frames}
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+
+ALL = Cut()
