@@ -20,7 +20,7 @@ from rirn.bench.__main__ import parser as bench_parser
 from rirn.data import write_png
 from rirn.weights import shipped
 from tests.data.layouts import gopro
-from tests.pages import LANGUAGES, ROOT, SHELL, blocks, commands, lines, pages
+from tests.pages import FENCE, LANGUAGES, ROOT, SHELL, blocks, commands, lines, pages
 from tests.video.clips import write_clip
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
@@ -62,6 +62,12 @@ def test_languages_are_known(block):
         json.loads(block.text)
     if block.language == "yaml":
         yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_prose_is_wrapped(page):
+    prose = FENCE.sub("", page.read_text(encoding="utf-8")).split("\n")
+    assert [line for line in prose if len(line) > 140 and not line.startswith(("|", "<!--"))] == []
 
 
 @of("python")
