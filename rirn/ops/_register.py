@@ -207,56 +207,58 @@ def _allocate_gradients(args: Sequence[Any], needs: int) -> list[Tensor]:
     ]
 
 
+def _save(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any, held: Tensor | None) -> None:
+    """Keep what :func:`_backward` needs: the inputs, the result of an op that ends in an activation, and what a chain holds."""
+    ctx.slope = op.last_slope(*inputs) if op.last_slope else 1.0
+    ctx.holds = held is not None and held.numel() > 0
+    ctx.save_for_backward(
+        *tensors_of(inputs), *([output] if ctx.slope != 1 else []), *([held] if ctx.holds else [])
+    )
+    ctx.options = [None if isinstance(arg, Tensor) or is_tensor_list(arg) else arg for arg in inputs]
+    ctx.counts = [len(arg) if is_tensor_list(arg) else None for arg in inputs]
+
+
+def _backward(op: Op, gradient: Callable[..., Any], ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    saved = iter(ctx.saved_tensors)
+    args: list[Any] = []
+    for option, count in zip(ctx.options, ctx.counts, strict=True):
+        if count is not None:
+            args.append(list(itertools.islice(saved, count)))
+        else:
+            args.append(next(saved) if option is None else option)
+    if ctx.slope != 1:
+        grads = (_through_activation(grads[0], next(saved), ctx.slope),)
+    needs = needs_mask(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
+    if ctx.holds:
+        assert op.as_chain is not None
+        found = torch.ops.rirn.conv3x3_chain_held_backward(*grads, next(saved), *op.as_chain(*args), needs)
+    else:
+        found = gradient(*grads, *args, needs)
+    return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(found))
+
+
+def _holding(op: Op, *args: Any) -> tuple[Any, Tensor]:
+    """Run an op, which is a chain, and hold its activations as far as they may be held."""
+    assert op.as_chain is not None
+    found: tuple[Any, Tensor] = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
+    return found
+
+
 def _attach(op: Op, name: str) -> None:
     """Give the form ``rirn::<name>`` of an op and ``rirn::<name>_backward`` their fake kernels and batching rules, and the
     first its derivatives.
 
     The derivative is the op ``{name}_backward(*output gradients, *inputs, needs)``, which returns one gradient
-    per tensor, an empty one where bit i of ``needs`` is not set. Nothing but the inputs is saved, the
-    result of an op that ends in an activation, and what a chain holds.
+    per tensor, an empty one where bit i of ``needs`` is not set.
     """
     gradient = getattr(torch.ops.rirn, f"{name}_backward").default
-    n_results = op.results
     returns_list = len(gradient._schema.returns) == 1
+    n_results = op.results
 
     def fake_backward(*args: Any) -> Any:
         *given, needs = args
         grads = _allocate_gradients(given[n_results:], needs)
         return grads if returns_list else tuple(grads)
-
-    def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any, held: Tensor | None) -> None:
-        ctx.slope = op.last_slope(*inputs) if op.last_slope else 1.0
-        ctx.holds = held is not None and held.numel() > 0
-        ctx.save_for_backward(
-            *tensors_of(inputs), *([output] if ctx.slope != 1 else []), *([held] if ctx.holds else [])
-        )
-        ctx.options = [None if isinstance(arg, Tensor) or is_tensor_list(arg) else arg for arg in inputs]
-        ctx.counts = [len(arg) if is_tensor_list(arg) else None for arg in inputs]
-
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved = iter(ctx.saved_tensors)
-        args: list[Any] = []
-        for option, count in zip(ctx.options, ctx.counts, strict=True):
-            if count is not None:
-                args.append(list(itertools.islice(saved, count)))
-            else:
-                args.append(next(saved) if option is None else option)
-        if ctx.slope != 1:
-            grads = (_through_activation(grads[0], next(saved), ctx.slope),)
-        needs = needs_mask(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
-        if ctx.holds:
-            assert op.as_chain is not None
-            found = torch.ops.rirn.conv3x3_chain_held_backward(
-                *grads, next(saved), *op.as_chain(*args), needs
-            )
-        else:
-            found = gradient(*grads, *args, needs)
-        return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(found))
-
-    def holding(*args: Any) -> tuple[Any, Tensor]:
-        assert op.as_chain is not None
-        found: tuple[Any, Tensor] = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
-        return found
 
     def forward_mode(*args: Any) -> Any:
         device = next(tensors_of(args)).device
@@ -265,7 +267,11 @@ def _attach(op: Op, name: str) -> None:
     torch.library.register_fake(f"rirn::{name}", op.fake)
     torch.library.register_fake(f"rirn::{name}_backward", fake_backward)
     register_derivatives(
-        name, save_inputs, backward, forward_mode, holding if op.as_chain and name == op.name else None
+        name,
+        functools.partial(_save, op),
+        functools.partial(_backward, op, gradient),
+        forward_mode,
+        functools.partial(_holding, op) if op.as_chain and name == op.name else None,
     )
     once = (
         f"{name} on a fused backend can be differentiated once only: "
