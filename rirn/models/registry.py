@@ -171,7 +171,7 @@ def create_model(
     width = options.get("width", 1.0)
     if not 0 < width <= 8:
         raise RirnError(f"width must lie in (0, 8]; got {width}")
-    gates = {"atb_decay": atb_decay, "atb_max_weight": atb_max_weight}
+    gates: dict[str, Any] = {"atb_decay": atb_decay, "atb_max_weight": atb_max_weight}
     for option, value in gates.items():
         _check_option(option, value, 1.0)
         if not 0 < value <= GATES[option]:

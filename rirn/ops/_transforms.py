@@ -48,7 +48,7 @@ def follows_tangents(tensors: Sequence[Tensor]) -> bool:
 
 def register_derivatives(
     name: str,
-    save: Callable[[Any, Any, Any], None],
+    save: Callable[[Any, Any, Any, Any], None],
     backward: Callable[..., tuple[Any, ...]],
     forward_mode: Callable[..., Any],
     holding: Callable[..., tuple[Any, Tensor]] | None = None,
@@ -80,18 +80,18 @@ def register_derivatives(
     def kernel(keyset: torch._C.DispatchKeySet, *args: Any) -> Any:
         def run() -> tuple[Any, Tensor | None]:
             with torch._C._AutoDispatchBelowAutograd():
-                if holds:
-                    return holding(*args)
+                if holds is not None:
+                    return holds(*args)
                 return op.redispatch(keyset & torch._C._after_autograd_keyset, *args), None
 
         tensors = list(tensors_of(args))
-        holds = False
+        holds: Callable[..., tuple[Any, Tensor]] | None = None
         if follows_tangents(tensors):
             return _with_tangents(op, forward_mode, args)
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
             return run()[0]
         if not within_transform():
-            holds = holding is not None and _are_plain(tensors)
+            holds = holding if _are_plain(tensors) else None
             results = Node.apply(run, args, *tensors)  # type: ignore[attr-defined]
         else:
             with (
