@@ -261,7 +261,7 @@ sys.modules["rirn"].__path__ = []
 spec = importlib.util.spec_from_file_location(
     "rirn.kernels", "kernels/__init__.py", submodule_search_locations=["kernels"]
 )
-kernels = sys.modules["rirn.kernels"] = importlib.util.module_from_spec(spec)
+kernels = sys.modules["rirn.kernels"] = sys.modules["rirn"].kernels = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(kernels)
 if kernels.why_not():
     sys.exit(kernels.why_not())

@@ -27,7 +27,18 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 LINES = [(block, line) for block in BLOCKS if block.language in SHELL for line in lines(block)]
 TOOLS = {
     *("cd", "cp", "export", "git", "mkdir", "source", "unzip"),
-    *("auditwheel", "ffmpeg", "ffplay", "ffprobe", "mypy", "nvidia-smi", "pre-commit", "ruff", "tensorboard"),
+    *(
+        "auditwheel",
+        "ffmpeg",
+        "ffplay",
+        "ffprobe",
+        "mypy",
+        "nvidia-smi",
+        "pre-commit",
+        "ruff",
+        "tensorboard",
+        "vspipe",
+    ),
 }
 """Programs that are not ours, of which nothing is checked."""
 

@@ -38,7 +38,7 @@ def run(options: Namespace) -> None:
     check_there(options.checkpoint)
     from rirn.weights.convert import convert
 
-    given = {name: options[name] for name in ("channel_order", "ends", "past", "future")}
+    given = {name: getattr(options, name) for name in ("channel_order", "ends", "past", "future")}
     given = {name: value for name, value in given.items() if value is not None}
     convert(options.kind, options.checkpoint, options.out, **given)
     print(options.out)

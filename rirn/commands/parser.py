@@ -40,11 +40,17 @@ class OneLine(argparse.ArgumentParser):
                 f"the configuration file {self.config_file} holds no settings that can be read: {content}"
             )
         # On the command line, or in a configuration file.
-        unknown = re.search(r"nrecognized arguments: --([\w.-]+)|not accept option '([\w.-]+)'", message)
+        unknown = re.search(
+            r"nrecognized arguments: (--)([\w.-]+)"
+            r"|(?:Group '(?P<group>[\w.]+)' does )?not accept option '([\w.-]+)'"
+            r"|Option '([\w.-]+)' is not accepted",
+            message,
+        )
         if unknown:
-            if unknown[2] and self.config_file is not None:
+            dashes, word = unknown[1] or "", unknown[2] or unknown[4] or unknown[5]
+            if not dashes and self.config_file is not None:
                 message += f" in {self.config_file}"
-            dashes, word = ("--", unknown[1]) if unknown[1] else ("", unknown[2])
+            word = f"{unknown['group']}.{word}" if unknown["group"] else word
             options = [o.lstrip("-") for a in self._actions for o in a.option_strings if o.startswith("--")]
             close = difflib.get_close_matches(word, options, n=1)
             message += f"; did you mean {dashes}{close[0]}?" if close else ""

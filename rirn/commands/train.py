@@ -31,15 +31,13 @@ def _recipe_file() -> type:
 
 
 def make_parser() -> OneLine:
-    from jsonargparse import set_parsing_settings
-
-    from rirn.commands.settings import SettingsParser
+    from rirn.commands import settings
     from rirn.training.config import TrainConfig
 
-    set_parsing_settings(
+    settings.jsonargparse.set_parsing_settings(
         docstring_parse_attribute_docstrings=True
     )  # the help texts of the fields of TrainConfig
-    parser = SettingsParser(
+    parser = settings.SettingsParser(
         description=SUMMARY,
         epilog="examples:\n"
         "  rirn train --out runs/mine --data.train+=GOPRO_Large/train --data.val+=GOPRO_Large/test\n"

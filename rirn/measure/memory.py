@@ -55,7 +55,7 @@ def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> 
         storage = t.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage.nbytes()
-        return t
+        return t.detach()  # a result that held itself would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         kept = forward()  # until here, or the address of a freed tensor could come again

@@ -72,6 +72,13 @@ class Explanation:
         op: its name.
         backend: what ``auto`` takes.
         why_not: the other backends, each with the reason in words.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import atb_blend, explain
+        >>> x = torch.zeros(1, 2, 3, 3)
+        >>> str(explain(atb_blend, x, x, x, x)).partition(" runs on ")[0]
+        'atb_blend'
     """
 
     op: str
@@ -240,8 +247,12 @@ def _backward(op: Op, gradient: Callable[..., Any], ctx: Any, *grads: Tensor) ->
 def _holding(op: Op, *args: Any) -> tuple[Any, Tensor]:
     """Run an op, which is a chain, and hold its activations as far as they may be held."""
     assert op.as_chain is not None
-    found: tuple[Any, Tensor] = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
-    return found
+    result, held = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
+    if op.like:
+        like = args[list(op.signature.parameters).index(op.like)]
+        if result.stride() != like.stride():
+            result = torch.empty_like(like).copy_(result)
+    return result, held
 
 
 def _attach(op: Op, name: str) -> None:

@@ -15,6 +15,9 @@ CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),  # cgroup v1
 )
 
+TORCH_OPS = ("conv3x3_chain_holding", "conv3x3_chain_held_backward")
+"""What runs in the place of a chain and of its backward pass, in the CPU form; no trace ever sees them."""
+
 _most: int | None = None
 
 

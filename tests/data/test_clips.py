@@ -111,7 +111,7 @@ def test_workers_share_the_cache_and_its_limit(sequences, workers):
 
 def test_a_worker_that_is_not_forked_has_its_part_of_the_limit(sequences, monkeypatch):
     cache = FrameCache(sequences[1].sharp, 6 * 20 * 26 * 3)
-    monkeypatch.setattr("rirn.data.cache.get_worker_info", lambda: SimpleNamespace(num_workers=3))
+    monkeypatch.setattr("torch.utils.data.get_worker_info", lambda: SimpleNamespace(num_workers=3))
     for made, kept in ((cache, 6), (pickle.loads(pickle.dumps(cache)), 2)):
         for path in sequences[1].sharp * 2:
             assert np.array_equal(made.read(path), read_image(path))

@@ -26,6 +26,8 @@ _HARMLESS = (
     os.devnull,
     "/proc/self/clear_refs",
 )  # the second sets back this process's own high-water mark of memory
+# Arguments between the paths and the descriptors of the folders that they are relative to.
+_BETWEEN = {"os.mkdir": 1, "os.chmod": 1, "os.chown": 2, "os.utime": 2}
 _NEVER = (
     "subprocess.Popen",
     "os.system",
@@ -65,7 +67,7 @@ class Guard:
                 self._check(event, path)
         elif event in _ON_PATHS:
             count = _ON_PATHS[event]
-            descriptors = [a for a in args[count:] if event != "os.mkdir" or a is not args[1]]
+            descriptors = args[count + _BETWEEN.get(event, 0) :]
             for i, path in enumerate(args[:count]):
                 self._check(event, path, descriptors[i] if i < len(descriptors) else -1)
         elif event in _NEVER:

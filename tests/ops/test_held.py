@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from rirn.errors import RirnError
 from rirn.measure.memory import saved_bytes
@@ -98,7 +99,7 @@ def test_a_graph_can_be_used_twice_and_its_tensors_may_move():
         return torch.empty(t.numel() + 1, dtype=t.dtype)[1:].view(t.shape).copy_(t) if t.dim() == 1 else t
 
     for unpack in (lambda t: t, moved):
-        with hold_activations(A_LOT), torch.autograd.graph.saved_tensors_hooks(lambda t: t, unpack):
+        with hold_activations(A_LOT), torch.autograd.graph.saved_tensors_hooks(Tensor.detach, unpack):
             out = run(BLOCKS, tensors)
         weight = torch.linspace(-1, 1, out.numel()).view_as(out)
         for _ in range(2):

@@ -79,8 +79,9 @@ def test_the_compiled_ops_check_for_themselves(op, kind, backward):
     """Whoever calls them past the public functions must not read or write beyond a tensor."""
     name = f"{op}_backward" if backward else op
     leaves, spec = tree_flatten(arguments(op, Case(1, 2, 3, 3), backward=backward))
+    another_size = (op, kind, backward) == ("conv3x3_chain", "shorter", False)  # of the only image: no misfit
     for i, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor):
+        if isinstance(leaf, Tensor) and not (another_size and i == 0):
             args = tree_unflatten([*leaves[:i], UNFIT[kind](leaf), *leaves[i + 1 :]], spec)
             with pytest.raises(RuntimeError, match=r"^\S+ must be .* on cpu; got|\[N, C, H, W\]; got"):
                 torch_op(name)(*args)

@@ -6,7 +6,7 @@ import random
 from fractions import Fraction
 from pathlib import Path
 
-from rirn.commands import deblur as deblur_command
+from rirn.weights import files as weights_files
 from tests.fuzz.kinds.base import Act, Echo, attribute, command, pick, with_input
 from tests.fuzz.mutate import damage
 from tests.video.clips import picture, write_clip
@@ -65,7 +65,7 @@ class Containers:
 
     def _with_echo(self, act: Act) -> Act:
         def run() -> int | None:
-            with attribute(deblur_command, "load", lambda name: self.model):
+            with attribute(weights_files, "load", lambda name: self.model):
                 return act()
 
         return run

@@ -6,9 +6,9 @@ import random
 import shutil
 from pathlib import Path
 
-from rirn.commands import deblur as deblur_command
 from rirn.data import find_sequences
 from rirn.data.clips import ClipDataset
+from rirn.weights import files as weights_files
 from tests.data.layouts import bsd, dvd, gopro, reds
 from tests.fuzz.kinds.base import Act, Echo, attribute, command
 from tests.fuzz.mutate import damage
@@ -76,7 +76,7 @@ class Datasets:
         act = command("deblur", source, folder / "out" / rng.choice(("a.mp4", "frames")), "--tile", "off")
 
         def run() -> int | None:
-            with attribute(deblur_command, "load", lambda name: self.model):
+            with attribute(weights_files, "load", lambda name: self.model):
                 return act()
 
         return run
