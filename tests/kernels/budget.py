@@ -290,7 +290,7 @@ HEAD = """\
 # (static, bytes) are upper limits; occupancy, wide (128-bit accesses to global memory) and tensor (instructions) are lower ones,
 # the first two in percent. Read from machine code, not measured on a GPU.
 # Filled in by hand: the ops whose time is that of memory, whose kernels (but for those of float64) reach `least_occupancy`; those
-# that do not, because held to 64 registers by __launch_bounds__ they spill (docs/kernel-ladder.md says what else was tried); the
+# that do not, because held to 64 registers by __launch_bounds__ they spill (notes/kernel-ladder.md says what else was tried); the
 # dynamic shared memory of the kernels that have any, in bytes at their largest (tests/cuda_on_cpu/test_dynamic_shared.py).
 """
 
