@@ -60,6 +60,13 @@ class ModelConfig:
         if self.start is None:
             vars(self).update(vars(self.filled(DEFAULTS)))
 
+    @classmethod
+    def empty(cls) -> ModelConfig:
+        """With nothing given, which a command line goes on from: what it does not say may come from ``start``."""
+        model = cls()
+        vars(model).update({f.name: None for f in dataclasses.fields(cls) if f.name != "options"})
+        return model
+
     def filled(self, known: Mapping[str, Any]) -> ModelConfig:
         """The same with what is not given taken from ``known``; what no field is for becomes a further option."""
         missing = [name for name, value in vars(self).items() if value is None and name != "start"]
@@ -184,7 +191,7 @@ class TrainConfig:
     out: Path
     """Folder for checkpoints, the log and the final weights."""
     data: DataConfig
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig.empty)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     seed: int = 0
     device: str = "auto"
@@ -216,6 +223,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self.out = Path(self.out)
+        if self.model.start is None:
+            self.model = self.model.filled(DEFAULTS)
         optim, data = self.optim, self.data
         positive = {
             "data.frames": data.frames,

@@ -162,3 +162,15 @@ def test_folders_are_given_in_any_spelling(words, tmp_path):
     found = parse("--out", tmp_path, *words).data
     assert [str(source.path) for source in found.sources] == (["a", "b"] if "b" in words[-1] else ["a"])
     assert not found.mixed
+
+
+def test_what_a_command_line_does_not_say_of_a_model_is_left_to_the_weights_it_starts_from(tmp_path):
+    from rirn.commands.train import make_parser
+
+    words = ["--out", str(tmp_path), "--data.train+=d", "--model.blocks", "3"]
+    given = make_parser().instantiate(make_parser().parse_args([*words, "--model.start", "rirn-tiny"])).model
+    assert (given.name, given.width, given.residual, given.blocks) == (None, None, None, 3)
+    plain = make_parser().instantiate(make_parser().parse_args(words))
+    plain.pop("config")
+    assert TrainConfig(**vars(plain)).model == ModelConfig(blocks=3)
+    assert TrainConfig(tmp_path, DataConfig(["d"])).model == ModelConfig()
