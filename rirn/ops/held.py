@@ -37,7 +37,7 @@ def hold_activations(most: int | None) -> Iterator[None]:
 
     Example:
         >>> from rirn.ops import hold_activations
-        >>> with hold_activations(0):  # less memory, about a fifth more time
+        >>> with hold_activations(0):  # less memory, more time
         ...     pass
     """
     global _most
