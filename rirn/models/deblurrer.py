@@ -207,14 +207,14 @@ class VideoDeblurrer(nn.Module):
         state = State() if state is None else self._in_working_dtype(state)
         self._check_state(state, frames)
         windows, waiting = self._frame_window.slide(state.frames, frames, end)
-        centres = [window[self.base.stem_window.past] for window in windows]
-        inputs = [torch.cat(window, 1) for window in windows] if self.base.stem_window.size > 1 else frames
+        centres = [window[0] for window in windows]
+        windows, inputs = self.base.stem_window.slide(state.inputs, self._inputs(frames), end)
         sharp: list[Tensor] = []
         reads: list[tuple[Tensor, ...]] = []
-        for i, stem in enumerate(self._stage(self._stems, inputs)):
+        for i, stem in enumerate(self._stage(self._stems, windows)):
             tensors, state = self._stage(self._recur, stem, state)
             if self.base.feeds_back:
-                image = self._stage(self._decode, [tensors], [centres[i]])
+                image = self._stage(self._decode, [tensors], [centres[i - len(windows)]])
                 fed = self.base.feedback(state.base, self._shrink(image) - self.base.input_shift)
                 state = State(fed, state.inner, state.blended)
                 sharp.append(image)
@@ -224,11 +224,11 @@ class VideoDeblurrer(nn.Module):
         if self.base.feature_window.size > 1:
             reads, features = self.base.feature_window.slide(features, [f for (f,) in reads], end)
         if reads:
-            # At a dropped start the frames are ready before the features.
+            # At a dropped start the frames are ready before what is read of them.
             images = self._stage(self._decode, reads, centres[-len(reads) :])
             sharp = list(images.split(centres[0].shape[0]))
         h, w = centres[0].shape[2:] if centres else (0, 0)
-        state = State(state.base, state.inner, state.blended, waiting, features)
+        state = State(state.base, state.inner, state.blended, waiting, inputs, features)
         return [image[..., :h, :w] for image in sharp], state
 
     def _stage(self, stage: Callable[..., Any], *args: Any) -> Any:
@@ -237,16 +237,23 @@ class VideoDeblurrer(nn.Module):
 
     @property
     def _frame_window(self) -> Window:
-        """Frames to keep: those that the stem reads together, or those that wait for the features of later ones."""
-        stem, features = self.base.stem_window, self.base.feature_window
-        return stem if stem.size > 1 else Window(future=features.future, repeat_ends=features.repeat_ends)
+        """Frames to keep: those that wait for later ones."""
+        windows = (self.base.stem_window, self.base.feature_window)
+        return Window(future=self.delay, repeat_ends=all(window.repeat_ends for window in windows))
 
-    def _stems(self, inputs: Sequence[Tensor]) -> list[Stem]:
-        """The stem of each input [N, C, H, W], run as one batch with the frames of one instant side by side."""
-        if not inputs:
+    def _inputs(self, frames: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Frames as the network sees them, [N, 3, H, W] each."""
+        if not frames:
+            return ()
+        seen = self._shrink(self._pad(_stack(frames))) - self.base.input_shift
+        return torch.split(seen, frames[0].shape[0])
+
+    def _stems(self, windows: Sequence[tuple[Tensor, ...]]) -> list[Stem]:
+        """The stem of each window of inputs, run as one batch with those of one instant side by side."""
+        if not windows:
             return []
-        stem = self.base.stem(self._shrink(self._pad(_stack(inputs))) - self.base.input_shift)
-        return list(zip(*(torch.split(tensor, inputs[0].shape[0]) for tensor in stem), strict=True))
+        stem = self.base.stem(_stack([_join(window) for window in windows]))
+        return list(zip(*(torch.split(tensor, windows[0][0].shape[0]) for tensor in stem), strict=True))
 
     def _recur(self, stem: Stem, state: State) -> tuple[tuple[Tensor, ...], State]:
         """Encoder, blending and IRM of one frame; the tensors that the head or the fusing layers read, in order."""
@@ -261,7 +268,7 @@ class VideoDeblurrer(nn.Module):
         if self.irm is not None:
             tensors["inner"] = inner = self.irm(hidden=tensors["hidden"], inner=state.inner)
         reads = tuple(tensors[name] for name in self.reads)
-        return reads, State(base_state, inner, blended, state.frames, state.features)
+        return reads, State(base_state, inner, blended, state.frames, state.inputs, state.features)
 
     def _start(self, stem: Stem, state: State) -> State:
         """The state before the first frame: zeros, or what the base network starts with."""
@@ -270,15 +277,16 @@ class VideoDeblurrer(nn.Module):
             name: None if c is None else stem[0].new_zeros(n, c, h, w)
             for name, c in self._added_channels().items()
         }
-        return State(self.base.initial_state(stem), **zeros, frames=state.frames, features=state.features)
+        base = self.base.initial_state(stem)
+        return State(base, **zeros, frames=state.frames, inputs=state.inputs, features=state.features)
 
     def _decode(self, reads: Sequence[tuple[Tensor, ...]], frames: Sequence[Tensor]) -> Tensor:
         """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors and T input frames."""
         tensors = [_stack(same) for same in zip(*reads, strict=True)]
         image = self.base.head(_join(tensors) if self.fuse is None else self.fuse(tensors))
         image = image.to(frames[0].dtype)  # under autocast, half precision at 1/2 is coarser than 8 bit
-        if self.half_resolution:
-            image = _resize(image, 2)
+        if self.half_resolution:  # which is for residual models only
+            return _resize(image * (RESIDUAL_SCALE * self.strength), 2, onto=self._pad(_stack(frames)))
         if self.residual:
             return torch.add(self._pad(_stack(frames)), image, alpha=RESIDUAL_SCALE * self.strength)
         if self.base.adds_input:
@@ -362,10 +370,14 @@ class VideoDeblurrer(nn.Module):
                 f"base.{i}": pair for i, pair in enumerate(zip(base.state_channels, strides, strict=True))
             }
             layout |= {name: (c, stride) for name, c in self._added_channels().items() if c is not None}
-        frames = min(max(1, len(state.frames)), self._frame_window.size - 1)
-        features = min(max(1, len(state.features)), base.feature_window.size - 1)
-        layout |= {f"frames.{i}": (3, None) for i in range(frames)}
-        return layout | {f"features.{i}": (base.channels["features"], stride) for i in range(features)}
+        for group, window, c, ratio in (
+            ("frames", self._frame_window, 3, None),
+            ("inputs", base.stem_window, 3, self._scale),
+            ("features", base.feature_window, base.channels["features"], stride),
+        ):
+            kept = min(max(1, len(getattr(state, group))), window.size - 1)
+            layout |= {f"{group}.{i}": (c, ratio) for i in range(kept)}
+        return layout
 
 
 def _check_float(name: str, images: Tensor) -> None:
@@ -385,12 +397,14 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), 1)
 
 
-def _resize(images: Tensor, scale: float) -> Tensor:
-    """[M, C, H, W] -> [M, C, scale * H, scale * W], bilinear.
+def _resize(images: Tensor, scale: float, onto: Tensor | None = None) -> Tensor:
+    """[M, C, H, W] -> [M, C, scale * H, scale * W], bilinear, added to ``onto`` of that shape.
 
     Channel by channel, for PyTorch brings images of three channels into channels-last order and back to resize them on one
     thread, which takes longer than the work.
     """
     m, c, h, w = images.shape
     resized = F.interpolate(images.reshape(m * c, 1, h, w), scale_factor=scale, mode="bilinear")
+    if onto is not None:
+        resized = resized.add_(onto.reshape(resized.shape))  # in place: fresh memory would cost as much again
     return resized.view(m, c, *resized.shape[2:])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rirn.errors import RirnError
 
-GROUPS = ("base", "frames", "features")
+GROUPS = ("base", "frames", "inputs", "features")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,9 @@ class State:
     blended: Tensor | None = None
     """f~_t, [N, c, H/s, W/s], with temporal blending."""
     frames: tuple[Tensor, ...] = ()
-    """Newest input frames, [N, 3, H, W] each, of a model that looks ahead; fewer while the delay fills."""
+    """Newest frames, [N, 3, H, W] each, that wait for their images in a model that looks ahead; fewer while the delay fills."""
+    inputs: tuple[Tensor, ...] = ()
+    """Newest frames as the network sees them, [N, 3, H, W] or half of that, of a model that reads several together."""
     features: tuple[Tensor, ...] = ()
     """Newest features f, [N, c, H/s, W/s] each, of a model whose head reads those of several frames."""
 
@@ -42,6 +44,7 @@ class State:
             None if self.inner is None else function(self.inner),
             None if self.blended is None else function(self.blended),
             tuple(function(t) for t in self.frames),
+            tuple(function(t) for t in self.inputs),
             tuple(function(t) for t in self.features),
         )
 

@@ -59,7 +59,7 @@ def test_costs_of_options(name, option, parameters, gmacs):
         ("ifi-rnn+rirn", (20 + 20 + 80) / 16),
         ("rdbn+gsa", (16 + 2 * 80) / 16),
         ("estrnn", (16 + 4 * 80) / 16 + 2 * 3),
-        ("strcnn", (32 + 64) / 4 + 4 * 3),
+        ("strcnn", (32 + 64) / 4 + 2 * 3 + 4 * 3),  # frames that wait, frames that are read together
         ("stfan", 128 / 16 + 2 * 3),
         ("lstm+irm", 3 * 20 / 16),
     ],
