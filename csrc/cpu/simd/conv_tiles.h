@@ -8,8 +8,11 @@
 // 12 or 10 sums, two inputs and a weight in 16 registers. One register of tiles and 8 outputs would need a load for nearly every
 // multiply-add.
 constexpr int kOutputs = 6, kOtherOutputs = 5, kPairedFrom = 1, kRowRegisters = 2;
+// A register of tiles that is left over alone takes two blocks of outputs at a time instead.
+constexpr int kSingleBlocks = 2;
 #else
 constexpr int kOutputs = 10, kOtherOutputs = 8, kPairedFrom = kLanes == 16 ? 17 : INT32_MAX, kRowRegisters = 1;
+constexpr int kSingleBlocks = 1;
 #endif
 constexpr int kMostOutputs = kOutputs > kOtherOutputs ? kOutputs : kOtherOutputs;
 
@@ -20,25 +23,27 @@ static int output_block(int co) { return rounded_up(co, kOtherOutputs) < rounded
 
 static size_t layer_arena(int channels) { return (size_t)kPoints * ((channels + kMostOutputs) * 2 + 2) * kLanes; }
 
-// sums[o][tile] = sum over c of weights[c][o] inputs[c][tile], NV registers of tiles and CB output channels at a time.
-template <int NV, int CB>
-RIRN_INLINE void multiply(const float* __restrict weights, const float* __restrict inputs, float* __restrict sums, int ci) {
-  Vec acc[CB][NV];
-#pragma GCC unroll 10
-  for (int o = 0; o < CB; ++o)
+// sums[o][tile] = sum over c of weights[c][o] inputs[c][tile], NV registers of tiles and NB blocks, `block` floats apart, of CB
+// output channels at a time.
+template <int NV, int CB, int NB>
+RIRN_INLINE void multiply(const float* __restrict weights, size_t block, const float* __restrict inputs, float* __restrict sums,
+                          int ci) {
+  Vec acc[NB * CB][NV];
+#pragma GCC unroll 12
+  for (int o = 0; o < NB * CB; ++o)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) acc[o][v] = Vec{};
   for (int c = 0; c < ci; ++c, weights += CB, inputs += NV * kLanes) {
     Vec x[NV];
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) x[v] = load(inputs + v * kLanes);
-#pragma GCC unroll 10
-    for (int o = 0; o < CB; ++o)
+#pragma GCC unroll 12
+    for (int o = 0; o < NB * CB; ++o)
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) acc[o][v] = fma(splat(weights[o]), x[v], acc[o][v]);
+      for (int v = 0; v < NV; ++v) acc[o][v] = fma(splat(weights[o / CB * block + o % CB]), x[v], acc[o][v]);
   }
-#pragma GCC unroll 10
-  for (int o = 0; o < CB; ++o)
+#pragma GCC unroll 12
+  for (int o = 0; o < NB * CB; ++o)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) store(sums + (o * NV + v) * kLanes, acc[o][v]);
 }
@@ -92,11 +97,11 @@ struct Place {
   int y, t;
 };
 
-template <int NV, int CB>
+template <int NV, int CB, int NB>
 static void conv_tiles(const LayerJob& job, const Place* places) {
   const ConvLayer& layer = job.layer;
   const int tiles = job.in.tiles, width = NV * kLanes;
-  const size_t input_stride = (size_t)layer.ci * width + kLanes, sum_stride = (size_t)CB * width + kLanes;
+  const size_t input_stride = (size_t)layer.ci * width + kLanes, sum_stride = (size_t)NB * CB * width + kLanes;
   float *inputs = job.arena, *sums = inputs + kPoints * input_stride;
 
   const float* rows[NV][kPatch];
@@ -117,11 +122,16 @@ static void conv_tiles(const LayerJob& job, const Place* places) {
       gate_rows[v][i] = job.gate ? job.gate->row(y) : nullptr;
     }
   const bool activated = layer.slope != 1, relu = layer.slope == 0;
-  for (int o0 = 0; o0 < layer.co; o0 += CB) {
+  const size_t block = (size_t)CB * kPoints * layer.ci;
+  for (int o0 = 0; o0 < layer.co; o0 += NB * CB) {
     const float* weights = layer.weights + (size_t)o0 * kPoints * layer.ci;
-    for (int p = 0; p < kPoints; ++p)
-      multiply<NV, CB>(weights + (size_t)p * layer.ci * CB, inputs + p * input_stride, sums + p * sum_stride, layer.ci);
-    for (int k = 0; k < CB && o0 + k < layer.co; ++k)
+    const bool last = NB > 1 && o0 + CB >= layer.co;  // of an odd number of blocks
+    for (int p = 0; p < kPoints; ++p) {
+      const float *w = weights + (size_t)p * layer.ci * CB, *x = inputs + p * input_stride;
+      last ? multiply<NV, CB, 1>(w, block, x, sums + p * sum_stride, layer.ci)
+           : multiply<NV, CB, NB>(w, block, x, sums + p * sum_stride, layer.ci);
+    }
+    for (int k = 0; k < NB * CB && o0 + k < layer.co; ++k)
       for (int v = 0; v < NV; ++v) {
         const int o = o0 + k, t = places[v].t;
         const ptrdiff_t offset = (ptrdiff_t)o * kTile * tiles + t;
@@ -177,10 +187,10 @@ static void layer_rows(const LayerJob& job) {
     if (job.layer.ci >= kPairedFrom)
       for (; i + 2 <= count; i += 2) {
         const Place pair[] = {place(i), place(i + 1)};
-        other ? conv_tiles<2, kOtherOutputs>(job, pair) : conv_tiles<2, kOutputs>(job, pair);
+        other ? conv_tiles<2, kOtherOutputs, 1>(job, pair) : conv_tiles<2, kOutputs, 1>(job, pair);
       }
   for (; i < count; ++i) {
     const Place single = place(i);
-    other ? conv_tiles<1, kOtherOutputs>(job, &single) : conv_tiles<1, kOutputs>(job, &single);
+    other ? conv_tiles<1, kOtherOutputs, kSingleBlocks>(job, &single) : conv_tiles<1, kOutputs, kSingleBlocks>(job, &single);
   }
 }
