@@ -10,6 +10,7 @@ from rirn.version import __version__
 if TYPE_CHECKING:
     from rirn.models import State, create_model, model_names
     from rirn.models.base import BaseNetwork
+    from rirn.models.graphed import GraphedStep
     from rirn.models.registry import register_base
     from rirn.streaming import stream
     from rirn.training.losses import register_loss
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseNetwork",
+    "GraphedStep",
     "RirnError",
     "State",
     "__version__",
@@ -33,6 +35,7 @@ __getattr__ = names_of(
     "rirn",
     {
         "BaseNetwork": "models.base",
+        "GraphedStep": "models.graphed",
         "State": "models.state",
         "create_model": "models.registry",
         "load": "weights.files",

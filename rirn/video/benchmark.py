@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rirn.models.graphed import with_graphs
 from rirn.video.frames import Frame
 from rirn.video.options import Options
 from rirn.video.pipeline import Pipeline
@@ -23,7 +24,7 @@ class Benchmark:
     """Speed of a run: `latency` in seconds from a decoded frame to its restored one on the CPU, p50 and p95.
 
     `decode` and `model` are the shares of the wall-clock time in which each of the two worked; they overlap.
-    The first frame, in which libraries warm up, does not count.
+    The first frame, in which libraries warm up, does not count. `graphs` says how many steps a GPU replayed.
     """
 
     frames: int
@@ -32,12 +33,13 @@ class Benchmark:
     latency_p95: float
     decode: float
     model: float
+    graphs: str = ""
 
     def __str__(self) -> str:
         return (
             f"{self.frames} frames at {self.fps:.2f} frames/s; latency p50 {1e3 * self.latency_p50:.1f} ms, "
             f"p95 {1e3 * self.latency_p95:.1f} ms; busy: decode {self.decode:.0%}, model {self.model:.0%}, "
-            "encode not run"
+            f"encode not run{self.graphs and '; '}{self.graphs}"
         )
 
 
@@ -88,7 +90,8 @@ def benchmark(
     device, dtype = options.chosen_device, pick_dtype(options.dtype)
     with Reader(source, rate=options.rate, raw_size=options.raw_size, cut=options.cut) as reader:
         model = model.to(device=device, dtype=dtype).eval()
-        tiled, output = Tiled(model, options.tile), _Nowhere()
+        stepped = with_graphs(model)
+        tiled, output = Tiled(stepped, options.tile), _Nowhere()
         restorer = _Timed(tiled, device, dtype)
         tiled.prepare((reader.info.height, reader.info.width), device, dtype)
         pipeline = Pipeline(reader, restorer, output, on_result=lambda: None)
@@ -103,4 +106,5 @@ def benchmark(
         float(p95),
         pipeline.busy.decode * len(counted) / len(restorer.seconds) / wall,
         sum(counted) / wall,
+        str(stepped) if device.type == "cuda" and stepped is not model else "",
     )

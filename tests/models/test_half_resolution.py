@@ -49,7 +49,9 @@ def test_frames_around_are_kept_as_the_network_sees_them(past, future):
     clip = video(2, 5, 3, 10, 13)
     restored, states = stepped(model, clip)
     assert_equal(restored, model(clip))
-    assert [list(t.shape) for t in states[-1].frames] == [[2, 3, 10, 13]] * future  # what their images are added to
+    assert [list(t.shape) for t in states[-1].frames] == [
+        [2, 3, 10, 13]
+    ] * future  # what their images are added to
     assert [list(t.shape) for t in states[-1].inputs] == [[2, 3, 8, 8]] * (past + future)
     with pytest.raises(ValueError, match="does not fit frames"):
         model.step(video(2, 3, 40, 13), states[-1])

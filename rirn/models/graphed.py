@@ -1,0 +1,173 @@
+"""Steps replayed as CUDA graphs: all kernels of a step launched at once, without Python in between."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from rirn.models.deblurrer import VideoDeblurrer
+from rirn.ops.backends import backend_in_use
+
+log = logging.getLogger("rirn.models")
+
+WARM_UPS = 2
+"""Plain steps of a kind before it is captured, in which libraries choose and Triton compiles."""
+
+MOST_GRAPHS = 8
+"""Each holds the memory of a step; the one that was not used for longest goes."""
+
+
+class _Graph(NamedTuple):
+    replay: Callable[[], None]
+    inputs: list[Tensor]  # frame and state, where the graph reads them
+    results: Any  # image and state, where it writes them
+
+
+class GraphedStep:
+    """A model whose ``step`` is replayed as a CUDA graph, one for each size, batch and dtype of frames.
+
+    Small frames leave a GPU waiting for Python, which launches some sixty kernels one by one. What cannot be replayed runs as
+    a plain step: the first frames of a video and of a size, tensors that are not on a GPU, steps with gradients, in training or
+    under autocast, and everything once a capture has failed. Results and states are the caller's own, as those of plain
+    steps, bit for bit the same, and either kind of step goes on from them.
+
+    No graph was captured on a GPU yet: tests replay steps without one, and ``pytest -m gpu`` captures them where there is one.
+
+    Args:
+        model: what has ``step(frame, state) -> (sharp, state)``, which must wait for nothing and draw no random numbers;
+            the state is made of tensors within tuples, lists, dicts or :class:`rirn.State`. Everything else is asked of it.
+
+    Attributes:
+        steps: how many there were.
+        replays: how many of them a graph made.
+        reason: why the latest plain step was one, in words; None after a replay.
+
+    Example:
+        >>> import rirn, torch
+        >>> model = rirn.GraphedStep(rirn.load("rirn-tiny"))
+        >>> with torch.no_grad():
+        ...     sharp, state = model.step(torch.rand(1, 3, 8, 8), None)
+        >>> model.reason
+        'the frames are on cpu, and CUDA graphs are for GPUs'
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
+        self._seen: Counter[Hashable] = Counter()
+        self._failure: str | None = None
+        self.steps = self.replays = 0
+        self.reason: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor | None, Any]:
+        """``model.step(frame, state)``."""
+        self.steps += 1
+        self.reason = self._why_not(frame)
+        if self.reason is not None:
+            return self._plain(frame, state)
+        leaves, spec = tree_flatten((frame, state))
+        if not all(isinstance(leaf, Tensor) for leaf in leaves):
+            self.reason = "the state is not made of tensors alone"
+            return self._plain(frame, state)
+        kind = (self._surroundings(), spec, *((t.shape, t.dtype, t.device) for t in leaves))
+        graph = self._graphs.get(kind) or self._captured(kind, leaves, spec)
+        if graph is None:
+            return self._plain(frame, state)
+        self._graphs.move_to_end(kind)
+        self.replays += 1
+        torch._foreach_copy_(graph.inputs, leaves)
+        graph.replay()
+        sharp, after = tree_map(torch.clone, graph.results)
+        return sharp, after
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.replays} of {self.steps} steps as CUDA graphs{why}"
+
+    def _why_not(self, frame: Tensor) -> str | None:
+        if not _on_gpu(frame):
+            return f"the frames are on {frame.device.type}, and CUDA graphs are for GPUs"
+        if torch.is_grad_enabled():
+            return "gradients are on: step within torch.no_grad()"
+        if getattr(self._model, "training", False):
+            return "the model is in training: call model.eval()"
+        if torch.is_autocast_enabled(frame.device.type):
+            return "autocast is on: convert the model instead"
+        return self._failure
+
+    def _surroundings(self) -> Hashable:
+        """What a step depends on beside its arguments."""
+        weights = next(iter(self._model.parameters()), None) if hasattr(self._model, "parameters") else None
+        place = (
+            None if weights is None else (weights.dtype, weights.data_ptr())
+        )  # another one after `model.to`
+        return backend_in_use(), getattr(self._model, "strength", None), place
+
+    def _plain(self, frame: Tensor, state: Any) -> tuple[Tensor | None, Any]:
+        """A step without a graph; where memory runs out, the graphs give theirs back first."""
+        try:
+            found: tuple[Tensor | None, Any] = self._model.step(frame, state)
+            return found
+        except torch.OutOfMemoryError:
+            if not self._graphs:
+                raise
+        self._graphs.clear()
+        self._failure = "memory ran out beside the graphs"
+        found = self._model.step(frame, state)
+        return found
+
+    def _captured(self, kind: Hashable, leaves: list[Tensor], spec: Any) -> _Graph | None:
+        """A new graph of this kind of step, or None where there is to be none, or none yet."""
+        self._seen[kind] += 1
+        if self._seen[kind] <= WARM_UPS:
+            self.reason = f"warming up: {self._seen[kind]} of {WARM_UPS}"
+            return None
+        # Not in inference mode: what it makes could not be copied to outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            inputs = [torch.empty_like(t).copy_(t) for t in leaves]
+            try:
+                replay, results = _capture(
+                    lambda: self._model.step(*tree_unflatten(inputs, spec)), inputs[0].device
+                )
+            except RuntimeError as error:  # of any library that takes part
+                first_line = str(error).strip().partition("\n")[0]
+                self.reason = self._failure = f"a step could not be captured: {first_line}"
+                log.warning("Steps run one kernel after the other, for %s.", self._failure)
+                return None
+        while len(self._graphs) >= MOST_GRAPHS:
+            self._graphs.popitem(last=False)
+        self._graphs[kind] = _Graph(replay, inputs, results)
+        return self._graphs[kind]
+
+
+def with_graphs(model: Any) -> Any:
+    """A network of ours with graphs; other models, which may remember what a graph would not see, as they are."""
+    return GraphedStep(model) if isinstance(model, VideoDeblurrer) else model
+
+
+def _on_gpu(frame: Tensor) -> bool:
+    return frame.device.type == "cuda"
+
+
+def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
+    """Capture ``run``; return what replays it, and its results, which every replay overwrites."""
+    with torch.cuda.device(device):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # whatever is set up for a stream
+            run()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, which decode and encode, may go on allocating.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            results = run()
+    return graph.replay, results
