@@ -30,7 +30,7 @@ from rirn.ops.spec import OPS
 
 EXAMPLES = """examples:
   rirn bench --quick
-  rirn bench --op atb_blend --size 270x480 --dtype bf16
+  rirn bench --op atb_blend --size 1x32x270x480 --dtype bf16
   rirn bench --model ifi-rnn+rirn --model rdbn+rirn --frame 540x960 --json now.json --compare before.json
   rirn bench --from now.json --plot pictures --markdown table.md"""
 
@@ -54,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--dtype", choices=list(DTYPES), action="append", help="(default: fp32)")
     what.add_argument(
         "--size",
-        metavar="HxW",
-        help="of the features of ops and modules (default: 180x320, a 720p frame / 4)",
+        metavar="[NxCx]HxW",
+        help="of the features of ops and modules (default: 180x320, a 720p frame / 4, with the channels of published networks)",
     )
     what.add_argument("--frame", metavar="HxW", help="of the frames of networks (default: 720x1280)")
     what.add_argument("--clip", metavar="NxTxHxW", help="of a training step (default: 2x8x128x128)")
@@ -92,16 +92,20 @@ def parse_size(option: str, text: str, form: str = "HEIGHTxWIDTH") -> tuple[int,
     """Return the numbers of e.g. ``180x320``, as many as ``form`` has."""
     parts = text.split("x")
     if len(parts) != len(form.split("x")) or not all(re.fullmatch(r"[1-9]\d*", part) for part in parts):
-        example = "180x320" if len(form.split("x")) == 2 else "2x8x128x128"
+        examples = {"--clip": "2x8x128x128", "--size": "180x320" if form.count("x") == 1 else "1x32x270x480"}
+        example = examples.get(option, "720x1280")
         raise RirnError(f"{option} must be {form} such as {example}, got {text!r}")
     return tuple(map(int, parts))
 
 
 def parse_sizes(options: argparse.Namespace) -> Sizes:
     """Return the sizes that the options ask for."""
-    sizes = QUICK if options.quick else Sizes()
+    sizes, size = QUICK if options.quick else Sizes(), options.size
+    if size is not None and len(size.split("x")) == 4:
+        batch, channels, *features = parse_size("--size", size, "BATCHxCHANNELSxHEIGHTxWIDTH")
+        sizes, size = sizes._replace(batch=batch, channels=channels, features=tuple(features)), None
     given = (
-        ("features", "--size", options.size, "HEIGHTxWIDTH"),
+        ("features", "--size", size, "HEIGHTxWIDTH"),
         ("frame", "--frame", options.frame, "HEIGHTxWIDTH"),
         ("clip", "--clip", options.clip, "BATCHxFRAMESxHEIGHTxWIDTH"),
     )

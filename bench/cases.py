@@ -16,7 +16,7 @@ from rirn.ops.spec import OPS
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PASSES = ("forward", "backward", "forward+backward")
 
-MODULES = {"ATB": 80, "trunk": 80}
+MODULES = {"ATB": (80,), "trunk": (80,)}
 """Channels of what is made of several ops: adaptive temporal blending, and six residual blocks."""
 
 GROUPS = {
@@ -39,6 +39,8 @@ class Sizes(NamedTuple):
     features: tuple[int, int] = (180, 320)  # of a 720p frame / 4
     frame: tuple[int, int] = (720, 1280)
     clip: tuple[int, int, int, int] = (2, 8, 128, 128)
+    batch: int = 1  # of the features, and
+    channels: int | None = None  # theirs; None for those of the published networks
 
 
 QUICK = Sizes((24, 40), (32, 48), (1, 2, 16, 16))
@@ -64,7 +66,7 @@ class Case:
         elif self.channels is None:
             size = f"step {size}"
         else:
-            size = f"c={self.channels} {size}"
+            size = f"{f'n={self.batch} ' if self.batch > 1 else ''}c={self.channels} {size}"
         return f"{self.name} {size} {self.dtype}"
 
     @property
@@ -112,12 +114,16 @@ def select(
     found: list[list[Case]] = []
     h, w = sizes.features
     for dtype in dtypes:
-        if "ops" in groups:
-            wanted = [name for name in OPS if not ops or name in ops]
-            found += [[Case("ops", name, c, h, w, dtype)] for name in wanted for c in OPS[name].channels]
-        if "modules" in groups:
-            wanted = [name for name in MODULES if not ops or name in ops]
-            found += [[Case("modules", name, MODULES[name], h, w, dtype)] for name in wanted]
+        for group, channels in (
+            ("ops", {name: op.channels for name, op in OPS.items()}),
+            ("modules", MODULES),
+        ):
+            if group not in groups:
+                continue
+            for name in channels:
+                if not ops or name in ops:
+                    each = channels[name] if sizes.channels is None else (sizes.channels,)
+                    found += [[Case(group, name, c, h, w, dtype, sizes.batch)] for c in each]
         if "models" in groups:
             found += [[Case("models", name, None, *sizes.frame, dtype)] for name in models or [DEFAULT_MODEL]]
         if "train" in groups:

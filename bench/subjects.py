@@ -114,7 +114,9 @@ def make(case: Case) -> Subject:
 
 def _op(case: Case, c: int) -> Subject:
     def images(*channels: int) -> tuple[Tensor, ...]:
-        return tuple(torch.randn(1, k, case.height, case.width, requires_grad=True) for k in channels)
+        return tuple(
+            torch.randn(case.batch, k, case.height, case.width, requires_grad=True) for k in channels
+        )
 
     if case.name == "irm_update":
         module: nn.Module = IRM(c)
@@ -139,7 +141,7 @@ def _op(case: Case, c: int) -> Subject:
         return values.requires_grad_()
 
     # Tensors alone: other options have their defaults.
-    arguments = op.arguments(1, c, case.height, case.width, made)
+    arguments = op.arguments(case.batch, c, case.height, case.width, made)
     return Subject(Apply(getattr(ops, op.name)), tuple(tensors(arguments)))
 
 

@@ -10,7 +10,7 @@ import torch
 from rirn import doctor, markers
 from rirn.bench import markdown, report
 from rirn.bench.__main__ import main, parse_size
-from rirn.bench.cases import PASSES
+from rirn.bench.cases import PASSES, Case
 from rirn.bench.measure import VALUE_LIMITS, Entrant
 from rirn.errors import RirnError
 from rirn.ops import available_backends
@@ -179,6 +179,8 @@ def test_half_precision_is_held_against_float32_too(tmp_path):
     [
         (["--size", "180"], "--size must be HEIGHTxWIDTH such as 180x320, got '180'"),
         (["--size", "0x4"], "--size must be"),
+        (["--size", "1x32x270"], "--size must be HEIGHTxWIDTH such as 180x320, got '1x32x270'"),
+        (["--size", "0x32x27x48"], "--size must be BATCHxCHANNELSxHEIGHTxWIDTH such as 1x32x270x480, got"),
         (["--frame", "180X320"], "--frame must be"),
         (["--clip", "8x128x128"], "--clip must be BATCHxFRAMESxHEIGHTxWIDTH such as 2x8x128x128"),
         (["--op", "irm_updat"], "no op 'irm_updat' to time; did you mean 'irm_update'"),
@@ -247,6 +249,30 @@ def test_a_joined_report_names_the_commands_of_its_rows(file):
 
 def test_sizes_are_read():
     assert parse_size("--size", "180x320") == (180, 320)
+
+
+def test_batch_and_channels_of_ops_and_modules(tmp_path):
+    main(
+        [
+            "--size",
+            "2x6x10x12",
+            "--op",
+            "irm_update",
+            "--op",
+            "ATB",
+            "--quick",
+            "--pass",
+            "forward",
+            "--json",
+            str(tmp_path / "a"),
+        ]
+    )
+    rows = json.loads((tmp_path / "a").read_text())["results"]
+    assert {(row["name"], row["batch"], row["channels"], row["size"]) for row in rows} == {
+        ("irm_update", 2, 6, "10x12"),
+        ("ATB", 2, 6, "10x12"),
+    }
+    assert str(Case("ops", "irm_update", 6, 10, 12, "fp32", 2)) == "irm_update n=2 c=6 10x12 fp32"
 
 
 def test_commit_is_a_hash_or_nothing():
