@@ -44,12 +44,23 @@ class Scene:
     """Least and largest tremor of a camera that does not stand still; see :class:`rirn.data.Shake`."""
     drift: float = 2.5
     """Its drift, likewise."""
+    defocus_rate: float = 0.0
+    """Probability that the background, and each thing, is out of focus: the background along one side of the picture or all over.
+    The truth keeps that: networks that never see it sharpen what was never sharp."""
+    defocus: tuple[float, float] = (0.5, 4.0)
+    """Least and largest radius of its circle of confusion; the logarithm is drawn evenly."""
 
     def __post_init__(self) -> None:
-        for name in ("still_rate", "sharp_rate", "changing_rate"):
+        for name in ("still_rate", "sharp_rate", "changing_rate", "defocus_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RirnError(f"scene.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        limits = {"layers": (0, 16), "speed": (0.01, 500), "exposure": (0, 1), "tremor": (0, 100)}
+        limits = {
+            "layers": (0, 16),
+            "speed": (0.01, 500),
+            "exposure": (0, 1),
+            "tremor": (0, 100),
+            "defocus": (0.1, 50),
+        }
         for name, (least, largest) in limits.items():
             first, last = getattr(self, name)
             if not least <= first <= last <= largest:
@@ -89,7 +100,7 @@ def film_scene(
         raise ValueError(f"a scene of {size[1]}x{size[0]} needs photos of at least half that size")
     still = bool(rng.random() < scene.still_rate)
     camera = np.zeros((frames * SUBSTEPS, 4)) if still else _camera_path(rng, frames, scene)
-    layers = [_background(photos[0], camera, size, rng)]
+    layers = [_background(photos[0], camera, size, rng, scene)]
     count = int(rng.integers(scene.layers[0], scene.layers[1] + 1))
     for _ in range(max(count, 1) if still and scene.layers[1] else count):
         photo = photos[int(rng.integers(1, len(photos)))] if len(photos) > 1 else photos[0]
@@ -108,12 +119,14 @@ def _camera_path(rng: np.random.Generator, frames: int, scene: Scene) -> np.ndar
 
 
 def _background(
-    photo: np.ndarray, camera: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+    photo: np.ndarray, camera: np.ndarray, size: tuple[int, int], rng: np.random.Generator, scene: Scene
 ) -> _Layer:
     """A part of the photo that the camera does not leave where the photo is large enough."""
     shifts = np.abs(camera[:, :2]).max(0)[::-1]
     need = [int(side * 1.1 + 2 * shift) + 8 for side, shift in zip(size, shifts, strict=True)]
     light = _cut(photo, need, rng)
+    if scene.defocus_rate and rng.random() < scene.defocus_rate:
+        light = light + (_defocused(light, rng, scene) - light) * _one_side(*light.shape[2:], rng)
     light = torch.cat([light, torch.ones_like(light[:, :1])], 1)
     path = camera.copy()
     path[:, :2] = np.array([size[1], size[0]]) / 2 - camera[:, :2]
@@ -134,6 +147,8 @@ def _thing(
     gain = torch.from_numpy(rng.uniform(0.5, 1.6, (1, 3, 1, 1))).float()
     opaque = _outline(*light.shape[2:], rng)
     light = torch.cat([(light * gain).clamp(0, 1) * opaque, opaque], 1)
+    if scene.defocus_rate and rng.random() < scene.defocus_rate:
+        light = _defocused(light, rng, scene, border="constant")
     steps = np.arange(frames * SUBSTEPS) / SUBSTEPS
     speed = np.exp(rng.uniform(*np.log(scene.speed)))
     angle = rng.choice([0, np.pi]) + rng.normal() * 0.5 if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
@@ -159,6 +174,27 @@ def _cut(photo: np.ndarray, need: tuple[int, int] | list[int], rng: np.random.Ge
     part = photo[y : y + height, x : x + width]
     part = part[:, ::-1] if rng.random() < 0.5 else part
     return torch.from_numpy(to_linear(part)).permute(2, 0, 1)[None]
+
+
+def _defocused(
+    light: torch.Tensor, rng: np.random.Generator, scene: Scene, border: str = "replicate"
+) -> torch.Tensor:
+    """The mean over a disc of a random radius around each pixel; channels [1, C, h, w] of light and opacity alike."""
+    radius = np.exp(rng.uniform(*np.log(scene.defocus)))
+    reach = math.ceil(radius)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disc = torch.from_numpy(np.clip(radius + 0.5 - np.hypot(y, x), 0, 1)).float()
+    kernel = (disc / disc.sum()).expand(light.shape[1], 1, -1, -1)
+    padded = F.pad(light, (reach,) * 4, mode=border)
+    return F.conv2d(padded, kernel, groups=light.shape[1])
+
+
+def _one_side(height: int, width: int, rng: np.random.Generator) -> torch.Tensor:
+    """[height, width] in [0, 1]: 1 on one side of the picture, or all over, with a ramp to 0 on the other."""
+    angle, steepness = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 4)
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    ramp = steepness * (np.cos(angle) * x + np.sin(angle) * y + rng.uniform(-0.5, 1.5))
+    return torch.from_numpy(np.clip(ramp + 0.5, 0, 1)).float()
 
 
 def _outline(height: int, width: int, rng: np.random.Generator) -> torch.Tensor:

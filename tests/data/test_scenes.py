@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rirn import RirnError
-from rirn.data.scenes import Scene, _expose, _Layer, film_scene
+from rirn.data.scenes import Scene, _defocused, _expose, _Layer, film_scene
 from rirn.data.synthesis import SUBSTEPS, to_linear
 
 
@@ -74,6 +74,27 @@ def test_an_edge_that_moves_becomes_a_ramp_of_light(share):
     expected = np.clip((centres - (32 - travel / 2)) / travel, 0, 1)
     assert np.abs(to_linear(blurry)[8, :, 0] - expected).max() < 1.5 / travel  # of a view per pixel
     assert np.array_equal(sharp[8, :, 0], np.where(centres > 32, 255, 0))
+
+
+def test_what_is_out_of_focus_is_so_in_the_truth(photos):
+    """The short shutter blurs nothing, so that both clips are the same; their edges are softer than those of the photos."""
+    settings = {"sharp_rate": 1, "still_rate": 1, "layers": (0, 0)}
+    edges = {}
+    for rate in (0, 1):
+        clips = [
+            film(photos, seed, frames=1, defocus_rate=rate, defocus=(2, 4), **settings) for seed in range(8)
+        ]
+        assert all(np.array_equal(blurry, sharp) for blurry, sharp in clips)
+        edges[rate] = np.mean([np.square(np.diff(sharp.astype(int), axis=2)).mean() for _, sharp in clips])
+    assert edges[1] < 0.75 * edges[0]
+
+
+def test_out_of_focus_a_point_is_a_disc():
+    point = torch.zeros(1, 2, 21, 21)
+    point[:, :, 10, 10] = 1
+    disc = _defocused(point, np.random.default_rng(0), Scene(defocus=(3, 3)))
+    assert torch.allclose(disc.sum((2, 3)), torch.ones(1, 2))
+    assert disc[0, 0, 10, 12] == disc[0, 0, 10, 10] > 0 == disc[0, 0, 10, 14]
 
 
 def test_settings_out_of_range_are_refused(photos):
