@@ -1,6 +1,7 @@
 """docs/ops.md, written from the signatures and docstrings of the public ops.
 
-``python -m tests.ops.page`` writes the part of the page between its markers anew; a test compares.
+``python -m tests.ops.page`` writes the part of the page between its markers anew; a test compares. The page has the
+first two paragraphs of a docstring and its arguments; `help` has the rest and the example, which tests/test_docstrings.py runs.
 """
 
 from __future__ import annotations
@@ -62,16 +63,15 @@ def section(name: str) -> str:
     described = entries(parts.get("Args", ""))
     parameters = inspect.signature(function).parameters.values()
     call = str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
-    lines = [f"## {name}", "", "```text", f"{name}{call}", "```", "", markdown(parts[""]), ""]
+    about = "\n\n".join(parts[""].split("\n\n")[:2])
+    lines = [f"## {name}", "", "```text", f"{name}{call}", "```", "", markdown(about), ""]
     lines += ["| argument | |", "|---|---|"]
     for p in parameters:
         if p.name != "backend":
             what = described.get(p.name) or comments.get(p.name, "")
             lines.append(f"| `{p.name}` | {markdown(what)} |")
     result = " ".join(parts["Returns"].split()) if "Returns" in parts else comments["return"]
-    lines += [f"| result | {markdown(result)} |", ""]
-    about, prompt, session = parts["Example"].partition(">>>")
-    lines += [*([about.strip(), ""] if about else []), "```pycon", prompt + session, "```"]
+    lines += [f"| result | {markdown(result)} |"]
     return "\n".join(lines)
 
 
