@@ -70,56 +70,73 @@ def write_report(
     sources = [before, after] if truth is None else [before, after, truth]
     path = Path(os.path.realpath(target))
     _check(sources, path, skip=skip, frames=frames, quality=quality)
-    page = files("rirn.compare").joinpath("report.html").read_text(encoding="utf-8")
-    head, _, tail = page.partition("<!-- frames -->\n")
-    names = _short_names([before, after])
-    measures = [Measure("Sharpness", "variance of the Laplacian", 1)]
-    if truth is not None:
-        measures = [Measure("PSNR", "dB", 2), Measure("SSIM", "", 4)]
     part = part_name(path)
     with ExitStack() as stack:
         readers = [stack.enter_context(_open(source, rate)) for source in sources]
         size = _shown_size(sources, readers)
-        times: list[float] = []
         try:
             with write_failures(path), open(part, "x", encoding="utf-8", newline="\n") as out:
-                out.write(head.replace("{{title}}", html.escape(f"{names[0]} and {names[1]}")))
-                for shown in _in_step(sources, readers, skip, frames):
-                    number = len(times)
-                    times.append(float(shown[0].pts * shown[0].time_base))
-                    pictures = [_upright(f, r) for f, r in zip(shown, readers, strict=True)]
-                    for side, picture in zip("ab", pictures, strict=False):
-                        out.write(f'<script type="image/jpeg" id="{side}{number}">')
-                        out.write(f"{_jpeg(picture, quality)}</script>\n")
-                    if truth is None:
-                        measures[0].add(*(laplacian_variance(p) for p in pictures))
-                    else:
-                        measures[0].add(*(psnr(p, pictures[2]) for p in pictures[:2]))
-                        measures[1].add(*(ssim(p, pictures[2]) for p in pictures[:2]))
-                    if maps is not None:
-                        maps.add(shown[0])
-                    _check_length(out, number + 1)
-                if not times:
-                    raise RirnError(f"{before} has no more than {skip} frames; lower --skip.")
-                facts = {
-                    "names": names,
-                    "truth": None if truth is None else Path(truth).name,
-                    "width": size[0],
-                    "height": size[1],
-                    "first": skip,
-                    "times": [round(t - times[0], 6) for t in times],
-                    "rate": float(readers[0].info.rate),
-                    "measures": [m.facts() for m in measures],
-                }
-                if maps is not None:
-                    facts["maps"] = _write_maps(out, maps, _turns(readers[0]))
-                # A name may hold "</script>".
-                text = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
-                out.write(f'<script type="application/json" id="facts">{text}</script>\n{tail}')
+                shown = _in_step(sources, readers, skip, frames)
+                count = _write_page(out, sources, readers, shown, size, skip=skip, quality=quality, maps=maps)
             with write_failures(path):
                 os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+    return count
+
+
+def _write_page(
+    out: TextIO,
+    sources: Sequence[str | os.PathLike],
+    readers: Sequence[Reader],
+    frames: Iterator[list[Frame]],
+    size: tuple[int, int],
+    *,
+    skip: int,
+    quality: int,
+    maps: GateMaps | None,
+) -> int:
+    """Write the whole page, and return the number of frames in it."""
+    page = files("rirn.compare").joinpath("report.html").read_text(encoding="utf-8")
+    head, _, tail = page.partition("<!-- frames -->\n")
+    names, truth = _short_names(sources[:2]), sources[2] if len(sources) > 2 else None
+    measures = [Measure("Sharpness", "variance of the Laplacian", 1)]
+    if truth is not None:
+        measures = [Measure("PSNR", "dB", 2), Measure("SSIM", "", 4)]
+    times: list[float] = []
+    out.write(head.replace("{{title}}", html.escape(f"{names[0]} and {names[1]}")))
+    for shown in frames:
+        number = len(times)
+        times.append(float(shown[0].pts * shown[0].time_base))
+        pictures = [_upright(f, r) for f, r in zip(shown, readers, strict=True)]
+        for side, picture in zip("ab", pictures, strict=False):
+            out.write(f'<script type="image/jpeg" id="{side}{number}">')
+            out.write(f"{_jpeg(picture, quality)}</script>\n")
+        if truth is None:
+            measures[0].add(*(laplacian_variance(p) for p in pictures))
+        else:
+            measures[0].add(*(psnr(p, pictures[2]) for p in pictures[:2]))
+            measures[1].add(*(ssim(p, pictures[2]) for p in pictures[:2]))
+        if maps is not None:
+            maps.add(shown[0])
+        _check_length(out, number + 1)
+    if not times:
+        raise RirnError(f"{sources[0]} has no more than {skip} frames; lower --skip.")
+    facts = {
+        "names": names,
+        "truth": None if truth is None else Path(truth).name,
+        "width": size[0],
+        "height": size[1],
+        "first": skip,
+        "times": [round(t - times[0], 6) for t in times],
+        "rate": float(readers[0].info.rate),
+        "measures": [m.facts() for m in measures],
+    }
+    if maps is not None:
+        facts["maps"] = _write_maps(out, maps, _turns(readers[0]))
+    # A name may hold "</script>".
+    text = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
+    out.write(f'<script type="application/json" id="facts">{text}</script>\n{tail}')
     return len(times)
 
 
