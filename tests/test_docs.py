@@ -26,7 +26,7 @@ from tests.video.clips import write_clip
 BLOCKS = [block for page in pages() for block in blocks(page)]
 LINES = [(block, line) for block in BLOCKS if block.language in SHELL for line in lines(block)]
 TOOLS = {
-    *(".", "cd", "cp", "export", "git", "mkdir", "source", "unzip"),
+    *("cd", "cp", "export", "git", "mkdir", "source", "unzip"),
     *(
         "auditwheel",
         "ffmpeg",
