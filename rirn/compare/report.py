@@ -48,9 +48,9 @@ def write_report(
     then shows exactly the frame asked for, the same of both, whatever codecs it has, which seeking in two
     videos does not promise. The curves are those of the frames themselves, not of the JPEG pictures.
 
-    With `truth` the curves are PSNR and SSIM against it, else the variance of the Laplacian, a measure of
+    With ``truth`` the curves are PSNR and SSIM against it, else the variance of the Laplacian, a measure of
     sharpness that noise raises as well. Frames are turned as a player turns them and stepped through at the
-    times of `before`.
+    times of ``before``.
 
     Args:
         before: video file or folder of images.
@@ -61,7 +61,7 @@ def write_report(
         skip: number of frames to leave out at the start.
         frames: how many to show at most; None for all.
         quality: of the JPEG pictures, 1 to 100.
-        maps: a fresh one; its model runs on `before`, from the first frame shown on, and the page shows its gates.
+        maps: a fresh one; its model runs on ``before``, from the first frame shown on, and the page shows its gates.
 
     Raises:
         RirnError: something cannot be read or written, sizes or lengths differ, the page becomes larger than
@@ -121,7 +121,7 @@ def _write_page(
             maps.add(shown[0])
         _check_length(out, number + 1)
     if not times:
-        raise RirnError(f"{sources[0]} has no more than {skip} frames; lower --skip.")
+        raise RirnError(f"{sources[0]} has no more than {skip} frames; lower --skip")
     facts = {
         "names": names,
         "truth": None if truth is None else Path(truth).name,
@@ -167,12 +167,12 @@ def _check_length(out: TextIO, frames: int) -> None:
     if out.tell() > MAX_BYTES:
         raise RirnError(
             f"The page is larger than {MAX_BYTES // 1_000_000} MB after {frames} frames, too much for "
-            "a browser; show a part with --skip and --frames, or lower --quality."
+            "a browser; show a part with --skip and --frames, or lower --quality"
         )
 
 
 class Measure:
-    """One figure for each frame of both videos, or of two other things with `labels`; `digits` are those worth showing."""
+    """One figure for each frame of both videos, or of two other things with ``labels``; ``digits`` are those worth showing."""
 
     def __init__(self, name: str, unit: str, digits: int, labels: tuple[str, str] | None = None):
         self.name, self.unit, self.digits, self.labels = name, unit, digits, labels
@@ -194,19 +194,19 @@ def _check(
 ) -> None:
     """What can be refused before anything is opened."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise RirnError(f"{path.name} is no name for a page; end it in .html.")
+        raise RirnError(f"{path.name} is no name for a page; end it in .html")
     if not path.parent.is_dir():
-        raise RirnError(f"The folder {path.parent} does not exist; create it or choose another place.")
+        raise RirnError(f"The folder {path.parent} does not exist; create it or choose another place")
     if path.exists() and not path.is_file():
-        raise RirnError(f"{path} exists and is no regular file; choose another name.")
+        raise RirnError(f"{path} exists and is no regular file; choose another name")
     if any(Path(os.path.realpath(source)) == path for source in sources):
-        raise RirnError(f"The page {path} is one of the inputs; give another name.")
+        raise RirnError(f"The page {path} is one of the inputs; give another name")
     if skip < 0:
-        raise RirnError(f"--skip must be at least 0 frames, not {skip}.")
+        raise RirnError(f"--skip must be at least 0 frames, not {skip}")
     if frames is not None and frames < 1:
-        raise RirnError(f"--frames must be at least 1, not {frames}.")
+        raise RirnError(f"--frames must be at least 1, not {frames}")
     if not 1 <= quality <= 100:
-        raise RirnError(f"--quality must be from 1 to 100, not {quality}.")
+        raise RirnError(f"--quality must be from 1 to 100, not {quality}")
 
 
 def _open(source: str | os.PathLike, rate: Fraction | int) -> Reader:
@@ -214,7 +214,7 @@ def _open(source: str | os.PathLike, rate: Fraction | int) -> Reader:
     if not reader.can_rewind:
         reader.close()
         raise RirnError(
-            f"{source} is a pipe or camera; a comparison takes video files and folders of images."
+            f"{source} is a pipe or camera; a comparison takes video files and folders of images"
         )
     return reader
 
@@ -236,7 +236,7 @@ def _shown_size(sources: Sequence[str | os.PathLike], readers: Sequence[Reader])
         if size != sizes[0]:
             raise RirnError(
                 f"{sources[0]} is {sizes[0][0]}x{sizes[0][1]} and {source} is {size[0]}x{size[1]}; "
-                "give videos of one size."
+                "give videos of one size"
             )
     return sizes[0]
 
@@ -256,7 +256,7 @@ def _in_step(
             longer = next(source for source, frame in zip(sources, row, strict=True) if frame is not None)
             raise RirnError(
                 f"{ended[0]} ends after {skip + count} frames and {longer} does not; give videos of one length, "
-                "or compare the common part with --frames."
+                "or compare the common part with --frames"
             )
         yield row
         count += 1

@@ -64,7 +64,7 @@ def read_image(file: str | Path) -> np.ndarray:
                 return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
             if image.mode in ("F", "I"):
                 raise RirnError(
-                    f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits."
+                    f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits"
                 )
             return np.array(image.convert("RGB"))
     except _failures() as error:
