@@ -213,9 +213,7 @@ def _open(source: str | os.PathLike, rate: Fraction | int) -> Reader:
     reader = Reader(source, rate=rate)
     if not reader.can_rewind:
         reader.close()
-        raise RirnError(
-            f"{source} is a pipe or camera; a comparison takes video files and folders of images"
-        )
+        raise RirnError(f"{source} is a pipe or camera; a comparison takes video files and folders of images")
     return reader
 
 
