@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Without --no-compile pip would make bytecode of thousands of modules that are never imported.
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
-# The newest torch that the compiled library is built against. On a machine without a GPU, point pip at a CPU build of it.
+# The newest torch that the compiled library is built against; any requirement or wheel.
 TORCH ?= torch==2.13.*
+# Finds the build of torch for this machine: a CPU build where there is no GPU, for which pip alone would take several GB of CUDA.
+# It gives up at once where it cannot connect.
+UV = UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=1 $$(command -v uv || echo $(BIN)/uv) pip install --quiet --python $(BIN)/python
 TRITON ?= triton==3.8.*
 # The release after it and the oldest one, on which the same binary must run.
 TORCH_NEXT ?= torch==2.14.1
@@ -20,10 +23,13 @@ env: $(VENV)/.installed
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first and by name, so that no other requirement picks a build; triton without its requirements, for the tests of
-# its kernels; then rirn itself, compiled against this torch.
+# torch comes first and by name, so that no other requirement picks a build: by uv, or by pip where uv has none; triton without
+# its requirements, for the tests of its kernels; then rirn itself, compiled against this torch.
 $(VENV)/.installed: pyproject.toml setup.py $(shell find csrc -type f) | $(VENV)/bin/python
-	$(PIP) install --no-compile '$(TORCH)' 'setuptools>=77' wheel ninja numpy
+	@command -v uv >/dev/null || $(PIP) install --no-compile uv || true
+	@if $(UV) --torch-backend auto '$(TORCH)' 2>/dev/null; then by=uv; else by=pip; fi; \
+	  $(PIP) install --no-compile '$(TORCH)' 'setuptools>=77' wheel ninja numpy && \
+	  $(BIN)/python -c "import importlib.metadata as m; print('took torch', m.version('torch'), 'by $$by')"
 	$(PIP) install --no-compile --no-deps '$(TRITON)' || echo "triton is not to be had here: its tests will be skipped"
 	$(PIP) install --no-compile --no-build-isolation --editable '.[dev,eval]'
 	touch $@
@@ -139,9 +145,9 @@ gpu:
 	cd build/gpu && PYTHONPATH=$(abspath build/gpu) $(GPU_PYTHON) -m rirn.bench.first_gpu --source $(CURDIR) \
 	  --out $(abspath $(GPU_OUT)) $(ARGS)
 
-# The paper's three tables with small networks, some 50 trainings of minutes each, and the page that shows them. Only what
+# The paper's three tables with small networks, some 50 trainings of minutes each, and the page of them. Only what
 # bench/results/mini.jsonl does not have is trained: move it away to have all anew. Started twice, two processes share the work.
-TABLE = $(BIN)/rirn table --mini --controls --out runs/mini --results bench/results/mini.jsonl --markdown docs/results.md
+TABLE = $(BIN)/rirn table --mini --controls --out runs/mini --results bench/results/mini.jsonl --markdown bench/results/mini.md
 results-mini: env
 	$(TABLE) --seeds 3 2
 	$(TABLE) --seeds 2 1

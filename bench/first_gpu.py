@@ -1,7 +1,7 @@
 """Everything to look at on a GPU that these kernels have not seen: ``python -m rirn.bench.first_gpu``.
 
 Three parts of at most ten minutes each: (1) build, tests, sanitizers; (2) ceilings, a table of the ops, a profiler on some
-kernels; (3) whole steps, a training step, what `auto` guesses. Every step has a time limit, runs in a process of its own and
+kernels; (3) whole steps, a training step, what ``auto`` guesses. Every step has a time limit, runs in a process of its own and
 leaves what it found in a folder at once, so that a part that was cut off goes on where it was.
 """
 

@@ -172,10 +172,13 @@ def compare(case: Case, layout: str, bench: Bench, passes: str = "forward", comp
         ) as refusal:  # of any compiler or library: one that fails does not take the others along
             row["failed"][name] = one_line(refusal)
     times = alternate(jobs, bench.clock, ROUNDS, SECONDS)
-    rivals = {name: times[name].median for name in times if name not in ("auto", "tf32")}
+    baselines = {name: times[name].median for name in times if name not in ("auto", "tf32")}
     row |= {name: 1e3 * spread.median for name, spread in times.items()}
     ours = [error for name, error in row["errors"].items() if name in (*FUSED, "auto")]
-    return row | {"best": min(rivals, key=rivals.__getitem__, default=None), "error": max(ours, default=None)}
+    return row | {
+        "best": min(baselines, key=baselines.__getitem__, default=None),
+        "error": max(ours, default=None),
+    }
 
 
 def with_tf32(allowed: bool, run: Callable[[object], object], prepared: object) -> object:

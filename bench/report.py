@@ -60,12 +60,12 @@ def rows(results: Sequence[Result], limits: Mapping[str, float]) -> list[Row]:
                 "saved_bytes": result.saved,
             }
             same = [r for r in results if r.case == case and r.passes == result.passes and r.time is not None]
-            for column, rival in (
+            for column, baseline in (
                 ("speedup", REFERENCE),
                 ("speedup_over_compiled", COMPILED),
                 ("speedup_over_fp32", WIDE),
             ):
-                theirs = [r.time.median for r in same if r.competitor.name == rival]
+                theirs = [r.time.median for r in same if r.competitor.name == baseline]
                 row[column] = min(theirs) / time.median if theirs else None
             row |= _rates(result, time.median, limits)
         found.append(row)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def names_of(package: str, homes: Mapping[str, str], rooms: Collection[str] = ()) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """The ``__getattr__`` of a package.
 
     Args:
         package: its name.

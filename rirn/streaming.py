@@ -31,18 +31,18 @@ def stream(
 ) -> Iterator[np.ndarray | Tensor]:
     """Yield every frame restored, in order.
 
-    A frame is taken from `frames` only when the next result is asked for, so a slow consumer holds the source
-    back, and memory does not grow with the length. A model that looks ahead yields `model.delay` frames late.
+    A frame is taken from ``frames`` only when the next result is asked for, so a slow consumer holds the source
+    back, and memory does not grow with the length. A model that looks ahead yields ``model.delay`` frames late.
     A frame of another size begins a new video.
 
     Args:
         frames: uint8 (or uint16) arrays or tensors [H, W, 3], RGB of full range.
-        model: weights, by a name that comes with rirn or a path, or a model as `rirn.video.deblur` takes it; it is
-            moved to `device` and `dtype` in place and set to evaluation.
+        model: weights, by a name that comes with rirn or a path, or a model as ``rirn.video.deblur`` takes it; it is
+            moved to ``device`` and ``dtype`` in place and set to evaluation.
         device: where it runs.
         dtype: "fp32", "bf16" or "fp16", for weights and frames.
         strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
-        tile: see `rirn.video.Tiled`.
+        tile: see ``rirn.video.Tiled``.
         scene_reset: forget the state at a cut.
 
     Yields:
@@ -50,7 +50,7 @@ def stream(
 
     Raises:
         RirnError: no such weights or device, too little memory, or a result that is not finite.
-        ValueError: something in `frames` is no frame.
+        ValueError: something in ``frames`` is no frame.
 
     Example:
         >>> import numpy as np, rirn

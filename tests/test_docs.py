@@ -35,8 +35,10 @@ TOOLS = {
         "mypy",
         "nvidia-smi",
         "pre-commit",
+        "pipx",
         "ruff",
         "tensorboard",
+        "uv",
         "vspipe",
     ),
 }

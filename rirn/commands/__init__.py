@@ -1,1 +1,1 @@
-"""The commands of `rirn`, one file each: `make_parser()` says what can be typed, `run(options)` does it."""
+"""The commands of ``rirn``, one file each: ``make_parser()`` says what can be typed, ``run(options)`` does it."""

@@ -1,4 +1,4 @@
-"""`rirn compare`: two videos against each other on one page."""
+"""``rirn compare``: two videos against each other on one page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rirn convert`: weights published by others."""
+"""``rirn convert``: weights published by others."""
 
 from __future__ import annotations
 

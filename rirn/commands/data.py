@@ -1,4 +1,4 @@
-"""`rirn data`: check data sets, or make one."""
+"""``rirn data``: check data sets, or make one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rirn demo`."""
+"""``rirn demo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rirn doctor`."""
+"""``rirn doctor``."""
 
 from __future__ import annotations
 

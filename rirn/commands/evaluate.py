@@ -1,4 +1,4 @@
-"""`rirn evaluate`: scores on data sets, and the ratio of speeds."""
+"""``rirn evaluate``: scores on data sets, and the ratio of speeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rirn export`."""
+"""``rirn export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rirn figures`: what the paper shows of its networks, for any weights."""
+"""``rirn figures``: what the paper shows of its networks, for any weights."""
 
 from __future__ import annotations
 

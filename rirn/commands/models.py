@@ -1,4 +1,4 @@
-"""`rirn models`."""
+"""``rirn models``."""
 
 from __future__ import annotations
 

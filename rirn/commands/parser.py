@@ -94,7 +94,7 @@ class CommandParser(Parser):
         return f"{super().format_help()}\ncommands:\n" + "\n".join(lines) + "\n"
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:
-        """`command`, and its `options`."""
+        """``command``, and its ``options``."""
         if not words:
             self.error(f"the following arguments are required: {self._metavar}: {', '.join(self._commands)}")
         if words[0].startswith("-"):
@@ -118,7 +118,7 @@ def positive_int(text: str) -> int:
 
 
 def pick_device(name: str) -> str:
-    """The device that `--device` means, by a name that can be handed on to other processes."""
+    """The device that ``--device`` means, by a name that can be handed on to other processes."""
     from rirn import devices  # torch takes seconds to import
 
     return str(devices.pick_device(name))
@@ -143,7 +143,7 @@ def parse_rate(text: str) -> Fraction:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise RirnError(
-            f"'{text}' is no frame rate; use a number such as 25, 23.976 or 30000/1001."
+            f"'{text}' is no frame rate; use a number such as 25, 23.976 or 30000/1001"
         ) from error
 
 
@@ -152,7 +152,7 @@ def parse_time(text: str) -> Fraction:
     parts = text.split(":")
     valid = len(parts) <= 3 and re.fullmatch(r"\d+(\.\d*)?|\.\d+", parts[-1], re.ASCII)
     if not valid or not all(re.fullmatch(r"\d+", part, re.ASCII) for part in parts[:-1]):
-        raise RirnError(f"'{text}' is no time; use seconds such as 90.5, or H:MM:SS such as 0:01:30.5.")
+        raise RirnError(f"'{text}' is no time; use seconds such as 90.5, or H:MM:SS such as 0:01:30.5")
     seconds = Fraction(0)
     for part in parts:
         seconds = 60 * seconds + Fraction(part)
@@ -160,7 +160,7 @@ def parse_time(text: str) -> Fraction:
 
 
 def add_blur(parser: Parser) -> None:
-    """Add `--blur`, which says where the blurry frames of a data set are."""
+    """Add ``--blur``, which says where the blurry frames of a data set are."""
     parser.add_argument(
         "--blur",
         default=None,

@@ -24,7 +24,7 @@ class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
 
 
 class SettingsParser(OneLine, jsonargparse.ArgumentParser):
-    """A parser that takes the fields of a class with `add_class_arguments`."""
+    """A parser that takes the fields of a class with ``add_class_arguments``."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)

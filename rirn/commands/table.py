@@ -1,4 +1,4 @@
-"""`rirn table`: the paper's tables."""
+"""``rirn table``: the paper's tables."""
 
 from __future__ import annotations
 

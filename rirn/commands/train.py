@@ -1,4 +1,4 @@
-"""`rirn train`."""
+"""``rirn train``."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _LEFT_OUT = 0.005
 
 
 class GateMaps:
-    """Runs a model over frames as `deblur` does, and keeps the weights w~ and w, mean over channels, of each.
+    """Runs a model over frames as ``deblur`` does, and keeps the weights w~ and w, mean over channels, of each.
 
     Args:
         model: a network that blends features by ATB or DTB.
@@ -46,7 +46,7 @@ class GateMaps:
         self.model_name: str = model.config["name"]
         if not blending_modules(model):
             raise RirnError(
-                f"--maps needs a model that blends features over time (+atb, +rirn, +dtb, or strcnn), not {self.model_name}."
+                f"--maps needs a model that blends features over time (+atb, +rirn, +dtb, or strcnn), not {self.model_name}"
             )
         self._restorer = Restorer(self._model, self._device, torch.float32, CutDetector())
         self._size = (0, 0)

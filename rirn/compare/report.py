@@ -48,9 +48,9 @@ def write_report(
     then shows exactly the frame asked for, the same of both, whatever codecs it has, which seeking in two
     videos does not promise. The curves are those of the frames themselves, not of the JPEG pictures.
 
-    With `truth` the curves are PSNR and SSIM against it, else the variance of the Laplacian, a measure of
+    With ``truth`` the curves are PSNR and SSIM against it, else the variance of the Laplacian, a measure of
     sharpness that noise raises as well. Frames are turned as a player turns them and stepped through at the
-    times of `before`.
+    times of ``before``.
 
     Args:
         before: video file or folder of images.
@@ -61,7 +61,7 @@ def write_report(
         skip: number of frames to leave out at the start.
         frames: how many to show at most; None for all.
         quality: of the JPEG pictures, 1 to 100.
-        maps: a fresh one; its model runs on `before`, from the first frame shown on, and the page shows its gates.
+        maps: a fresh one; its model runs on ``before``, from the first frame shown on, and the page shows its gates.
 
     Raises:
         RirnError: something cannot be read or written, sizes or lengths differ, the page becomes larger than
@@ -70,56 +70,73 @@ def write_report(
     sources = [before, after] if truth is None else [before, after, truth]
     path = Path(os.path.realpath(target))
     _check(sources, path, skip=skip, frames=frames, quality=quality)
-    page = files("rirn.compare").joinpath("report.html").read_text(encoding="utf-8")
-    head, _, tail = page.partition("<!-- frames -->\n")
-    names = _short_names([before, after])
-    measures = [Measure("Sharpness", "variance of the Laplacian", 1)]
-    if truth is not None:
-        measures = [Measure("PSNR", "dB", 2), Measure("SSIM", "", 4)]
     part = part_name(path)
     with ExitStack() as stack:
         readers = [stack.enter_context(_open(source, rate)) for source in sources]
         size = _shown_size(sources, readers)
-        times: list[float] = []
         try:
             with write_failures(path), open(part, "x", encoding="utf-8", newline="\n") as out:
-                out.write(head.replace("{{title}}", html.escape(f"{names[0]} and {names[1]}")))
-                for shown in _in_step(sources, readers, skip, frames):
-                    number = len(times)
-                    times.append(float(shown[0].pts * shown[0].time_base))
-                    pictures = [_upright(f, r) for f, r in zip(shown, readers, strict=True)]
-                    for side, picture in zip("ab", pictures, strict=False):
-                        out.write(f'<script type="image/jpeg" id="{side}{number}">')
-                        out.write(f"{_jpeg(picture, quality)}</script>\n")
-                    if truth is None:
-                        measures[0].add(*(laplacian_variance(p) for p in pictures))
-                    else:
-                        measures[0].add(*(psnr(p, pictures[2]) for p in pictures[:2]))
-                        measures[1].add(*(ssim(p, pictures[2]) for p in pictures[:2]))
-                    if maps is not None:
-                        maps.add(shown[0])
-                    _check_length(out, number + 1)
-                if not times:
-                    raise RirnError(f"{before} has no more than {skip} frames; lower --skip.")
-                facts = {
-                    "names": names,
-                    "truth": None if truth is None else Path(truth).name,
-                    "width": size[0],
-                    "height": size[1],
-                    "first": skip,
-                    "times": [round(t - times[0], 6) for t in times],
-                    "rate": float(readers[0].info.rate),
-                    "measures": [m.facts() for m in measures],
-                }
-                if maps is not None:
-                    facts["maps"] = _write_maps(out, maps, _turns(readers[0]))
-                # A name may hold "</script>".
-                text = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
-                out.write(f'<script type="application/json" id="facts">{text}</script>\n{tail}')
+                shown = _in_step(sources, readers, skip, frames)
+                count = _write_page(out, sources, readers, shown, size, skip=skip, quality=quality, maps=maps)
             with write_failures(path):
                 os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+    return count
+
+
+def _write_page(
+    out: TextIO,
+    sources: Sequence[str | os.PathLike],
+    readers: Sequence[Reader],
+    frames: Iterator[list[Frame]],
+    size: tuple[int, int],
+    *,
+    skip: int,
+    quality: int,
+    maps: GateMaps | None,
+) -> int:
+    """Write the whole page, and return the number of frames in it."""
+    page = files("rirn.compare").joinpath("report.html").read_text(encoding="utf-8")
+    head, _, tail = page.partition("<!-- frames -->\n")
+    names, truth = _short_names(sources[:2]), sources[2] if len(sources) > 2 else None
+    measures = [Measure("Sharpness", "variance of the Laplacian", 1)]
+    if truth is not None:
+        measures = [Measure("PSNR", "dB", 2), Measure("SSIM", "", 4)]
+    times: list[float] = []
+    out.write(head.replace("{{title}}", html.escape(f"{names[0]} and {names[1]}")))
+    for shown in frames:
+        number = len(times)
+        times.append(float(shown[0].pts * shown[0].time_base))
+        pictures = [_upright(f, r) for f, r in zip(shown, readers, strict=True)]
+        for side, picture in zip("ab", pictures, strict=False):
+            out.write(f'<script type="image/jpeg" id="{side}{number}">')
+            out.write(f"{_jpeg(picture, quality)}</script>\n")
+        if truth is None:
+            measures[0].add(*(laplacian_variance(p) for p in pictures))
+        else:
+            measures[0].add(*(psnr(p, pictures[2]) for p in pictures[:2]))
+            measures[1].add(*(ssim(p, pictures[2]) for p in pictures[:2]))
+        if maps is not None:
+            maps.add(shown[0])
+        _check_length(out, number + 1)
+    if not times:
+        raise RirnError(f"{sources[0]} has no more than {skip} frames; lower --skip")
+    facts = {
+        "names": names,
+        "truth": None if truth is None else Path(truth).name,
+        "width": size[0],
+        "height": size[1],
+        "first": skip,
+        "times": [round(t - times[0], 6) for t in times],
+        "rate": float(readers[0].info.rate),
+        "measures": [m.facts() for m in measures],
+    }
+    if maps is not None:
+        facts["maps"] = _write_maps(out, maps, _turns(readers[0]))
+    # A name may hold "</script>".
+    text = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
+    out.write(f'<script type="application/json" id="facts">{text}</script>\n{tail}')
     return len(times)
 
 
@@ -150,12 +167,12 @@ def _check_length(out: TextIO, frames: int) -> None:
     if out.tell() > MAX_BYTES:
         raise RirnError(
             f"The page is larger than {MAX_BYTES // 1_000_000} MB after {frames} frames, too much for "
-            "a browser; show a part with --skip and --frames, or lower --quality."
+            "a browser; show a part with --skip and --frames, or lower --quality"
         )
 
 
 class Measure:
-    """One figure for each frame of both videos, or of two other things with `labels`; `digits` are those worth showing."""
+    """One figure for each frame of both videos, or of two other things with ``labels``; ``digits`` are those worth showing."""
 
     def __init__(self, name: str, unit: str, digits: int, labels: tuple[str, str] | None = None):
         self.name, self.unit, self.digits, self.labels = name, unit, digits, labels
@@ -177,28 +194,26 @@ def _check(
 ) -> None:
     """What can be refused before anything is opened."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise RirnError(f"{path.name} is no name for a page; end it in .html.")
+        raise RirnError(f"{path.name} is no name for a page; end it in .html")
     if not path.parent.is_dir():
-        raise RirnError(f"The folder {path.parent} does not exist; create it or choose another place.")
+        raise RirnError(f"The folder {path.parent} does not exist; create it or choose another place")
     if path.exists() and not path.is_file():
-        raise RirnError(f"{path} exists and is no regular file; choose another name.")
+        raise RirnError(f"{path} exists and is no regular file; choose another name")
     if any(Path(os.path.realpath(source)) == path for source in sources):
-        raise RirnError(f"The page {path} is one of the inputs; give another name.")
+        raise RirnError(f"The page {path} is one of the inputs; give another name")
     if skip < 0:
-        raise RirnError(f"--skip must be at least 0 frames, not {skip}.")
+        raise RirnError(f"--skip must be at least 0 frames, not {skip}")
     if frames is not None and frames < 1:
-        raise RirnError(f"--frames must be at least 1, not {frames}.")
+        raise RirnError(f"--frames must be at least 1, not {frames}")
     if not 1 <= quality <= 100:
-        raise RirnError(f"--quality must be from 1 to 100, not {quality}.")
+        raise RirnError(f"--quality must be from 1 to 100, not {quality}")
 
 
 def _open(source: str | os.PathLike, rate: Fraction | int) -> Reader:
     reader = Reader(source, rate=rate)
     if not reader.can_rewind:
         reader.close()
-        raise RirnError(
-            f"{source} is a pipe or camera; a comparison takes video files and folders of images."
-        )
+        raise RirnError(f"{source} is a pipe or camera; a comparison takes video files and folders of images")
     return reader
 
 
@@ -219,7 +234,7 @@ def _shown_size(sources: Sequence[str | os.PathLike], readers: Sequence[Reader])
         if size != sizes[0]:
             raise RirnError(
                 f"{sources[0]} is {sizes[0][0]}x{sizes[0][1]} and {source} is {size[0]}x{size[1]}; "
-                "give videos of one size."
+                "give videos of one size"
             )
     return sizes[0]
 
@@ -239,7 +254,7 @@ def _in_step(
             longer = next(source for source, frame in zip(sources, row, strict=True) if frame is not None)
             raise RirnError(
                 f"{ended[0]} ends after {skip + count} frames and {longer} does not; give videos of one length, "
-                "or compare the common part with --frames."
+                "or compare the common part with --frames"
             )
         yield row
         count += 1

@@ -63,9 +63,7 @@ def read_image(file: str | Path) -> np.ndarray:
                 grey = (np.asarray(image).astype(np.uint32) + 128) // 257
                 return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
             if image.mode in ("F", "I"):
-                raise RirnError(
-                    f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits."
-                )
+                raise RirnError(f"{file} holds {image.mode}-type samples (32 bit); save it with 8 or 16 bits")
             return np.array(image.convert("RGB"))
     except _failures() as error:
         raise _unreadable(file, error) from error

@@ -1,4 +1,4 @@
-"""What RIRN and its rivals cost in time: a step with them over a step of the base network, beside the same ratio in the paper."""
+"""What RIRN and its baselines cost in time: a step with them over a step of the base network, beside the ratio in the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `rirn figures` does: load, look whether the models have what a figure shows, draw."""
+"""What ``rirn figures`` does: load, look whether the models have what a figure shows, draw."""
 
 from __future__ import annotations
 

@@ -87,39 +87,9 @@ def draw(
 
     Every clip is a row, four at most. ``shown`` is the frame, by default the middle one of each clip.
     """
-    rows, table, lines = [], [], []
-    for clip in clips[:ROWS]:
-        pairs = list(clip.read())
-        number = len(pairs) // 2 if shown is None else shown
-        if not 0 <= number < len(pairs):
-            raise RirnError(f"--frame {number} is not among the {len(pairs)} frames of {clip.name}")
-        blurry, truth = pairs[number]
-        images = {"input": blurry}
-        for subject in subjects:
-            device = next(subject.model.parameters()).device
-            frames = [to_tensor(image, device) for image, _ in pairs[: number + 1 + subject.model.delay]]
-            found = restored(subject.model, frames)
-            if number not in found:
-                raise RirnError(
-                    f"{subject.label} returns no image for frame {number} of {clip.name}; give another --frame"
-                )
-            images[subject.label] = to_uint8(found[number])
-        part = crop or telling_crop(blurry, truth)
-        weights = {"input": ""} | {s.label: s.weights for s in subjects}
-        for label, image in images.items():
-            row = {"model": label, "weights": weights[label], "clip": clip.name, "frame": number}
-            row |= {"left": part.left, "top": part.top, "width": part.width, "height": part.height}
-            if truth is not None:
-                row |= {"crop_psnr_dB": psnr(part.of(image), part.of(truth)), "psnr_dB": psnr(image, truth)}
-            else:
-                row |= {
-                    "crop_sharpness": laplacian_variance(part.of(image)),
-                    "sharpness": laplacian_variance(image),
-                }
-            table.append(row)
-        if truth is not None:
-            images["truth"] = truth
-        rows.append({label: part.of(image) for label, image in images.items()})
+    cropped = [_crops(clip, subjects, shown, crop) for clip in clips[:ROWS]]
+    rows, tables = [images for images, _ in cropped], [table for _, table in cropped]
+    measure = "crop_psnr_dB" if "crop_psnr_dB" in tables[0][0] else "crop_sharpness"
     columns = list(dict.fromkeys(label for row in rows for label in row))
     height, width, _ = rows[0]["input"].shape
     figure, axes = plt.subplots(
@@ -129,17 +99,56 @@ def draw(
         layout="constrained",
         squeeze=False,
     )
-    measure = "crop_psnr_dB" if "crop_psnr_dB" in table[0] else "crop_sharpness"
-    for i, row in enumerate(rows):
-        figures = {r["model"]: r[measure] for r in table if r["clip"] == clips[i].name}
-        for place, label in zip(axes[i], columns, strict=True):
-            title = (
-                f"{label}, {figures[label]:.2f} {'dB' if 'dB' in measure else ''}"
-                if label in figures
-                else label
-            )
+    for places, row, table in zip(axes, rows, tables, strict=True):
+        figures = {r["model"]: r[measure] for r in table}
+        for place, label in zip(places, columns, strict=True):
+            title = label
+            if label in figures:
+                title += f", {figures[label]:.2f} {'dB' if 'dB' in measure else ''}"
             show_images(place, row[label], title, interpolation="nearest")
+    whole = [row for table in tables for row in table]
+    lines = []
     for label in ("input", *(s.label for s in subjects)):
-        values = ", ".join(f"{r[measure]:.2f}" for r in table if r["model"] == label)
+        values = ", ".join(f"{r[measure]:.2f}" for r in whole if r["model"] == label)
         lines.append(f"{label}: {MEASURES[measure]} of the crop {values}")
-    return [save(plt, figure, out / f"fig{name}.png"), write_csv(out / f"fig{name}.csv", table)], lines
+    return [save(plt, figure, out / f"fig{name}.png"), write_csv(out / f"fig{name}.csv", whole)], lines
+
+
+def _crops(
+    clip: Clip, subjects: list[Subject], shown: int | None, crop: Crop | None
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """The crops of one clip by their label, and a row of the table for the input and each model."""
+    pairs = list(clip.read())
+    number = len(pairs) // 2 if shown is None else shown
+    if not 0 <= number < len(pairs):
+        raise RirnError(f"--frame {number} is not among the {len(pairs)} frames of {clip.name}")
+    blurry, truth = pairs[number]
+    images = {"input": blurry} | {s.label: _restored(s, clip, pairs, number) for s in subjects}
+    weights = {"input": ""} | {s.label: s.weights for s in subjects}
+    part, table = crop or telling_crop(blurry, truth), []
+    for label, image in images.items():
+        row = {"model": label, "weights": weights[label], "clip": clip.name, "frame": number}
+        row |= {"left": part.left, "top": part.top, "width": part.width, "height": part.height}
+        if truth is not None:
+            row |= {"crop_psnr_dB": psnr(part.of(image), part.of(truth)), "psnr_dB": psnr(image, truth)}
+        else:
+            row |= {
+                "crop_sharpness": laplacian_variance(part.of(image)),
+                "sharpness": laplacian_variance(image),
+            }
+        table.append(row)
+    if truth is not None:
+        images["truth"] = truth
+    return {label: part.of(image) for label, image in images.items()}, table
+
+
+def _restored(subject: Subject, clip: Clip, pairs: list[tuple[Any, Any]], number: int) -> np.ndarray:
+    """Frame ``number`` of a clip as the model makes it, uint8 [H, W, 3]."""
+    device = next(subject.model.parameters()).device
+    frames = [to_tensor(image, device) for image, _ in pairs[: number + 1 + subject.model.delay]]
+    found = restored(subject.model, frames)
+    if number not in found:
+        raise RirnError(
+            f"{subject.label} returns no image for frame {number} of {clip.name}; give another --frame"
+        )
+    return to_uint8(found[number])

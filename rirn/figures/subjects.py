@@ -71,7 +71,7 @@ def load_subjects(weights: list[str], device: str) -> list[Subject]:
 
 
 def _place(weights: str) -> str:
-    """The folder of a file that bears the name that `rirn train` gives to all, else the file."""
+    """The folder of a file that bears the name that ``rirn train`` gives to all, else the file."""
     path = Path(weights)
     return path.resolve().parent.name if path.stem == "weights" else path.stem
 

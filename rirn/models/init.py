@@ -43,8 +43,8 @@ def remove_mean_(layer: Convolution) -> None:
     """Make each filter of a first layer, freshly drawn, blind to the brightness of what it sees, and enlarge it for what is left.
 
     Nearly all variance of an image is in its slow changes, which blur leaves as they are. Behind filters with a mean they swamp
-    the rest in every layer, and the first steps of a training go astray along what changes brightness; docs/training.md has
-    figures.
+    the rest in every layer, and the first steps of a training go astray along what changes brightness;
+    notes/short-trainings.md has figures.
     """
     layer.weight -= layer.weight.mean((2, 3), keepdim=True)
     layer.weight *= CONTRAST_GAIN

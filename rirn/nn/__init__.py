@@ -1,4 +1,4 @@
-"""Modules of RIRN and of its rivals on top of :mod:`rirn.ops`."""
+"""Modules of RIRN and of its baselines on top of :mod:`rirn.ops`."""
 
 from rirn.nn.around import RIRN, RIRNState
 from rirn.nn.atb import ATB

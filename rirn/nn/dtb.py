@@ -1,4 +1,4 @@
-"""Dynamic temporal blending of features, the convex rival of ATB."""
+"""Dynamic temporal blending of features, the convex baseline of ATB."""
 
 from __future__ import annotations
 

@@ -201,10 +201,10 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """``bf16``, ``fp16``: autocast; the weights stay in fp32, and fp16 scales the loss."""
     recompute: bool = False
-    """Keep only the state of each frame and compute the activations again on the way back (activation checkpointing):
+    """Keep only the state of each frame and compute the activations again in the backward pass (activation checkpointing):
     the same gradients in less memory and more time."""
     hold_mib: int | None = None
-    """Memory for the images between the layers of convolution chains, which are otherwise computed again on the way back, on
+    """Memory for the images between the layers of convolution chains, which are otherwise computed again in the backward pass, on
     the CPU, MiB; see :func:`rirn.ops.hold_activations`. By default a quarter of the machine's."""
     compile: bool = False
     """Train through torch.compile."""

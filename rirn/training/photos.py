@@ -73,7 +73,7 @@ def photo_data_commands(folder: Path) -> list[str]:
 
 
 def _options(settings: Any, defaults: Any, prefix: str = "") -> Iterator[str]:
-    """Options of `rirn data synth` for those settings that are not the default."""
+    """Options of ``rirn data synth`` for those settings that are not the default."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value != getattr(defaults, field.name) and not dataclasses.is_dataclass(value):

@@ -77,7 +77,7 @@ def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_model(options: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the model of a run; of an option that is younger than the run, the run had the default."""
+    """Settings of the model of a run; options added since the run take their defaults."""
     return dataclasses.asdict(ModelConfig()) | options
 
 

@@ -175,7 +175,7 @@ def run(
 ) -> list[Line]:
     """Train what is not trained yet and score what is not scored yet; the lines of the table with all results that there are.
 
-    A training that was cut off is gone on with. Several processes may be given the same jobs: each takes those that no other
+    A training that was cut off is resumed. Several processes may be given the same jobs: each takes those that no other
     is at.
 
     Args:

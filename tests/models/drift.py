@@ -1,4 +1,4 @@
-"""How far a model in bf16 strays from itself in float32 over a long video: the table in docs/behaviour.md.
+"""How far a model in bf16 strays from itself in float32 over a long video: the table in notes/bf16.md.
 
 ``python -m tests.models.drift [NAME ...]`` in the root of the repository prints its rows.
 """

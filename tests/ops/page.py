@@ -1,6 +1,8 @@
 """docs/ops.md, written from the signatures and docstrings of the public ops.
 
-``python -m tests.ops.page`` writes the part of the page between its markers anew; a test compares.
+``python -m tests.ops.page`` writes the part of the page between its markers anew; a test compares. The page has the
+summary of a docstring, the sentence behind it with the formula, and the arguments; `help` has the rest and the example, which
+tests/test_docstrings.py runs.
 """
 
 from __future__ import annotations
@@ -50,9 +52,9 @@ def shapes(function: Callable) -> dict[str, str]:
 
 
 def markdown(text: str) -> str:
-    """Docstring to Markdown: one kind of quotes for code, no roles of Sphinx."""
+    """Docstring to Markdown: one kind of quotes for code, no roles of Sphinx, not what the head of the page says of all ops."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
-    return text.replace("``", "`")
+    return re.sub(r", float32, float64, float16 or bfloat16(, any strides)?", "", text.replace("``", "`"))
 
 
 def section(name: str) -> str:
@@ -62,16 +64,17 @@ def section(name: str) -> str:
     described = entries(parts.get("Args", ""))
     parameters = inspect.signature(function).parameters.values()
     call = str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
-    lines = [f"## {name}", "", "```text", f"{name}{call}", "```", "", markdown(parts[""]), ""]
+    summary, _, formula = parts[""].partition("\n\n")
+    formula = re.split(r"(?<=[.])\s", formula)[0]
+    about = f"{summary}\n\n{formula}".strip()
+    lines = [f"## {name}", "", "```text", f"{name}{call}", "```", "", markdown(about), ""]
     lines += ["| argument | |", "|---|---|"]
     for p in parameters:
         if p.name != "backend":
             what = described.get(p.name) or comments.get(p.name, "")
             lines.append(f"| `{p.name}` | {markdown(what)} |")
     result = " ".join(parts["Returns"].split()) if "Returns" in parts else comments["return"]
-    lines += [f"| result | {markdown(result)} |", ""]
-    about, prompt, session = parts["Example"].partition(">>>")
-    lines += [*([about.strip(), ""] if about else []), "```pycon", prompt + session, "```"]
+    lines += [f"| result | {markdown(result)} |"]
     return "\n".join(lines)
 
 

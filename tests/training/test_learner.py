@@ -183,7 +183,7 @@ def test_recomputing_changes_no_bit(name):
         with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
             first, state = model(clip[:, :3], return_state=True)
             whole = torch.cat([first, model(clip[:, 3:], state)], 1)
-        # What is kept for the way back, each storage once, without the parameters.
+        # What is kept for the backward pass, each storage once, without the parameters.
         own = {p.untyped_storage().data_ptr() for p in model.parameters()}
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
         saved.append(sum(size for pointer, size in storages.items() if pointer not in own))
