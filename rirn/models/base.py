@@ -44,7 +44,7 @@ class BaseNetwork(nn.Module, abc.ABC):
     stem_window: Window = Window()
     """Frames that the stem reads at once, concatenated."""
     feature_window: Window = Window()
-    """Frames whose f_t the head reads at once, concatenated."""
+    """Frames of which the head reads ``head_reads``, or what they are fused to, at once, concatenated."""
     input_shift: float = 0.5
     """What is subtracted from frames in [0, 1] on their way in and added to the image on its way out."""
     adds_input: ClassVar[bool] = False

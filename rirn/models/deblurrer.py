@@ -222,7 +222,8 @@ class VideoDeblurrer(nn.Module):
                 reads.append(tensors)
         features = state.features
         if self.base.feature_window.size > 1:
-            reads, features = self.base.feature_window.slide(features, [f for (f,) in reads], end)
+            condensed = self._stage(self._condense, reads) if reads else []
+            reads, features = self.base.feature_window.slide(features, condensed, end)
         if reads:
             # At a dropped start the frames are ready before the features.
             images = self._stage(self._decode, reads, centres[-len(reads) :])
@@ -272,10 +273,19 @@ class VideoDeblurrer(nn.Module):
         }
         return State(self.base.initial_state(stem), **zeros, frames=state.frames, features=state.features)
 
+    def _condense(self, reads: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        """What a window keeps of each of T frames, [N, head_channels, H/stride, W/stride], from T tuples of tensors."""
+        if self.fuse is None:
+            return [_join(tensors) for tensors in reads]
+        fused: Tensor = self.fuse([_stack(same) for same in zip(*reads, strict=True)])
+        return list(fused.split(reads[0][0].shape[0]))
+
     def _decode(self, reads: Sequence[tuple[Tensor, ...]], frames: Sequence[Tensor]) -> Tensor:
-        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors and T input frames."""
+        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors, fused already where they are of a window,
+        and T input frames."""
         tensors = [_stack(same) for same in zip(*reads, strict=True)]
-        image = self.base.head(_join(tensors) if self.fuse is None else self.fuse(tensors))
+        fuse = self.fuse if self.base.feature_window.size == 1 else None
+        image = self.base.head(_join(tensors) if fuse is None else fuse(tensors))
         image = image.to(frames[0].dtype)  # under autocast, half precision at 1/2 is coarser than 8 bit
         if self.half_resolution:
             image = _resize(image, 2)
@@ -365,7 +375,7 @@ class VideoDeblurrer(nn.Module):
         frames = min(max(1, len(state.frames)), self._frame_window.size - 1)
         features = min(max(1, len(state.features)), base.feature_window.size - 1)
         layout |= {f"frames.{i}": (3, None) for i in range(frames)}
-        return layout | {f"features.{i}": (base.channels["features"], stride) for i in range(features)}
+        return layout | {f"features.{i}": (base.head_channels, stride) for i in range(features)}
 
 
 def _check_float(name: str, images: Tensor) -> None:
