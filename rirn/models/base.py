@@ -69,8 +69,12 @@ class BaseNetwork(nn.Module, abc.ABC):
 
     def initial_state(self, stem: Stem) -> BaseState:
         """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
-        n, _, h, w = stem[0].shape
-        return tuple(stem[0].new_zeros(n, c, h, w) for c in self.state_channels)
+        n = stem[0].shape[0]
+        h, w = (side * self.stride for side in stem[0].shape[2:])
+        strides = self.state_strides or (self.stride,) * len(self.state_channels)
+        return tuple(
+            stem[0].new_zeros(n, c, h // s, w // s) for c, s in zip(self.state_channels, strides, strict=True)
+        )
 
     @abc.abstractmethod
     def encode(self, stem: Stem, state: BaseState) -> Tensors:

@@ -94,10 +94,30 @@ def test_a_window_of_features_goes_with_every_addition(monkeypatch, addition, tm
         model.step(clip[:, 0, :, :4], state)
 
 
+def test_a_state_of_another_size_starts_with_zeros_of_it(monkeypatch):
+    class Coarse(Toy):
+        multiple: ClassVar[int] = 2
+
+        def __init__(self, *, width: float = 1.0):
+            super().__init__()
+            self.state_channels, self.state_strides = (4, 4), (1, 2)
+
+        def update(self, tensors, stem, state):
+            features = tensors["features"]
+            slow = (state[1] + nn.functional.avg_pool2d(features, 2)) / 2
+            return {"hidden": features}, (features, slow)
+
+    monkeypatch.setitem(BASES, "coarse", Coarse)
+    clip = torch.rand(1, 3, 3, 5, 6)
+    restored, state = create_model("coarse")(clip, return_state=True)
+    assert restored.shape == clip.shape
+    assert [list(t.shape) for t in state.base] == [[1, 4, 6, 6], [1, 4, 3, 3]]
+
+
 def test_names():
     names = model_names()
     assert len(names) == len(set(names)) == 5 * len(BASES) + len(RIVALS)
-    for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm"):
+    for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "mmp-rnn", "gru", "lstm"):
         assert {base, f"{base}+rirn", f"{base}+irm", f"{base}+atb", f"{base}+control"} <= set(names)
     assert {"ifi-rnn+dtb", "rdbn+dtb", "rdbn+gsa", "estrnn"} <= set(names)
 
