@@ -201,7 +201,7 @@ class VideoDeblurrer(nn.Module):
 
         The stem and the head run once for all frames. What lies between them depends on the state and stays
         in the loop, and so does the head of a base network whose image is part of its state (``feeds_back``).
-        By base: GRU and LSTM hoist all but the state's half of the gates; IFI-RNN, RDBN and STRCNN the encoder, for
+        By base: GRU and LSTM hoist all but the state's half of the gates; IFI-RNN, RDBN, MMP-RNN and STRCNN the encoder, for
         their trunk reads h_{t-1}; STFAN the encoder of the frame, for its filters and its head read the image before.
         """
         state = State() if state is None else self._in_working_dtype(state)

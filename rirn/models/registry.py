@@ -13,6 +13,7 @@ from rirn.models.base import BaseNetwork
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.gated import GRU, LSTM
 from rirn.models.ifi_rnn import IFIRNN
+from rirn.models.mmp_rnn import MMPRNN
 from rirn.models.rdbn import ESTRNN, RDBN
 from rirn.models.stfan import STFAN
 from rirn.models.strcnn import STRCNN
@@ -23,6 +24,7 @@ BASES: dict[str, type[BaseNetwork]] = {
     "strcnn": STRCNN,
     "stfan": STFAN,
     "rdbn": RDBN,
+    "mmp-rnn": MMPRNN,
     "gru": GRU,
     "lstm": LSTM,
 }
