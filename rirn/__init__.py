@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rirn.models import State, create_model, model_names
     from rirn.models.base import BaseNetwork
     from rirn.models.registry import register_base
+    from rirn.models.window import Window
     from rirn.streaming import stream
     from rirn.training.losses import register_loss
     from rirn.weights import load, save_weights
@@ -19,6 +20,7 @@ __all__ = [
     "BaseNetwork",
     "RirnError",
     "State",
+    "Window",
     "__version__",
     "create_model",
     "load",
@@ -34,6 +36,7 @@ __getattr__ = names_of(
     {
         "BaseNetwork": "models.base",
         "State": "models.state",
+        "Window": "models.window",
         "create_model": "models.registry",
         "load": "weights.files",
         "model_names": "models.registry",

@@ -42,7 +42,7 @@ class BaseNetwork(nn.Module, abc.ABC):
     multiple: ClassVar[int] = 4
     """Sides of the frames that the network takes are multiples of this; others are padded by replication, the image cropped."""
     stem_window: Window = Window()
-    """Frames that the stem reads at once, concatenated."""
+    """Frames that the stem reads at once, concatenated; a :class:`rirn.Window` of the past and the future."""
     feature_window: Window = Window()
     """Frames of which the head reads ``head_reads``, or what they are fused to, at once, concatenated."""
     input_shift: float = 0.5

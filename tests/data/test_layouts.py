@@ -135,6 +135,11 @@ def test_sequences_within_two_folders(tmp_path):
     assert facts(tmp_path) == [("train/a", "plain", "train", 2), ("train/b", "plain", "train", 1)]
     assert [place.name for place in find_places(tmp_path)] == ["train/a", "train/b", "train/c"]
     assert [sequence.name for sequence in find_sequences(tmp_path / "train")] == ["a", "b"]
-    for folder in ("x/lq", "x/gt", "x/gt/more", "x/lq/more"):  # of frames that lie beside folders, the frames are meant
+    for folder in (
+        "x/lq",
+        "x/gt",
+        "x/gt/more",
+        "x/lq/more",
+    ):  # of frames that lie beside folders, the frames are meant
         write_frames(tmp_path / folder, ["0.png"])
     assert facts(tmp_path / "x") == [("x", "plain", None, 1)]
