@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rirn.models.base import BaseNetwork
     from rirn.models.graphed import GraphedStep
     from rirn.models.registry import register_base
+    from rirn.models.window import Window
     from rirn.streaming import stream
     from rirn.training.losses import register_loss
     from rirn.weights import load, save_weights
@@ -21,6 +22,7 @@ __all__ = [
     "GraphedStep",
     "RirnError",
     "State",
+    "Window",
     "__version__",
     "create_model",
     "load",
@@ -37,6 +39,7 @@ __getattr__ = names_of(
         "BaseNetwork": "models.base",
         "GraphedStep": "models.graphed",
         "State": "models.state",
+        "Window": "models.window",
         "create_model": "models.registry",
         "load": "weights.files",
         "model_names": "models.registry",

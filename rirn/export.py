@@ -13,7 +13,7 @@ OUT.end.onnx    ``state.NAME`` ... (after the last frame)      ``sharp.0`` ... (
 
 A video starts with a state of zeros and needs OUT.onnx alone, but for two kinds of models: STFAN makes its
 first state from the first frame, and models that keep a window of frames or of their features (STRCNN, ESTRNN,
-``rdbn+gsa``) fill it first. These come with OUT.start.onnx, which takes the first frames at once and returns
+MMP-RNN, ``rdbn+gsa``) fill it first. These come with OUT.start.onnx, which takes the first frames at once and returns
 the first restored image and the state after it. A model with a delay of d frames returns with each frame the
 image of d frames before, and the last d images come from OUT.end.onnx. A video must have as many frames as
 OUT.start.onnx takes.
@@ -106,6 +106,12 @@ def export_onnx(
         "rirn.delay": str(model.delay),
     }
     targets = [path.with_name(name) for name in names.values()]
+    _write(path, graphs, targets, metadata)
+    return targets
+
+
+def _write(path: Path, graphs: Sequence[Graph], targets: Sequence[Path], metadata: dict[str, str]) -> None:
+    """Put all graphs into their files, or none of them; what an earlier export of ``path`` left goes."""
     partials = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
     try:
         for graph, partial in zip(graphs, partials, strict=True):
@@ -120,7 +126,6 @@ def export_onnx(
     finally:
         for partial in partials:
             partial.unlink(missing_ok=True)
-    return targets
 
 
 def _check(path: Path, height: int, width: int) -> None:

@@ -48,9 +48,9 @@ def find_places(root: Path, blur: str | None = None) -> list[Place]:
     """All sequences below a folder, whole or not, ordered by their path.
 
     A folder that holds ``sharp`` (``Sharp``, ``GT``, ``gt``, ``target``) beside ``blur_gamma`` or ``blur`` (``Blur``, ``input``,
-    ``lq``) is a sequence, its
-    frames lie there or, as in BSD, one folder deeper in ``RGB``; REDS keeps all blurry sequences in one folder and all sharp
-    ones in another. Links are followed.
+    ``lq``) is a sequence, its frames lie there or, as in BSD, one folder deeper in ``RGB``. Where these hold folders of frames
+    instead, each is a sequence, paired by name; so are those of REDS, whose folders are ``train_blur`` and ``train_sharp``.
+    Links are followed.
 
     Args:
         root: any folder: a data set, one of its splits, or a single sequence.
@@ -64,7 +64,10 @@ def find_places(root: Path, blur: str | None = None) -> list[Place]:
             for kind in (names, SHARP_FOLDERS)
         )
         if blurry is not None and sharp is not None:
-            places.append(_place(root, folder, blurry, sharp))
+            within = [] if list_images(blurry) or list_images(sharp) else _pairs(blurry, sharp)
+            places += [_place(root, folder / name, *halves) for name, *halves in within]
+            if not within:
+                places.append(_place(root, folder, blurry, sharp))
             # Frames lie here, thousands of files without another sequence among them.
             children -= {*BLURRY_FOLDERS, *SHARP_FOLDERS, *names}
         elif any(list_images(half) for half in (blurry, sharp) if half is not None):
@@ -122,18 +125,17 @@ def _place(root: Path, folder: Path, blurry: Path | None, sharp: Path | None) ->
 
 def _reds(root: Path, folder: Path, split: str) -> list[Place]:
     """Sequences of ``train_blur/NNN`` and ``train_sharp/NNN``."""
-    halves = [
-        {p.name: p for p in (folder / f"{split}_{kind}").glob("*") if p.is_dir()}
-        for kind in ("blur", "sharp")
-    ]
     places = []
-    for name in sorted(halves[0].keys() | halves[1].keys()):
+    for name, blurry, sharp in _pairs(folder / f"{split}_blur", folder / f"{split}_sharp"):
         moved = split == "train" and _is_moved(name)
-        path = _name(root, folder / name) if folder != root else name
-        places.append(
-            Place(path, halves[0].get(name), halves[1].get(name), "REDS", "val" if moved else split)
-        )
+        places.append(Place(_name(root, folder / name), blurry, sharp, "REDS", "val" if moved else split))
     return places
+
+
+def _pairs(blurry: Path, sharp: Path) -> list[tuple[str, Path | None, Path | None]]:
+    """Names of the folders in two folders, and those of that name; one may be missing."""
+    halves = [{p.name: p for p in half.glob("*") if p.is_dir()} for half in (blurry, sharp)]
+    return [(name, halves[0].get(name), halves[1].get(name)) for name in sorted(halves[0] | halves[1])]
 
 
 def _is_moved(name: str) -> bool:

@@ -42,9 +42,9 @@ class BaseNetwork(nn.Module, abc.ABC):
     multiple: ClassVar[int] = 4
     """Sides of the frames that the network takes are multiples of this; others are padded by replication, the image cropped."""
     stem_window: Window = Window()
-    """Frames that the stem reads at once, concatenated."""
+    """Frames that the stem reads at once, concatenated; a :class:`rirn.Window` of the past and the future."""
     feature_window: Window = Window()
-    """Frames whose f_t the head reads at once, concatenated."""
+    """Frames of which the head reads ``head_reads``, or what they are fused to, at once, concatenated."""
     input_shift: float = 0.5
     """What is subtracted from frames in [0, 1] on their way in and added to the image on its way out."""
     adds_input: ClassVar[bool] = False
@@ -69,8 +69,12 @@ class BaseNetwork(nn.Module, abc.ABC):
 
     def initial_state(self, stem: Stem) -> BaseState:
         """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
-        n, _, h, w = stem[0].shape
-        return tuple(stem[0].new_zeros(n, c, h, w) for c in self.state_channels)
+        n = stem[0].shape[0]
+        h, w = (side * self.stride for side in stem[0].shape[2:])
+        strides = self.state_strides or (self.stride,) * len(self.state_channels)
+        return tuple(
+            stem[0].new_zeros(n, c, h // s, w // s) for c, s in zip(self.state_channels, strides, strict=True)
+        )
 
     @abc.abstractmethod
     def encode(self, stem: Stem, state: BaseState) -> Tensors:

@@ -201,7 +201,7 @@ class VideoDeblurrer(nn.Module):
 
         The stem and the head run once for all frames. What lies between them depends on the state and stays
         in the loop, and so does the head of a base network whose image is part of its state (``feeds_back``).
-        By base: GRU and LSTM hoist all but the state's half of the gates; IFI-RNN, RDBN and STRCNN the encoder, for
+        By base: GRU and LSTM hoist all but the state's half of the gates; IFI-RNN, RDBN, MMP-RNN and STRCNN the encoder, for
         their trunk reads h_{t-1}; STFAN the encoder of the frame, for its filters and its head read the image before.
         """
         state = State() if state is None else self._in_working_dtype(state)
@@ -222,7 +222,8 @@ class VideoDeblurrer(nn.Module):
                 reads.append(tensors)
         features = state.features
         if self.base.feature_window.size > 1:
-            reads, features = self.base.feature_window.slide(features, [f for (f,) in reads], end)
+            condensed = self._stage(self._condense, reads) if reads else []
+            reads, features = self.base.feature_window.slide(features, condensed, end)
         if reads:
             # At a dropped start the frames are ready before what is read of them.
             images = self._stage(self._decode, reads, centres[-len(reads) :])
@@ -280,10 +281,19 @@ class VideoDeblurrer(nn.Module):
         base = self.base.initial_state(stem)
         return State(base, **zeros, frames=state.frames, inputs=state.inputs, features=state.features)
 
+    def _condense(self, reads: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        """What a window keeps of each of T frames, [N, head_channels, H/stride, W/stride], from T tuples of tensors."""
+        if self.fuse is None:
+            return [_join(tensors) for tensors in reads]
+        fused: Tensor = self.fuse([_stack(same) for same in zip(*reads, strict=True)])
+        return list(fused.split(reads[0][0].shape[0]))
+
     def _decode(self, reads: Sequence[tuple[Tensor, ...]], frames: Sequence[Tensor]) -> Tensor:
-        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors and T input frames."""
+        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors, fused already where they are of a window,
+        and T input frames."""
         tensors = [_stack(same) for same in zip(*reads, strict=True)]
-        image = self.base.head(_join(tensors) if self.fuse is None else self.fuse(tensors))
+        fuse = self.fuse if self.base.feature_window.size == 1 else None
+        image = self.base.head(_join(tensors) if fuse is None else fuse(tensors))
         image = image.to(frames[0].dtype)  # under autocast, half precision at 1/2 is coarser than 8 bit
         if self.half_resolution:  # which is for residual models only
             return _resize(image * (RESIDUAL_SCALE * self.strength), 2, onto=self._pad(_stack(frames)))
@@ -373,7 +383,7 @@ class VideoDeblurrer(nn.Module):
         for group, window, c, ratio in (
             ("frames", self._frame_window, 3, None),
             ("inputs", base.stem_window, 3, self._scale),
-            ("features", base.feature_window, base.channels["features"], stride),
+            ("features", base.feature_window, base.head_channels, stride),
         ):
             kept = min(max(1, len(getattr(state, group))), window.size - 1)
             layout |= {f"{group}.{i}": (c, ratio) for i in range(kept)}

@@ -2,7 +2,7 @@
 2020).
 
 Layers follow the public implementation in zzh-tech/ESTRNN. RDBN is the name that the RIRN paper gives to
-ESTRNN without its global spatio-temporal attention.
+ESTRNN without its global spatio-temporal attention. MMP-RNN is made of the same blocks.
 """
 
 from __future__ import annotations
@@ -64,6 +64,27 @@ class Trunk(nn.Module):
         return run_chain([conv1x1(outputs, first)], [last], [1])
 
 
+def decoder(channels: int, half: int, full: int) -> ConvSequential:
+    """ESTRNN's reconstructor: [N, channels, H/4, W/4] -> [N, 3, H, W] through ``half`` and ``full`` channels, no activation."""
+    return ConvSequential(
+        nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1),
+        nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
+        nn.Conv2d(full, 3, 5, padding=2),
+    )
+
+
+def check_n_features(n_features: int, width: float) -> None:
+    """Refuse a number of features that is negative, or given together with a width.
+
+    Raises:
+        RirnError: as said.
+    """
+    if n_features < 0 or (n_features and width != 1):
+        raise RirnError(
+            f"n_features must be at least 1 and takes the place of width; got {n_features} and width {width}"
+        )
+
+
 class RDBN(BaseNetwork):
     """The recurrent cell of ESTRNN with a head on the features of the current frame alone.
 
@@ -84,10 +105,7 @@ class RDBN(BaseNetwork):
         super().__init__()
         if blocks < 1:
             raise RirnError(f"blocks must be at least 1; got {blocks}")
-        if n_features < 0 or (n_features and width != 1):
-            raise RirnError(
-                f"n_features must be at least 1 and takes the place of width; got {n_features} and width {width}"
-            )
+        check_n_features(n_features, width)
         self.input_shift = input_shift
         n = n_features
         full, half, quarter = (n, 2 * n, 4 * n) if n else (scaled(c, width) for c in (16, 32, 64))
@@ -104,15 +122,7 @@ class RDBN(BaseNetwork):
         )
         self.trunk = Trunk(features, most, blocks)
         self.state_update = ConvSequential(conv3(features, hidden), RDB(hidden, least), conv3(hidden, hidden))
-        self.decoder = self._make_decoder(features, half, full)
-
-    @staticmethod
-    def _make_decoder(channels: int, half: int, full: int) -> ConvSequential:
-        return ConvSequential(
-            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1),
-            nn.ConvTranspose2d(half, full, 3, stride=2, padding=1, output_padding=1),
-            nn.Conv2d(full, 3, 5, padding=2),
-        )
+        self.decoder = decoder(features, half, full)
 
     def stem(self, frames: Tensor) -> Stem:
         return (self.encoder(frames),)
@@ -170,7 +180,7 @@ class ESTRNN(RDBN):
         frames, features = self.feature_window.size, self.channels["features"]
         self.gsa = GSA(features, frames, past)
         half, full = (self.decoder.convolution(i).out_channels for i in (0, 1))
-        self.decoder = self._make_decoder(frames * features, half, full)
+        self.decoder = decoder(frames * features, half, full)
 
     def head(self, x: Tensor) -> Tensor:
         return self.decoder(self.gsa(x.chunk(self.feature_window.size, 1)))

@@ -13,6 +13,7 @@ from rirn.models.base import BaseNetwork
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.gated import GRU, LSTM
 from rirn.models.ifi_rnn import IFIRNN
+from rirn.models.mmp_rnn import MMPRNN
 from rirn.models.rdbn import ESTRNN, RDBN
 from rirn.models.stfan import STFAN
 from rirn.models.strcnn import STRCNN
@@ -23,6 +24,7 @@ BASES: dict[str, type[BaseNetwork]] = {
     "strcnn": STRCNN,
     "stfan": STFAN,
     "rdbn": RDBN,
+    "mmp-rnn": MMPRNN,
     "gru": GRU,
     "lstm": LSTM,
 }
@@ -126,7 +128,7 @@ def create_model(
     """Make a model with fresh weights.
 
     Args:
-        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``gru``, ``lstm``), alone or with an
+        name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``mmp-rnn``, ``gru``, ``lstm``), alone or with an
             addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor layers
             without added memory); or a rival: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
         residual: predict the difference to the input frame (see
@@ -138,8 +140,8 @@ def create_model(
         half_resolution: with ``residual``, work on frames of half the size (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         **options: of the base network: ``width`` (factor on the internal channels) for all,
-            ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for IFI-RNN and RDBN, ``ends="drop"`` for STRCNN and ESTRNN, and
-            more in their docstrings.
+            ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for IFI-RNN, RDBN and MMP-RNN, ``ends="drop"`` for STRCNN,
+            ESTRNN and MMP-RNN, and more in their docstrings.
 
     Raises:
         RirnError: an unknown name or option; the message has the nearest one that exists.
@@ -150,46 +152,61 @@ def create_model(
         >>> sum(p.numel() for p in model.parameters())
         1508763
     """
+    recipe = _recipe(name)
+    flags = {"residual": residual, "identity_init": identity_init, "half_resolution": half_resolution}
+    gates: dict[str, Any] = {"atb_decay": atb_decay, "atb_max_weight": atb_max_weight}
+    _check_options(name, recipe, options)
+    _check_additions(name, recipe, flags, gates)
+    model = VideoDeblurrer(recipe.base(**options, **recipe.fixed), **flags, **gates, **recipe.additions)
+    model.config = {"name": name, "residual": residual, **options}
+    model.config |= {option: value for option, value in gates.items() if value != 1}
+    if half_resolution:
+        model.config["half_resolution"] = True
+    return model
+
+
+def _recipe(name: str) -> Recipe:
+    """The recipe of a name; plugins are looked for where it is not known."""
     known = recipes()
     if name not in known:
         find_plugins()
         known = recipes()
     if name not in known:
         raise RirnError(f"there is no model {name!r:.100}; {near_match(name, known)}")
-    recipe = known[name]
-    names = [option for option in inspect.signature(recipe.base).parameters if option not in recipe.fixed]
-    for option in options:
+    return known[name]
+
+
+def _check_options(name: str, recipe: Recipe, options: Mapping[str, Any]) -> None:
+    """Refuse options that the base network does not have, and values that it cannot take."""
+    parameters = inspect.signature(recipe.base).parameters
+    names = [option for option in parameters if option not in recipe.fixed]
+    for option, value in options.items():
         if option not in names:
             near = near_match(option, [*names, "residual", "identity_init", *GATES, "half_resolution"])
             raise RirnError(f"model {name!r} has no option {option!r:.100}; {near}")
-    parameters = inspect.signature(recipe.base).parameters
-    for option, value in options.items():
         _check_option(option, value, parameters[option].default)
-    flags = {"residual": residual, "identity_init": identity_init, "half_resolution": half_resolution}
-    for option, value in flags.items():
-        _check_option(option, value, False)
     width = options.get("width", 1.0)
     if not 0 < width <= 8:
         raise RirnError(f"width must lie in (0, 8]; got {width}")
-    gates: dict[str, Any] = {"atb_decay": atb_decay, "atb_max_weight": atb_max_weight}
-    for option, value in gates.items():
-        _check_option(option, value, 1.0)
-        if not 0 < value <= GATES[option]:
-            raise RirnError(f"{option} must lie in (0, {GATES[option]}]; got {value}")
-        if value != 1 and not recipe.additions.get("atb"):
+
+
+def _check_additions(
+    name: str, recipe: Recipe, flags: Mapping[str, bool], gates: Mapping[str, float]
+) -> None:
+    """Refuse options of what is put on a base network that are of the wrong kind, out of bounds, or of no use to it."""
+    for option, value in flags.items():
+        _check_option(option, value, False)
+    for option, bound in gates.items():
+        _check_option(option, bound, 1.0)
+        if not 0 < bound <= GATES[option]:
+            raise RirnError(f"{option} must lie in (0, {GATES[option]}]; got {bound}")
+        if bound != 1 and not recipe.additions.get("atb"):
             raise RirnError(f"{option} is an option of models with ATB, which {name!r} has not")
-    if half_resolution and not residual:
+    if flags["half_resolution"] and not flags["residual"]:
         raise RirnError(
             "half_resolution needs residual=True, for the finest detail of the result comes from the input; "
             "got residual=False"
         )
-    base = recipe.base(**options, **recipe.fixed)
-    model = VideoDeblurrer(base, **flags, **gates, **recipe.additions)
-    model.config = {"name": name, "residual": residual, **options}
-    model.config |= {option: value for option, value in gates.items() if value != 1}
-    if half_resolution:
-        model.config["half_resolution"] = True
-    return model
 
 
 def _check_option(option: str, value: object, default: object) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rirn.models.base import BaseNetwork, BaseState, Stem, Tensors, scaled
 from rirn.models.window import Window, repeat_ends
-from rirn.nn.blocks import bias_of, conv3
+from rirn.nn.blocks import conv3, folded
 from rirn.nn.convolutions import Convolution, ConvSequential
 from rirn.nn.dtb import DTB
 from rirn.ops.conv3x3_chain import conv3x3_chain, runs_kernel
@@ -40,15 +40,8 @@ class NormResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training or not runs_kernel([x], list(self.parameters())):
             return torch.relu(x + self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))))
-        weights, biases = zip(_folded(self.conv1, self.norm1), _folded(self.conv2, self.norm2), strict=True)
+        weights, biases = zip(folded(self.conv1, self.norm1), folded(self.conv2, self.norm2), strict=True)
         return conv3x3_chain([x], weights, biases, [0, 0], [False, True])
-
-
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does both, with the norm's running statistics."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return conv.weight * scale[:, None, None, None], (bias_of(conv) - norm.running_mean) * scale + norm.bias
 
 
 class STRCNN(BaseNetwork):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from rirn import ops
@@ -34,6 +35,13 @@ def bias_of(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     """The bias of a layer that was made with one."""
     assert layer.bias is not None
     return layer.bias
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does both, with the norm's running statistics."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return conv.weight * scale[:, None, None, None], (bias_of(conv) - norm.running_mean) * scale + norm.bias
 
 
 class ResBlock(nn.Module):

@@ -46,9 +46,10 @@ class ModelConfig:
     variant: str | None = None
     """CxHy of IFI-RNN."""
     blocks: int | None = None
-    """Residual blocks of IFI-RNN, dense blocks of RDBN."""
+    """Residual blocks of IFI-RNN, dense blocks of RDBN and of MMP-RNN's trunk."""
     past: int | None = None
-    """Earlier frames that IFI-RNN's encoder reads with the current one (0), or whose features GSA attends to (2)."""
+    """Earlier frames that IFI-RNN's encoder reads with the current one (0), or whose features the head of ESTRNN or MMP-RNN
+    reads (2)."""
     future: int | None = None
     """Later ones, likewise; the output waits for them."""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -136,19 +136,11 @@ def plan(
         )
     if seeds < 1:
         raise RirnError(f"a table needs at least one seed; got {seeds}")
-    found: dict[str, tuple[str, Path]] = {}
     if data is None:
-        found[SHAKEN] = ("GOPRO", out / "data" / SHAKEN)
+        found = {SHAKEN: ("GOPRO", out / "data" / SHAKEN)}
         say(f"without --data the table is of a small data set that is made in {found[SHAKEN][1]}")
     else:
-        for name in table.datasets:
-            folder = _find_folder(data, name)
-            if folder is None:
-                say(f"{name} is left out: {data} has none of the folders {', '.join(FOLDERS[name])}")
-            else:
-                found[name] = (name, folder)
-    if not found:
-        raise RirnError(f"{data} has none of the data sets of table {number}: {', '.join(table.datasets)}")
+        found = _datasets(number, data, say)
     jobs = []
     for seed in range(seeds):
         for dataset, (paper, folder) in found.items():
@@ -164,6 +156,22 @@ def plan(
                 config.model = dataclasses.replace(config.model, **job.options)
                 jobs.append(job)
     return jobs
+
+
+def _datasets(number: int, data: Path, say: Callable[[str], None]) -> dict[str, tuple[str, Path]]:
+    """Of the data sets of a table those that are there, by name: the one of the paper that it is, and its folder."""
+    found = {}
+    for name in TABLES[number].datasets:
+        folder = _find_folder(data, name)
+        if folder is None:
+            say(f"{name} is left out: {data} has none of the folders {', '.join(FOLDERS[name])}")
+        else:
+            found[name] = (name, folder)
+    if not found:
+        raise RirnError(
+            f"{data} has none of the data sets of table {number}: {', '.join(TABLES[number].datasets)}"
+        )
+    return found
 
 
 def _find_folder(root: Path, dataset: str) -> Path | None:

@@ -120,14 +120,16 @@ class _Run:
                 f"the checkpoint in {self.config.out} does not say what it belongs to; give another --out, or --resume never"
             )
         different = [name for name in before | now if before.get(name) != now.get(name)]
-        if different == ["optim.steps"] and before["optim.steps"] < now["optim.steps"]:
-            if self.world.main:
+        steps = now["optim.steps"]
+        if before.get("optim.steps", steps) < steps:
+            different.remove("optim.steps")
+            if not different and self.world.main:
                 print(
-                    f"the run is lengthened from {before['optim.steps']} to {now['optim.steps']} steps; "
+                    f"the run is lengthened from {before['optim.steps']} to {steps} steps; "
                     "the learning rate follows the new length from here on",
                     file=sys.stderr,
                 )
-        elif different:
+        if different:
             name = different[0]
             more = f" (and {', '.join(different[1:])})" if different[1:] else ""
             raise RirnError(

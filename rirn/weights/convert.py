@@ -7,6 +7,7 @@ kind                  checkpoint of                   becomes
 ``strcnn``            zzh-tech/ESTRNN, class STRCNN   ``strcnn``, ``dtb="estrnn-repo"``, ``ends="drop"``
 ``estrnn``            zzh-tech/ESTRNN, class ESTRNN   ``estrnn`` with its features, blocks and frames
 ``estrnn-simdeblur``  ljzycmd/SimDeblur, ESTRNN       the same, ``input_shift=0``
+``mmp-rnn``           sollynoay/MMP-RNN, class Model  ``mmp-rnn`` with its features, blocks and frames
 ``stfan``             sczhou/STFAN, class DeblurNet   ``stfan``, ``input_shift=0``
 ``stfan-simdeblur``   ljzycmd/SimDeblur, STFAN        the same, ``clamp_feedback=False``
 ====================  ==============================  =======================================================
@@ -64,8 +65,37 @@ class Kind:
 
 def _estrnn_options(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     features = tensors["cell.F_B0.weight"].shape[0]
-    blocks = {match[1] for key in tensors if (match := re.match(r"cell\.F_R\.RDBs\.(\d+)\.", key))}
     frames = tensors["fusion.fusion.weight"].shape[0] // (5 * max(1, features))
+    return {
+        "n_features": features,
+        "blocks": _count(tensors, r"cell\.F_R\.RDBs"),
+        **_frames_around(frames, given),
+    }
+
+
+def _mmp_rnn_options(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
+    features = tensors["cell.F_B0.weight"].shape[0]
+    frames = tensors["fusion.fusion.weight"].shape[1] // (5 * max(1, features))
+    if (
+        given.get("attention") is False
+    ):  # public code that does not attend has the weights for it all the same
+        for key in [key for key in tensors if key.startswith("fusion.ca.")]:
+            del tensors[key]
+    return {
+        "n_features": features,
+        "blocks": _count(tensors, r"cell\.F_R\.RDBs"),
+        "head_blocks": _count(tensors, r"recons\.D_Net\.RDBs"),
+        **_frames_around(frames, given),
+    }
+
+
+def _count(tensors: Tensors, blocks: str) -> int:
+    """How many numbers follow the pattern ``blocks`` in keys."""
+    return len({match[1] for key in tensors if (match := re.match(rf"{blocks}\.(\d+)\.", key))})
+
+
+def _frames_around(frames: int, given: Mapping[str, Any]) -> dict[str, int]:
+    """``past`` and ``future`` of a network whose head reads ``frames`` frames, some of which the user gives."""
     past, future = given.get("past"), given.get("future")
     if past is None and future is None:
         if frames != 5:
@@ -80,12 +110,21 @@ def _estrnn_options(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any
         raise RirnError(
             f"the checkpoint fuses the features of {frames} frames, not of {past} past, one present and {future} future ones"
         )
-    return {"n_features": features, "blocks": len(blocks), "past": past, "future": future}
+    return {"past": past, "future": future}
 
 
 def _stage(name: str) -> Callable[[re.Match[str]], str]:
     """Layer j of stage s of STFAN's pyramids: two residual blocks follow a convolution and its activation."""
     return lambda match: f"{name}.{4 * (int(match[1]) - 1) + (0, 2, 3)[int(match[2]) - 1]}"
+
+
+def _trunk(public: str, name: str) -> tuple[Rule, ...]:
+    """A chain of dense blocks of ESTRNN's."""
+    return (
+        (rf"{public}\.RDBs", f"{name}.blocks"),
+        (rf"{public}\.conv1x1", f"{name}.condense.0"),
+        (rf"{public}\.conv3x3", f"{name}.condense.1"),
+    )
 
 
 _RES = (r"main_branch\.0", "conv1"), (r"main_branch\.2", "conv2")
@@ -134,9 +173,7 @@ KINDS = {
             (r"cell\.F_B1\.down_sampling", "encoder.2"),
             (r"cell\.F_B2\.rdb", "encoder.3"),
             (r"cell\.F_B2\.down_sampling", "encoder.4"),
-            (r"cell\.F_R\.RDBs", "trunk.blocks"),
-            (r"cell\.F_R\.conv1x1", "trunk.condense.0"),
-            (r"cell\.F_R\.conv3x3", "trunk.condense.1"),
+            *_trunk(r"cell\.F_R", "trunk"),
             (r"cell\.F_h", "state_update"),
             (r"recons\.model", "decoder"),
             (r"fusion\.F_f", "gsa.gate"),
@@ -147,6 +184,39 @@ KINDS = {
         _RDB,
         ("encoder.0",),
         _estrnn_options,
+    ),
+    "mmp-rnn": Kind(
+        "mmp-rnn",
+        (
+            (r"cell\.F_B0", "first.0"),
+            (r"cell\.MMAM1\.MMAM_conv0", "guide.0"),
+            (r"cell\.MMAM1\.MMAM_conv1", "guide.2"),
+            (r"cell\.F_B1\.rdb", "encoder.0"),
+            (r"cell\.F_B1\.down_sampling", "encoder.1"),
+            (r"cell\.F_B2\.rdb", "encoder.2"),
+            (r"cell\.F_B2\.down_sampling", "encoder.3"),
+            *_trunk(r"cell\.F_R", "trunk"),
+            (r"cell\.F_h", "state_update"),
+            (r"cell\.prior\.conv9x9", "motion.first"),
+            (r"cell\.prior\.inc", "motion.enter"),
+            (r"cell\.prior\.down(\d)\.maxpool_conv\.1", lambda match: f"motion.down.{int(match[1]) - 1}"),
+            (r"cell\.prior\.up(\d)\.conv", lambda match: f"motion.up.{int(match[1]) - 1}"),
+            (r"cell\.prior\.refine", "motion.refine"),
+            (r"cell\.prior\.outc\.conv", "motion.last"),
+            *_trunk(r"recons\.D_Net", "head_trunk"),
+            (r"recons\.model", "decoder"),
+            (r"fusion\.fusion", "fusion.condense"),
+            (r"fusion\.ca\.conv_du", "fusion.attention"),
+        ),
+        (
+            *_RDB,
+            *(
+                (rf"double_conv\.{i}\.", f"{name}.")
+                for i, name in ((0, "conv1"), (1, "norm1"), (3, "conv2"), (4, "norm2"))
+            ),
+        ),
+        ("first.0", "motion.first"),
+        _mmp_rnn_options,
     ),
     "stfan": Kind(
         "stfan",

@@ -125,3 +125,21 @@ def test_folders_by_the_names_of_other_toolboxes(tmp_path, halves):
     (found,) = find_sequences(tmp_path)
     assert (found.name, len(found)) == ("ride", 2)
     assert [found.blurry[0].parent.name, found.sharp[0].parent.name] == list(halves)
+
+
+def test_sequences_within_two_folders(tmp_path):
+    for half in ("lq", "gt"):
+        write_frames(tmp_path / "train" / half / "a", ["0.png", "1.png"])
+        write_frames(tmp_path / "train" / half / "b", ["7.png"])
+    write_frames(tmp_path / "train" / "gt" / "c", ["0.png"])
+    assert facts(tmp_path) == [("train/a", "plain", "train", 2), ("train/b", "plain", "train", 1)]
+    assert [place.name for place in find_places(tmp_path)] == ["train/a", "train/b", "train/c"]
+    assert [sequence.name for sequence in find_sequences(tmp_path / "train")] == ["a", "b"]
+    for folder in (
+        "x/lq",
+        "x/gt",
+        "x/gt/more",
+        "x/lq/more",
+    ):  # of frames that lie beside folders, the frames are meant
+        write_frames(tmp_path / folder, ["0.png"])
+    assert facts(tmp_path / "x") == [("x", "plain", None, 1)]

@@ -15,8 +15,10 @@ def small(name, dtype=torch.float64, **options):
     mistakes.
     """
     torch.manual_seed(0)
-    if name.startswith(("rdbn", "estrnn")):
+    if name.startswith(("rdbn", "estrnn", "mmp-rnn")):
         options["blocks"] = 2
+    if name.startswith("mmp-rnn"):
+        options["head_blocks"] = 2
     model = create_model(name, width=0.1, **options)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -23,6 +23,8 @@ COSTS = [
     ("rdbn+gsa", 2_319_291, 158.83, 0),
     ("rdbn+rirn", 2_639_675, 176.56, 0),
     ("estrnn", 2_467_931, 180.65, 2),
+    ("mmp-rnn", 2_932_941, 181.56, 2),
+    ("mmp-rnn+rirn", 3_575_885, 218.54, 2),
     ("gru", 853_043, 56.36, 0),
     ("gru+rirn", 993_503, 64.42, 0),
     ("lstm", 860_263, 56.77, 0),
@@ -59,6 +61,7 @@ def test_costs_of_options(name, option, parameters, gmacs):
         ("ifi-rnn+rirn", (20 + 20 + 80) / 16),
         ("rdbn+gsa", (16 + 2 * 80) / 16),
         ("estrnn", (16 + 4 * 80) / 16 + 2 * 3),
+        ("mmp-rnn+rirn", (16 + 32 + 16 + 80 + 4 * 80) / 16 + 2 * 3),
         ("strcnn", (32 + 64) / 4 + 2 * 3 + 4 * 3),  # frames that wait, frames that are read together
         ("stfan", 128 / 16 + 2 * 3),
         ("lstm+irm", 3 * 20 / 16),

@@ -1,7 +1,7 @@
 """Every network against golden numbers: weights and input from one formula, outputs known to 1e-6.
 
-The rows of IFI-RNN, STRCNN + DTB, RDBN, RDBN + GSA, ESTRNN and STFAN come from running the public code
-(zzh-tech/ESTRNN, sczhou/STFAN), the others from a separate implementation of the same design. Each row: mean
+The rows of IFI-RNN, STRCNN + DTB, RDBN, RDBN + GSA, ESTRNN, MMP-RNN and STFAN come from running the public code
+(zzh-tech/ESTRNN, sollynoay/MMP-RNN, sczhou/STFAN), the others from a separate implementation of the same design. Each row: mean
 and standard deviation over all frames; the last frame at [0, 0, 0], [1, 16, 16], [2, 31, 31]; the first frame
 at [0, 5, 7].
 """
@@ -32,6 +32,12 @@ def rdbn(base):
     return [base.encoder, base.trunk, base.state_update, base.decoder, *gsa]
 
 
+def mmp_rnn(base):
+    cell = [base.first, base.guide, base.encoder, base.trunk, base.state_update, base.motion]
+    attention = [] if base.fusion.attention is None else [base.fusion.attention]
+    return [*cell, base.head_trunk, base.decoder, base.fusion.condense, *attention]
+
+
 def stfan(base):
     heads = [base.kernel_net, base.align_head, base.squeeze, base.deblur_head]
     return [base.state_update, base.encoder, base.decoder, *heads]
@@ -47,6 +53,7 @@ ORDER = {
     "stfan": stfan,
     "rdbn": rdbn,
     "estrnn": rdbn,
+    "mmp-rnn": mmp_rnn,
     "gru": gated,
     "lstm": gated,
 }
@@ -118,6 +125,30 @@ ROWS = [
         1,
         176,
         [0.041005733, 0.058156866, 0.097980299, -0.047477756, 0.079033761, 0.081757686],
+    ),
+    (
+        "mmp-rnn",
+        DROP,
+        *(6, 2, 226),
+        [0.031046864, 0.070302988, 0.047979192, 0.093472182, 0.005313854, 0.074100324],
+    ),
+    (
+        "mmp-rnn",
+        {},
+        *(5, 5, 226),
+        [0.031039932, 0.070298275, 0.047962965, 0.094465684, 0.005321647, 0.074258527],
+    ),
+    (
+        "mmp-rnn+rirn",
+        {},
+        *(5, 5, 254),
+        [0.031022713, 0.070366923, 0.047776493, 0.093635671, 0.005511507, 0.075502101],
+    ),
+    (
+        "mmp-rnn",
+        {"attention": False, **DROP},
+        *(6, 2, 222),
+        [0.031045965, 0.070348874, 0.048147559, 0.092925264, 0.005092381, 0.073436356],
     ),
     (
         "stfan",

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from rirn import RirnError, create_model, model_names
+from rirn import RirnError, State, create_model, model_names
 from rirn.models.base import BaseNetwork
 from rirn.models.registry import BASES, RIVALS
+from rirn.models.window import Window
 
 
 class Toy(BaseNetwork):
@@ -62,10 +63,61 @@ def test_a_new_base_needs_one_line_in_the_registry(monkeypatch, addition):
         assert torch.allclose(again.tensors()[name], tensor, atol=1e-6)
 
 
+class Around(Toy):
+    """A head that reads f_t and h_t of three frames."""
+
+    head_reads: ClassVar[tuple[str, ...]] = ("features", "hidden")
+
+    def __init__(self, *, width: float = 1.0, channels: int = 4):
+        super().__init__(channels=channels)
+        self.feature_window = Window(past=1, future=1)
+        self.decoder = nn.Conv2d(3 * 2 * channels, 3, 3, padding=1)
+
+
+@pytest.mark.parametrize("addition", ["", "+control", "+irm", "+atb", "+rirn"])
+def test_a_window_of_features_goes_with_every_addition(monkeypatch, addition, tmp_path):
+    monkeypatch.setitem(BASES, "around", Around)
+    model = create_model(f"around{addition}").double()
+    clip = torch.rand(2, 5, 3, 6, 7, dtype=torch.float64)
+    whole = model(clip)
+    assert whole.shape == clip.shape and model.delay == 1
+    images, state = [], None
+    for frame in clip.unbind(1):
+        image, state = model.step(frame, state)
+        images += [] if image is None else [image]
+        state.save(tmp_path / "state")
+        state = State.load(tmp_path / "state")
+    assert torch.allclose(torch.stack(images + model.flush(state), 1), whole, rtol=0, atol=1e-12)
+    model.recompute = True
+    assert torch.equal(model(clip), whole)
+    with pytest.raises(ValueError, match="does not fit frames"):
+        model.step(clip[:, 0, :, :4], state)
+
+
+def test_a_state_of_another_size_starts_with_zeros_of_it(monkeypatch):
+    class Coarse(Toy):
+        multiple: ClassVar[int] = 2
+
+        def __init__(self, *, width: float = 1.0):
+            super().__init__()
+            self.state_channels, self.state_strides = (4, 4), (1, 2)
+
+        def update(self, tensors, stem, state):
+            features = tensors["features"]
+            slow = (state[1] + nn.functional.avg_pool2d(features, 2)) / 2
+            return {"hidden": features}, (features, slow)
+
+    monkeypatch.setitem(BASES, "coarse", Coarse)
+    clip = torch.rand(1, 3, 3, 5, 6)
+    restored, state = create_model("coarse")(clip, return_state=True)
+    assert restored.shape == clip.shape
+    assert [list(t.shape) for t in state.base] == [[1, 4, 6, 6], [1, 4, 3, 3]]
+
+
 def test_names():
     names = model_names()
     assert len(names) == len(set(names)) == 5 * len(BASES) + len(RIVALS)
-    for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "gru", "lstm"):
+    for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "mmp-rnn", "gru", "lstm"):
         assert {base, f"{base}+rirn", f"{base}+irm", f"{base}+atb", f"{base}+control"} <= set(names)
     assert {"ifi-rnn+dtb", "rdbn+dtb", "rdbn+gsa", "estrnn"} <= set(names)
 

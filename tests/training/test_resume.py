@@ -129,6 +129,7 @@ def test_resuming_other_settings_is_refused(data, tmp_path):
         r"optim.lr was 0.001 and is 0.002 \(and optim.warmup\)": {
             "optim": OptimConfig(lr=2e-3, steps=4, warmup=1)
         },
+        r"optim.lr was 0.001 and is 0.002; give": {"optim": OptimConfig(lr=2e-3, steps=6, warmup=2)},
         r"optim.steps was 4 and is 3": {"optim": OptimConfig(lr=1e-3, steps=3, warmup=2)},
         "model.name was 'ifi-rnn\\+rirn' and is 'ifi-rnn'": {
             "model": ModelConfig("ifi-rnn", width=0.2, residual=True)

@@ -94,11 +94,40 @@ def run_strcnn(net, clip):
     return torch.stack(images, 1)
 
 
-def estrnn(n=16, blocks=15, past=2, future=2):
-    def rdb(c, g):
-        dense = nn.Sequential(*[named(conv=conv(c + i * g, g, 3)) for i in range(3)])
-        return named(dense_layers=dense, conv1x1=conv(c + 3 * g, c, 1))
+def rdb(c, g):
+    dense = nn.Sequential(*[named(conv=conv(c + i * g, g, 3)) for i in range(3)])
+    return named(dense_layers=dense, conv1x1=conv(c + 3 * g, c, 1))
 
+
+def run_rdb(block, x):
+    grown = x
+    for layer in block.dense_layers:
+        grown = torch.cat([grown, F.gelu(layer.conv(grown))], 1)
+    return x + block.conv1x1(grown)
+
+
+def trunk(c, g, blocks):
+    return named(
+        RDBs=nn.ModuleList([rdb(c, g) for _ in range(blocks)]),
+        conv1x1=conv(blocks * c, c, 1),
+        conv3x3=conv(c, c, 3),
+    )
+
+
+def run_trunk(net, x):
+    outputs = []
+    for block in net.RDBs:
+        x = run_rdb(block, x)
+        outputs.append(x)
+    return net.conv3x3(net.conv1x1(torch.cat(outputs, 1)))
+
+
+def run_hidden(net, features):
+    first, block, last = net
+    return last(run_rdb(block, first(features)))
+
+
+def estrnn(n=16, blocks=15, past=2, future=2):
     def down(c, g):
         return named(rdb=rdb(c, g), down_sampling=conv(c, 2 * c, 5, 2))
 
@@ -108,11 +137,7 @@ def estrnn(n=16, blocks=15, past=2, future=2):
             F_B0=conv(3, n, 5),
             F_B1=down(n, n),
             F_B2=down(2 * n, int(n * 3 / 2)),
-            F_R=named(
-                RDBs=nn.ModuleList([rdb(f, 2 * n) for _ in range(blocks)]),
-                conv1x1=conv(blocks * f, f, 1),
-                conv3x3=conv(f, f, 3),
-            ),
+            F_R=trunk(f, 2 * n, blocks),
             F_h=nn.Sequential(conv(f, n, 3), rdb(n, n), conv(n, n, 3)),
         ),
         recons=named(model=nn.Sequential(up(frames * f, 2 * n), up(2 * n, n), conv(n, 3, 5))),
@@ -128,23 +153,12 @@ def estrnn(n=16, blocks=15, past=2, future=2):
 def run_estrnn(net, clip, past=2, future=2):
     cell, gsa = net.cell, net.fusion
 
-    def rdb(block, x):
-        grown = x
-        for layer in block.dense_layers:
-            grown = torch.cat([grown, F.gelu(layer.conv(grown))], 1)
-        return x + block.conv1x1(grown)
-
     def step(frame, hidden):
         x = cell.F_B0(frame)
         for stage in (cell.F_B1, cell.F_B2):
-            x = stage.down_sampling(rdb(stage.rdb, x))
-        x, outputs = torch.cat([x, hidden], 1), []
-        for block in cell.F_R.RDBs:
-            x = rdb(block, x)
-            outputs.append(x)
-        features = cell.F_R.conv3x3(cell.F_R.conv1x1(torch.cat(outputs, 1)))
-        first, block, last = cell.F_h
-        return features, last(rdb(block, first(features)))
+            x = stage.down_sampling(run_rdb(stage.rdb, x))
+        features = run_trunk(cell.F_R, torch.cat([x, hidden], 1))
+        return features, run_hidden(cell.F_h, features)
 
     def attend(window):
         fused = []
@@ -161,6 +175,97 @@ def run_estrnn(net, clip, past=2, future=2):
         features.append(f)
     centres = range(past, len(features) - future)
     return torch.stack([attend(features[t - past : t + future + 1]) for t in centres], 1)
+
+
+def mmp_rnn(n=16, blocks=7, head_blocks=8, past=2, future=2):
+    def twice(i, o):
+        layers = [conv(i, o, 3), nn.BatchNorm2d(o), nn.ReLU(), conv(o, o, 3), nn.BatchNorm2d(o), nn.ReLU()]
+        return named(double_conv=nn.Sequential(*layers))
+
+    def lower(i, o):
+        return named(maxpool_conv=nn.Sequential(nn.MaxPool2d(2), twice(i, o)))
+
+    def down(c, g, o):
+        return named(rdb=rdb(c, g), down_sampling=conv(c, o, 5, 2))
+
+    f, together = 5 * n, (past + 1 + future) * 5 * n
+    prior = named(
+        conv9x9=conv(3, 16, 9),
+        inc=twice(16, 16),
+        **{
+            f"down{i}": lower(a, b) for i, (a, b) in enumerate([(16, 32), (32, 64), (64, 128), (128, 128)], 1)
+        },
+        **{
+            f"up{i}": named(conv=twice(a, b))
+            for i, (a, b) in enumerate([(256, 64), (128, 32), (64, 16), (32, 16)], 1)
+        },
+        refine=rdb(16, 8),
+        outc=named(conv=conv(16, 1, 1)),
+    )
+    layers = [conv(together, together // 16, 1), nn.ReLU(), conv(together // 16, together, 1), nn.Sigmoid()]
+    return named(
+        cell=named(
+            F_B0=conv(3, n, 5),
+            MMAM1=named(MMAM_conv0=conv(1, n // 2, 1), MMAM_conv1=conv(n // 2, n, 1)),
+            F_B1=down(n, n, 2 * n),
+            F_B2=down(2 * n, int(n * 3 / 2), 2 * n),
+            F_R=trunk(f, 2 * n, blocks),
+            F_h=nn.Sequential(conv(f, n, 3), rdb(n, n), conv(n, n, 3)),
+            prior=prior,
+        ),
+        recons=named(
+            D_Net=trunk(f, 2 * n, head_blocks), model=nn.Sequential(up(f, 2 * n), up(2 * n, n), conv(n, 3, 5))
+        ),
+        fusion=named(fusion=conv(together, f, 1), ca=named(conv_du=nn.Sequential(*layers))),
+    )
+
+
+def run_mmp_net(net, frame):
+    """Motion magnitude [N, 1, H, W]."""
+
+    def run(block, x):
+        for layer in block.double_conv:
+            x = layer(x)
+        return x
+
+    x = run(net.inc, net.conv9x9(frame))
+    levels = [x]
+    for i in range(1, 5):
+        x = run(net[f"down{i}"].maxpool_conv[1], F.max_pool2d(x, 2))
+        levels.append(x)
+    for i in range(1, 5):
+        level = levels[4 - i]
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        missing = [level.shape[d] - x.shape[d] for d in (3, 2)]
+        x = F.pad(x, [part for m in missing for part in (m // 2, m - m // 2)])
+        x = run(net[f"up{i}"].conv, torch.cat([level, x], 1))
+    return torch.sigmoid(net.outc.conv(run_rdb(net.refine, x)))
+
+
+def run_mmp_rnn(net, clip, past=2, future=2, attention=True):
+    cell, n = net.cell, net.cell.F_B0.out_channels
+    hidden, before, features = zeros(clip, n, 4), zeros(clip, 2 * n, 4), []
+    for frame in clip.unbind(1):
+        motion = run_mmp_net(cell.prior, frame)
+        x = cell.F_B0(frame)
+        x = x * (1 + cell.MMAM1.MMAM_conv1(F.leaky_relu(cell.MMAM1.MMAM_conv0(motion), 0.1)))
+        for stage in (cell.F_B1, cell.F_B2):
+            x = stage.down_sampling(run_rdb(stage.rdb, x))
+        features.append(run_trunk(cell.F_R, torch.cat([x, before, hidden], 1)))
+        hidden, before = run_hidden(cell.F_h, features[-1]), x
+    images = []
+    for t in range(past, len(features) - future):
+        window = torch.cat(features[t - past : t + future + 1], 1)
+        if attention:
+            gate = window.mean((2, 3), keepdim=True)
+            for layer in net.fusion.ca.conv_du:
+                gate = layer(gate)
+            window = window * gate
+        x = run_trunk(net.recons.D_Net, net.fusion.fusion(window))
+        for layer in net.recons.model:
+            x = layer(x)
+        images.append(x)
+    return torch.stack(images, 1)
 
 
 def stfan():

@@ -20,12 +20,19 @@ from tests.weights.public import estrnn, ifi_rnn
 
 EXACT = 1e-12
 """Two orders of the same float64 sums."""
-PUBLIC = {"ifi-rnn": ifi_rnn, "strcnn": public.strcnn, "estrnn": estrnn, "stfan": public.stfan}
+PUBLIC = {
+    "ifi-rnn": ifi_rnn,
+    "strcnn": public.strcnn,
+    "estrnn": estrnn,
+    "mmp-rnn": public.mmp_rnn,
+    "stfan": public.stfan,
+}
 COMPUTES = {  # the plain form; what is subtracted from frames in [0, 1]; their channels
     "ifi-rnn": (public.run_ifi_rnn, 0.5, "bgr"),
     "strcnn": (public.run_strcnn, 0.5, "bgr"),
     "estrnn": (public.run_estrnn, 0.5, "bgr"),
     "estrnn-simdeblur": (public.run_estrnn, 0, "rgb"),
+    "mmp-rnn": (public.run_mmp_rnn, 0.5, "bgr"),
     "stfan": (public.run_stfan, 0, "bgr"),
     "stfan-simdeblur": (lambda net, clip: public.run_stfan(net.cell, clip, clamp=False), 0, "rgb"),
 }
@@ -33,6 +40,7 @@ GOLDEN = {  # the row of the golden table, and the option that makes the same fr
     "ifi-rnn": ("ifi-rnn-variant=C2H3", {}),
     "strcnn": ("strcnn-dtb=estrnn-repo-ends=drop", {}),
     "estrnn": ("estrnn-ends=drop", {"ends": "drop"}),
+    "mmp-rnn": ("mmp-rnn-ends=drop", {"ends": "drop"}),
     "stfan": ("stfan-clamp_feedback=False", {"clamp_feedback": False}),
 }
 ROW_OF = {"-".join([name, *(f"{k}={v}" for k, v in options.items())]): rest for name, options, *rest in ROWS}
@@ -50,6 +58,10 @@ SAME = [
     ("estrnn", {"blocks": 2, "past": 1, "future": 3}, (6, 12, 16), {"future": 3}),
     ("estrnn", {"blocks": 2, "past": 3, "future": 0}, (5, 12, 16), {"past": 3, "future": 0}),
     ("estrnn-simdeblur", {"blocks": 2}, (6, 12, 16), {}),
+    ("mmp-rnn", {}, (6, 20, 36), {}),
+    ("mmp-rnn", {"n": 18, "blocks": 2, "head_blocks": 1}, (6, 16, 28), {}),
+    ("mmp-rnn", {"blocks": 1, "head_blocks": 2, "past": 1, "future": 0}, (4, 24, 16), {"past": 1}),
+    ("mmp-rnn", {"blocks": 1, "head_blocks": 1}, (5, 16, 16), {"attention": False}),
     ("stfan", {}, (4, 12, 20), {}),
     ("stfan-simdeblur", {}, (4, 12, 20), {}),
 ]
@@ -96,10 +108,11 @@ def test_converted_weights_compute_what_the_public_network_does(kind, options, s
     clip = torch.rand(1, size[0], 3, *size[1:], dtype=torch.float64)
     run, shift, order = COMPUTES[kind]
     around = {name: options[name] for name in ("past", "future") if name in options}
+    attention = {name: given[name] for name in ("attention",) if name in given}
     turn = (2,) if order == "bgr" else ()
-    expected = (run(net.double(), clip.flip(turn) - shift, **around) + shift).flip(turn)
+    expected = (run(net.double(), clip.flip(turn) - shift, **around, **attention) + shift).flip(turn)
     restored = model(clip)
-    if kind.startswith("estrnn"):  # which also has images for the ends
+    if kind.startswith(("estrnn", "mmp-rnn")):  # which also has images for the ends
         assert restored.shape == clip.shape
         past, future = around.get("past", 2), around.get("future", 2)
         restored = restored[:, past : size[0] - future]
@@ -132,7 +145,8 @@ def test_bgr_is_turned_into_rgb(kind, tmp_path):
     ids=str,
 )
 def test_training_checkpoint_becomes_a_file_that_loads(tmp_path, nests, front):
-    content = wrapped = {f"{front}{key}": tensor for key, tensor in estrnn(8, 3).state_dict().items()}
+    net = drawn("estrnn", n=8, blocks=3)
+    content = wrapped = {f"{front}{key}": tensor for key, tensor in net.state_dict().items()}
     for nest in nests[::-1]:
         content = {"epoch": 3, nest: content}
     torch.save(content, tmp_path / "model_best.pth.tar")
@@ -143,6 +157,12 @@ def test_training_checkpoint_becomes_a_file_that_loads(tmp_path, nests, front):
     expected |= {"ends": "drop"} | ({"input_shift": 0.0} if "model" in nests else {})
     assert model.config == expected
     assert torch.equal(model.base.gsa.fusion.weight, wrapped[f"{front}fusion.fusion.weight"])
+    clip = torch.rand(1, 6, 3, 12, 16, dtype=torch.float64)
+    run, shift, order = COMPUTES[kind]
+    turn = (2,) if order == "bgr" else ()
+    with torch.no_grad():
+        expected = (run(net.double(), clip.flip(turn) - shift) + shift).flip(turn)
+        assert (model.double()(clip) - expected).abs().max() <= EXACT * expected.abs().max()
 
 
 def test_averaged_weights_come_before_others(tmp_path):
