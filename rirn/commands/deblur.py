@@ -19,6 +19,8 @@ from rirn.video.files import PIPE, check_source, check_target, parts_folder, wri
 from rirn.video.options import ALIGN, DTYPES, PROGRESS, SMALLEST, Options
 from rirn.weights.names import find_weights
 
+SUMMARY = "Restore motion-blurred videos."
+
 # What each process of several is told by its arguments rather than by its options.
 _NOT_PASSED_ON = ("keep_times", "paths", "jobs", "device", "photos", "recursive")
 
@@ -27,7 +29,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="rirn deblur",
         usage="rirn deblur [options] SOURCE [SOURCE ...] TARGET",
-        description="Restore motion-blurred videos.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn deblur ride.mp4 sharp.mp4\n"
         "  rirn deblur ride.mp4 frames/ --compare\n"
