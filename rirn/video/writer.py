@@ -94,7 +94,7 @@ class VideoWriter:
             raise ValueError(
                 f"frame is {width}x{height}; the video was opened with {self._info.width}x{self._info.height}"
             )
-        picture = self._picture(frame.rgb, frame.alpha if self._keeps_alpha else None)
+        picture = self._picture(frame.rgb, frame.alpha if self._keeps_alpha else None, frame.captions)
         pts = frame.pts
         if self._pts and pts <= self._pts[-1]:
             if not self._moved:
