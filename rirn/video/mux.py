@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import io
 import logging
 import os
 from collections import deque
@@ -17,9 +16,10 @@ from types import MappingProxyType
 
 from rirn.errors import RirnError
 from rirn.video import pyav as av
-from rirn.video.companions import Companions, Refused, is_refusal, muxer, own_tags, packet_time
+from rirn.video.companions import Companions, Refused, is_refusal, muxer, packet_time
 from rirn.video.files import FORMATS, free_name, part_name, write_failures
 from rirn.video.frames import VideoInfo
+from rirn.video.tags import own_tags, tag_flags
 from rirn.video.times import Clock
 
 log = logging.getLogger("rirn.video")
@@ -294,27 +294,6 @@ def _chapters(original: av.container.InputContainer, end: Fraction | None, begin
                 chapter["end"] = min(last, round(end / chapter["time_base"]))
             chapters.append(chapter)
     return chapters
-
-
-def tag_flags(format: str, tags: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The flag with which a muxer of MP4 or MOV writes most of some tags, and the names of the others.
-
-    Without it they stand where most players look, but of QuickTime's own keys and of make and model there is no place in MP4.
-    """
-    wanted, tried = own_tags(tags), []
-    if format not in ("mp4", "mov"):
-        return "", []  # Matroska takes any
-    for flag in ("", "+use_metadata_tags"):
-        sink = io.BytesIO()
-        with muxer(sink, format, {"movflags": flag} if flag else None) as trial:
-            trial.add_stream("mpeg4", rate=25)
-            trial.metadata.update(wanted)
-            trial.start_encoding()
-        sink.seek(0)
-        with av.open(sink, metadata_errors="replace") as written:
-            there = {key.lower() for key in written.metadata}
-        tried.append((flag, [name for name in wanted if name.lower() not in there]))
-    return min(tried, key=lambda pair: len(pair[1]))
 
 
 def muxer_options(format: str, time_base: Fraction) -> dict[str, str]:

@@ -25,7 +25,8 @@ from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, parts_folder, write_failures
 from rirn.video.frames import Frame, VideoInfo
 from rirn.video.images import ImageFolderWriter, place_images
-from rirn.video.mux import assemble, check_segment, tag_flags
+from rirn.video.mux import assemble, check_segment
+from rirn.video.tags import tag_flags
 from rirn.video.tiles import TileStates
 from rirn.video.writer import VideoWriter
 

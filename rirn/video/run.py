@@ -270,5 +270,5 @@ def _check_hdr(source: str | os.PathLike, info: VideoInfo, hdr: str) -> None:
     raise RirnError(
         f"{source} is HDR ({transfer}), which the networks were not trained on; add --hdr pass to restore its code values as "
         f"they are and keep its tags, or make an SDR version first: ffmpeg -i {shlex.quote(os.fspath(source))} "
-        f"-vf {_TONE_MAPPING} -crf 16 -c:a copy {sdr}"
+        f"-vf {_TONE_MAPPING} -crf 16 -fps_mode passthrough -c:a copy {sdr}"
     )

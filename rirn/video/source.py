@@ -13,11 +13,12 @@ from pathlib import Path
 from rirn.errors import RirnError
 from rirn.video import pyav as av
 from rirn.video.colour import FromPicture, alpha_of, captions_of, holds_rgb
-from rirn.video.companions import describe, own_tags
+from rirn.video.companions import describe
 from rirn.video.containers import missing_bytes
 from rirn.video.cut import ALL, Cut
 from rirn.video.frames import IMAGE_COLOUR, RANGE_FULL, BrokenStream, Colour, Frame, VideoInfo
 from rirn.video.losses import CAPTIONS, HIDDEN_ALPHA, INTERLACING, Loss, has_alpha, of_picture
+from rirn.video.tags import own_tags
 from rirn.video.times import Clock, even_rate, timed_streams
 
 log = logging.getLogger("rirn.video")
