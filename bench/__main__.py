@@ -12,80 +12,21 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from rirn import markers
 from rirn.bench import limits, markdown, plots, report
-from rirn.bench.cases import DTYPES, GROUPS, MODULES, PASSES, QUICK, Sizes, select
+from rirn.bench.cases import QUICK, Sizes, select
 from rirn.bench.measure import Options, measure
+from rirn.bench.options import GROUPS, MARKER, PASSES, check_files, parser
 from rirn.devices import pick_device
 from rirn.errors import RirnError, describe
 from rirn.files import replacing
 from rirn.measure.timing import clock_for
 from rirn.ops import why_not
 from rirn.ops.spec import OPS
-
-EXAMPLES = """examples:
-  rirn bench --quick
-  rirn bench --op atb_blend --size 1x32x270x480 --dtype bf16
-  rirn bench --model ifi-rnn+rirn --model rdbn+rirn --frame 540x960 --json now.json --compare before.json
-  rirn bench --from now.json --plot pictures --markdown table.md"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the options of the command."""
-    options = argparse.ArgumentParser(
-        prog="rirn bench",
-        description="Time the fused ops and networks against the eager and the compiled reference, equality first.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    what = options.add_argument_group("what is timed")
-    what.add_argument("--only", choices=list(GROUPS), action="append", help="(default: ops, modules, models)")
-    what.add_argument("--op", metavar="OP", action="append", help=f"{', '.join((*OPS, *MODULES))}")
-    what.add_argument(
-        "--model", metavar="NAME", action="append", help="network, see rirn models (default: ifi-rnn+rirn)"
-    )
-    what.add_argument("--pass", dest="passes", choices=PASSES, action="append", help="(default: all)")
-    what.add_argument("--dtype", choices=list(DTYPES), action="append", help="(default: fp32)")
-    what.add_argument(
-        "--size",
-        metavar="[NxCx]HxW",
-        help="of the features of ops and modules (default: 180x320, a 720p frame / 4, with the channels of published networks)",
-    )
-    what.add_argument("--frame", metavar="HxW", help="of the frames of networks (default: 720x1280)")
-    what.add_argument("--clip", metavar="NxTxHxW", help="of a training step (default: 2x8x128x128)")
-    how = options.add_argument_group("how")
-    how.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
-    )
-    how.add_argument("--threads", type=int, help="of torch on the CPU (default: as torch decides)")
-    how.add_argument(
-        "--backend", action="append", help="fused backend to time (default: all of ops, else auto)"
-    )
-    how.add_argument("--rounds", type=int, help="timed rounds at most (default: 20)")
-    how.add_argument(
-        "--seconds", type=float, default=20.0, help="for one pass of a case, but 3 rounds (default: 20)"
-    )
-    how.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
-    how.add_argument(
-        "--quick", action="store_true", help="small sizes, 3 rounds, without torch.compile: does it all run?"
-    )
-    out = options.add_argument_group("what becomes of it")
-    out.add_argument("--json", type=Path, metavar="FILE", help="write results, machine and versions")
-    out.add_argument(
-        "--from", type=Path, metavar="FILE", dest="read", action="append", help="measure nothing, read these"
-    )
-    out.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write tables, between the markers if FILE exists"
-    )
-    out.add_argument("--plot", type=Path, metavar="DIR", help="draw speedups and rooflines, with matplotlib")
-    out.add_argument("--compare", type=Path, metavar="OLD", help="print times over those of an older --json")
-    return options
 
 
 def parse_size(option: str, text: str, form: str = "HEIGHTxWIDTH") -> tuple[int, ...]:
@@ -139,22 +80,7 @@ def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
         with replacing(options.json) as partial:
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
-        markers.write(options.markdown, markdown.MARKER, markdown.tables(found))
-
-
-def check_outputs(options: argparse.Namespace) -> None:
-    """Find out before hours of timing what could not be written after them."""
-    for path in filter(None, (options.json, options.markdown)):
-        if not path.parent.is_dir():
-            raise RirnError(f"there is no folder {path.parent} to write {path.name} to; make it first")
-        if path.is_dir():
-            raise RirnError(f"{path} is a folder; give the file to write")
-    if options.markdown is not None:
-        markers.check(options.markdown, markdown.MARKER)
-    if options.plot is not None:
-        if options.plot.exists() and not options.plot.is_dir():
-            raise RirnError(f"{options.plot} is a file; give --plot a folder")
-        plots.pyplot("--plot", "bench")
+        markers.write(options.markdown, MARKER, markdown.tables(found))
 
 
 def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -218,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status: 0, or 1 if someone does not reproduce the reference."""
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
-    check_outputs(options)
+    check_files(options)
+    if options.plot is not None:
+        plots.pyplot("--plot", "bench")
     old = None if options.compare is None else report.load(options.compare)
     found = run(argv, options) if options.read is None else read(options)
     results = found["results"]

@@ -8,26 +8,13 @@ from typing import NamedTuple
 
 import torch
 
+from rirn.bench.options import MODULES
 from rirn.errors import RirnError
 from rirn.models import model_names
 from rirn.models.registry import BASES, near_match
 from rirn.ops.spec import OPS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PASSES = ("forward", "backward", "forward+backward")
-
-MODULES = {"ATB": (80,), "trunk": (80,)}
-"""Channels of what is made of several ops: adaptive temporal blending, and six residual blocks."""
-
-GROUPS = {
-    "ops": PASSES,
-    "modules": PASSES,
-    "models": ("forward",),
-    "train": ("forward+backward",),
-    "ratios": ("forward",),
-}
-"""Kinds of cases and the passes that are timed of each. ``models`` is one step amid a video, ``train`` a clip with its loss,
-``ratios`` the steps of every base network alone and with RIRN, by turns."""
 
 DEFAULT_GROUPS = ("ops", "modules", "models")
 DEFAULT_MODEL = "ifi-rnn+rirn"

@@ -13,9 +13,6 @@ from rirn.models.registry import BASES
 IRM_AND_ATB = (("irm_update", 20), ("ATB", 80))
 """What RIRN adds to IFI-RNN, by name and channels."""
 
-MARKER = "rirn bench"
-"""Between lines of this name stand the tables of a page, see :mod:`rirn.markers`."""
-
 
 def tables(report: Mapping[str, Any]) -> str:
     """Return all tables of a report: times, ratios of networks with and without RIRN, memory."""

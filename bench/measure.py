@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rirn.bench.cases import DTYPES, GROUPS, Case
+from rirn.bench.cases import DTYPES, Case
+from rirn.bench.options import GROUPS
 from rirn.bench.subjects import Subject, make, tensors
 from rirn.measure import memory
 from rirn.measure.timing import Clock, Job, Spread, alternate

@@ -6,23 +6,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 from rirn import __version__
-from rirn.commands import (
-    bench,
-    compare,
-    convert,
-    data,
-    deblur,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    figures,
-    models,
-    table,
-    train,
-)
 from rirn.commands.parser import CommandParser, OneLine
 from rirn.errors import RirnError, describe
 from rirn.plugins import take_plugins
@@ -36,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         argv = take_plugins(argv)
         if argv[:1] == ["bench"]:
-            return bench.run(argv[1:])
+            return COMMANDS["bench"][1](argv[1:])
         parser = _parser()
         if not argv:
             parser.print_help()
@@ -60,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(
         {name: make for name, (make, _) in COMMANDS.items()},
-        lambda: {
-            name: train.SUMMARY if name == "train" else COMMANDS[name][0]().description for name in COMMANDS
-        },
+        lambda: {name: _module(name).SUMMARY for name in COMMANDS},
         "COMMAND",
         prog="rirn",
         usage="rirn [-h] [-V] [--plugin MODULE|FILE.py] COMMAND ...",
@@ -77,20 +62,21 @@ def _parser() -> CommandParser:
     return parser
 
 
+def _module(name: str) -> Any:
+    return import_module(f"rirn.commands.{name}")
+
+
+def _command(name: str) -> tuple[Callable[[], OneLine], Callable[..., int | None]]:
+    """What makes the parser of a command, and what runs it; its module is imported by either."""
+    return lambda: _module(name).make_parser(), lambda options: _module(name).run(options)
+
+
 COMMANDS: dict[str, tuple[Callable[[], OneLine], Callable[..., int | None]]] = {
-    "deblur": (deblur.make_parser, deblur.run),
-    "compare": (compare.make_parser, compare.run),
-    "train": (train.make_parser, train.run),
-    "table": (table.make_parser, table.run),
-    "evaluate": (evaluate.make_parser, evaluate.run),
-    "figures": (figures.make_parser, figures.run),
-    "data": (data.make_parser, data.run),
-    "models": (models.make_parser, models.run),
-    "convert": (convert.make_parser, convert.run),
-    "export": (export.make_parser, export.run),
-    "bench": (bench.make_parser, bench.run),
-    "demo": (demo.make_parser, demo.run),
-    "doctor": (doctor.make_parser, doctor.run),
+    name: _command(name)
+    for name in (
+        *("deblur", "compare", "train", "table", "evaluate", "figures", "data"),
+        *("models", "convert", "export", "bench", "demo", "doctor"),
+    )
 }
 
 if __name__ == "__main__":

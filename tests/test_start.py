@@ -10,13 +10,12 @@ from rirn.cli import COMMANDS
 from rirn.commands import convert
 from rirn.weights.convert import CHANNEL_ORDERS, KINDS
 
-# `rirn bench` needs the names of all ops and networks for its help.
 QUICK = [
     [],
     ["-V"],
     ["--version"],
     ["--help"],
-    *[[name, "--help"] for name in COMMANDS if name != "bench"],
+    *[[name, "--help"] for name in COMMANDS],
     ["data", "check", "--help"],
     ["data", "synth", "--help"],
 ]
@@ -40,6 +39,10 @@ MISTAKES = [
     ["convert", "stfan", "none.pth", "out.safetensors"],
     ["export", "--onnx", "none.safetensors", "out.onnx"],
     ["demo", "--clip", "none.mp4"],
+    ["bench", "--from", "none.json"],
+    ["bench", "--compare", "none.json"],
+    ["bench", "--markdown", "none/table.md"],
+    ["bench", "--dtype", "int8"],
     ["doctor", "--jsn"],
 ]
 CODE = """
@@ -51,7 +54,7 @@ for words in {words}:
     except SystemExit as stopped:
         status = stopped.code
     assert bool(status) is {fails}, words
-    heavy = {{"torch", "numpy", "av", "cv2"}} & set(sys.modules)
+    heavy = {{"torch", "numpy", "av", "cv2", "PIL", "scipy", "skimage", "matplotlib"}} & set(sys.modules)
     assert not heavy, (words, heavy)
 """
 

@@ -9,10 +9,12 @@ from rirn.commands.parser import Parser, parse_rate, pick_device
 from rirn.video.files import check_source
 from rirn.weights.names import find_weights
 
+SUMMARY = "Show two videos against each other on one HTML page that works offline."
+
 
 def make_parser() -> Parser:
     parser = Parser(
-        description="Show two videos against each other on one HTML page that works offline.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn compare ride.mp4 sharp.mp4 -o report.html\n"
         "  rirn compare blur/ restored/ truth/ -o report.html\n"

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from rirn.commands.parser import Parser, check_there
 
+SUMMARY = "Turn a published checkpoint of the base networks into weights for rirn."
+
 # Those of rirn.weights.convert, which needs torch.
 KINDS = ("ifi-rnn", "strcnn", "estrnn", "mmp-rnn", "stfan", "estrnn-simdeblur", "stfan-simdeblur")
 CHANNEL_ORDERS = ("bgr", "rgb")
 
 
 def make_parser() -> Parser:
-    parser = Parser(description="Turn a published checkpoint of the base networks into weights for rirn.")
+    parser = Parser(description=SUMMARY)
     parser.add_argument("kind", choices=KINDS, help="what the checkpoint is of")
     parser.add_argument(
         "checkpoint",

@@ -10,6 +10,8 @@ from typing import Any
 from rirn.commands.parser import CommandParser, OneLine, Parser, add_blur, check_there, default_threads
 from rirn.errors import RirnError
 
+SUMMARY = "Check data sets of blurry and sharp frames, or make one."
+
 _SYNTH = "Make blurry and sharp pairs from high-speed or ordinary footage, or from photos."
 
 
@@ -20,7 +22,7 @@ def make_parser() -> Parser:
         "ACTION",
         prog="rirn data",
         usage="rirn data [-h] ACTION ...",
-        description="Check data sets of blurry and sharp frames, or make one.",
+        description=SUMMARY,
     )
 
 

@@ -19,6 +19,8 @@ from rirn.video.files import PIPE, check_source, check_target, parts_folder, wri
 from rirn.video.options import ALIGN, DTYPES, PROGRESS, SMALLEST, Options
 from rirn.weights.names import find_weights
 
+SUMMARY = "Restore motion-blurred videos."
+
 # What each process of several is told by its arguments rather than by its options.
 _NOT_PASSED_ON = ("keep_times", "paths", "jobs", "device", "photos", "recursive")
 
@@ -27,7 +29,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="rirn deblur",
         usage="rirn deblur [options] SOURCE [SOURCE ...] TARGET",
-        description="Restore motion-blurred videos.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn deblur ride.mp4 sharp.mp4\n"
         "  rirn deblur ride.mp4 frames/ --compare\n"
@@ -37,14 +39,22 @@ def make_parser() -> Parser:
         "  ffmpeg -i ride.mp4 -f yuv4mpegpipe - | rirn deblur - - | ffplay -\n"
         "  rirn deblur ride.mp4 --benchmark",
     )
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "paths",
         nargs="+",
         metavar="SOURCE ... TARGET",
         help="videos, folders of images or of videos, patterns, camera:NAME, or - for a pipe; then the target: a "
         "video file (.mp4, .mov, .mkv), a folder for PNG images, a folder for many videos, or -",
     )
+    _add_network(parser)
+    _add_source(parser)
+    _add_run(parser)
+    _add_encoder(parser)
+    return parser
+
+
+def _add_network(parser: Parser) -> None:
+    add = parser.add_argument
     add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
     add("--dtype", default="fp32", choices=list(DTYPES), help="precision of the network")
@@ -62,6 +72,11 @@ def make_parser() -> Parser:
         "free memory holds",
     )
     add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
+
+
+def _add_source(parser: Parser) -> None:
+    """What is read of a source, and how."""
+    add = parser.add_argument
     add("--start", default="0", metavar="T", help="begin there: seconds, or H:MM:SS")
     add("--duration", default=None, metavar="D", help="of the part from there on: seconds, or H:MM:SS")
     add("--frames", type=int, default=None, metavar="N", help="at most N frames")
@@ -72,6 +87,23 @@ def make_parser() -> Parser:
         action="store_false",
         help="a new time of change for a file made of another one",
     )
+    add(
+        "--hdr",
+        default="refuse",
+        choices=["refuse", "pass"],
+        help="HDR: pass restores the code values as they are",
+    )
+    add(
+        "--rate",
+        "--raw-fps",
+        default="25",
+        help="frames per second of images or raw frames: 25 or 30000/1001",
+    )
+    add("--raw-size", default=None, metavar="WxH", help="- is RGB of 8 bits without a header, of this size")
+
+
+def _add_run(parser: Parser) -> None:
+    add = parser.add_argument
     add("--compare", action="store_true", help="write input and result side by side")
     add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
     add("--photos", action="store_true", help="restore the images of a folder one by one, not as a clip")
@@ -89,6 +121,10 @@ def make_parser() -> Parser:
         action="store_true",
         help="measure decoding and network, write nothing; takes no target",
     )
+
+
+def _add_encoder(parser: Parser) -> None:
+    add = parser.add_argument
     add("--codec", default=None, help="encoder: libx264, libx265 (default above 8 bits), prores_ks, ...")
     add("--crf", type=int, default=None, help="quality, smaller is better: 18 for libx264, 20 for libx265")
     add("--preset", default=None, help="speed of the encoder: ultrafast to veryslow")
@@ -99,20 +135,6 @@ def make_parser() -> Parser:
         metavar="NAME=VALUE",
         help="further option of the encoder; repeatable",
     )
-    add(
-        "--hdr",
-        default="refuse",
-        choices=["refuse", "pass"],
-        help="HDR: pass restores the code values as they are",
-    )
-    add(
-        "--rate",
-        "--raw-fps",
-        default="25",
-        help="frames per second of images or raw frames: 25 or 30000/1001",
-    )
-    add("--raw-size", default=None, metavar="WxH", help="- is RGB of 8 bits without a header, of this size")
-    return parser
 
 
 def run(options: Namespace) -> int:

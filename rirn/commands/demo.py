@@ -8,9 +8,11 @@ from pathlib import Path
 from rirn.commands.parser import Parser, check_there
 from rirn.weights.names import find_weights
 
+SUMMARY = "Make a shaken clip with known truth, restore it, then restore a real video."
+
 
 def make_parser() -> Parser:
-    parser = Parser(description="Make a shaken clip with known truth, restore it, then restore a real video.")
+    parser = Parser(description=SUMMARY)
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for videos and pictures")
     parser.add_argument(
         "--clip", type=Path, default=None, help="the real video; without it only the first part runs"

@@ -7,9 +7,11 @@ from argparse import Namespace
 
 from rirn.commands.parser import Parser
 
+SUMMARY = "Say what is installed, what can run here, and why something cannot."
+
 
 def make_parser() -> Parser:
-    parser = Parser(description="Say what is installed, what can run here, and why something cannot.")
+    parser = Parser(description=SUMMARY)
     parser.add_argument("--json", action="store_true", help="for programs: the same facts, and more, as JSON")
     return parser
 

@@ -12,10 +12,12 @@ from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.weights.names import find_weights
 
+SUMMARY = "Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output."
+
 
 def make_parser() -> Parser:
     parser = Parser(
-        description="Score weights on folders of blurry and sharp frames: PSNR and SSIM of input and output.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn evaluate --data GOPRO_Large --split test --json scores.json\n"
         "  rirn evaluate --data GOPRO_Large --split test --protocol estrnn --model runs/mine/weights.safetensors\n"

@@ -9,10 +9,12 @@ from rirn.commands.parser import Parser
 from rirn.errors import RirnError
 from rirn.weights.names import find_weights
 
+SUMMARY = "Write one step of a model for programs without PyTorch."
+
 
 def make_parser() -> Parser:
     parser = Parser(
-        description="Write one step of a model for programs without PyTorch.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn export --onnx rirn-tiny tiny.onnx --height 720 --width 1280\n"
         "  rirn export --onnx runs/mine/weights.safetensors mine.onnx",

@@ -9,10 +9,12 @@ from rirn.commands.parser import Parser, add_blur, check_there, pick_device
 from rirn.figures import FIGURES
 from rirn.weights.names import find_weights
 
+SUMMARY = "Draw the figures of the paper for trained models, with the numbers behind them as tables."
+
 
 def make_parser() -> Parser:
     parser = Parser(
-        description="Draw the figures of the paper for trained models, with the numbers behind them as tables.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn figures 3 4 6 --model runs/dtb/weights.safetensors runs/rirn/weights.safetensors --data GOPRO_Large/test\n"
         "  rirn figures reach cut --model runs/base/weights.safetensors runs/irm/weights.safetensors --data GOPRO_Large\n"

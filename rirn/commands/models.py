@@ -6,9 +6,11 @@ from argparse import Namespace
 
 from rirn.commands.parser import Parser, positive_int
 
+SUMMARY = "List the models: parameters, arithmetic, size of the state, delay."
+
 
 def make_parser() -> Parser:
-    parser = Parser(description="List the models: parameters, arithmetic, size of the state, delay.")
+    parser = Parser(description=SUMMARY)
     parser.add_argument("--height", type=positive_int, default=720, help="height of the frames, pixels")
     parser.add_argument("--width", type=positive_int, default=1280, help="width of the frames, pixels")
     return parser

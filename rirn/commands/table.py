@@ -8,10 +8,12 @@ from pathlib import Path
 from rirn import markers
 from rirn.commands.parser import Parser, check_there
 
+SUMMARY = "Train and score every row of a table of the paper, and print it beside the paper's figures."
+
 
 def make_parser() -> Parser:
     parser = Parser(
-        description="Train and score every row of a table of the paper, and print it beside the paper's figures.",
+        description=SUMMARY,
         epilog="examples:\n"
         "  rirn table 2 --mini --controls --seeds 3\n"
         "  rirn table 3 --data ~/data --out runs/tables --dry-run",

@@ -13,7 +13,7 @@ from PIL import Image
 from rirn.devices import pick_device
 from rirn.errors import RirnError
 from rirn.nn import Blending, blending_modules, watch_blending
-from rirn.video.frames import Frame
+from rirn.video.frames import Frame, VideoInfo
 from rirn.video.restore import Restorer, to_tensor
 from rirn.video.scenes import CutDetector
 
@@ -82,13 +82,13 @@ class GateMaps:
         prev, cur = self._maps[number].astype(np.float32).mean((1, 2))
         return float(prev), float(cur)
 
-    def png(self, number: int, which: int, turns: int = 0) -> str:
-        """The map of w~ (0) or w (1) at the size of the frame, turned by quarters counter-clockwise: PNG in base64."""
+    def png(self, number: int, which: int, info: VideoInfo) -> str:
+        """The map of w~ (0) or w (1) at the size of the frame, as a player shows the video: PNG in base64."""
         low, high = self.scale()
         levels = (self._maps[number][which].astype(np.float32) - low) / (high - low)
         index = np.rint(levels.clip(0, 1) * 255).astype(np.uint8)
         index = index.repeat(self._stride, 0).repeat(self._stride, 1)[: self._size[0], : self._size[1]]
-        picture = Image.fromarray(np.ascontiguousarray(np.rot90(index, turns)))
+        picture = Image.fromarray(np.ascontiguousarray(info.upright(index)))
         picture.putpalette(palette().tobytes())
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")

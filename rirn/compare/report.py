@@ -22,7 +22,7 @@ from rirn.compare.maps import GateMaps, palette
 from rirn.errors import RirnError
 from rirn.evaluation.metrics import laplacian_variance, psnr, ssim
 from rirn.video.files import part_name, write_failures
-from rirn.video.frames import Frame
+from rirn.video.frames import Frame, VideoInfo
 from rirn.video.images import to_8_bits
 from rirn.video.reader import Reader
 
@@ -133,20 +133,20 @@ def _write_page(
         "measures": [m.facts() for m in measures],
     }
     if maps is not None:
-        facts["maps"] = _write_maps(out, maps, _turns(readers[0]))
+        facts["maps"] = _write_maps(out, maps, readers[0].info)
     # A name may hold "</script>".
     text = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
     out.write(f'<script type="application/json" id="facts">{text}</script>\n{tail}')
     return len(times)
 
 
-def _write_maps(out: TextIO, maps: GateMaps, turns: int) -> dict[str, object]:
+def _write_maps(out: TextIO, maps: GateMaps, info: VideoInfo) -> dict[str, object]:
     """Add the maps of all frames to the page, and return what it says about them."""
     maps.end()
     for number in range(len(maps)):
         for which, name in enumerate("pc"):
             out.write(
-                f'<script type="image/png" id="{name}{number}">{maps.png(number, which, turns)}</script>\n'
+                f'<script type="image/png" id="{name}{number}">{maps.png(number, which, info)}</script>\n'
             )
         _check_length(out, number + 1)
     curve = Measure("Gates", "mean weights", 3, maps.names)
@@ -228,8 +228,7 @@ def _shown_size(sources: Sequence[str | os.PathLike], readers: Sequence[Reader])
     """(width, height) that all have in common once they are upright."""
     sizes = []
     for reader in readers:
-        size = (reader.info.width, reader.info.height)
-        sizes.append(size[::-1] if _turns(reader) % 2 else size)
+        sizes.append(reader.info.shown_size)
     for source, size in zip(sources, sizes, strict=True):
         if size != sizes[0]:
             raise RirnError(
@@ -260,14 +259,9 @@ def _in_step(
         count += 1
 
 
-def _turns(reader: Reader) -> int:
-    """Quarter turns, counter-clockwise, that a player makes."""
-    return round(reader.info.rotation / 90) % 4
-
-
 def _upright(frame: Frame, reader: Reader) -> np.ndarray:
     """uint8 [H, W, 3] as a player shows it."""
-    return np.ascontiguousarray(np.rot90(to_8_bits(frame.rgb), _turns(reader)))
+    return np.ascontiguousarray(reader.info.upright(to_8_bits(frame.rgb)))
 
 
 def _jpeg(picture: np.ndarray, quality: int) -> str:

@@ -74,15 +74,25 @@ def alpha_of(picture: av.VideoFrame) -> np.ndarray:
     return values.reshape(-1, wide)[: picture.height, : picture.width].copy()
 
 
+def captions_of(picture: av.VideoFrame) -> av.VideoFrame:
+    """A small picture with the side data of another: PyAV lets nobody add any, but keeps it when it scales."""
+    return picture.reformat(width=16, height=16, format="yuv420p")
+
+
 class ToPicture:
-    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of `pix_fmt`; opaque without [H, W] alpha."""
+    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of `pix_fmt`; opaque without [H, W] alpha.
+
+    The side data of `captions` comes along.
+    """
 
     def __init__(self, colour: Colour, width: int, height: int, pix_fmt: str):
         self._colour, self._pix_fmt = colour, pix_fmt
         self._matrix = _sws_matrix(colour.resolved_matrix(width, height))
         self._scale = av.video.reformatter.VideoReformatter()
 
-    def __call__(self, rgb: np.ndarray, alpha: np.ndarray | None = None) -> av.VideoFrame:
+    def __call__(
+        self, rgb: np.ndarray, alpha: np.ndarray | None = None, captions: av.VideoFrame | None = None
+    ) -> av.VideoFrame:
         if alpha is not None:
             rgb = np.dstack([rgb, alpha])
         packed = ("rgb24", "rgb48le") if alpha is None else ("rgba", "rgba64le")
@@ -94,5 +104,20 @@ class ToPicture:
             dst_colorspace=self._matrix,
             dst_color_range=av.video.reformatter.ColorRange(self._colour.resolved_range()),
         )
+        if captions is not None:
+            picture = _with_side_data(picture, captions)
         picture.colorspace, picture.color_range = self._colour.matrix, self._colour.range
         return picture
+
+
+def _with_side_data(picture: av.VideoFrame, other: av.VideoFrame) -> av.VideoFrame:
+    """A picture with the samples of one and the side data of another."""
+    made = other.reformat(width=picture.width, height=picture.height, format=picture.format.name)
+    made.make_writable()
+    made.pict_type = 0  # an encoder would make it what the other one was
+    for plane, samples in zip(made.planes, picture.planes, strict=True):
+        rows = np.frombuffer(samples, np.uint8).reshape(samples.height, samples.line_size)
+        into = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        width = min(samples.line_size, plane.line_size)
+        into[:, :width] = rows[:, :width]
+    return made

@@ -16,21 +16,11 @@ from typing import Any
 
 from rirn.video import pyav as av
 from rirn.video.files import FORMATS, write_failures
+from rirn.video.tags import own_tags
 from rirn.video.times import Clock, timed_streams
 
 log = logging.getLogger("rirn.video")
 
-# Tags that describe the input's container or encoder; the output's own muxer writes them anew.
-_TECHNICAL_TAGS = {
-    "major_brand",
-    "minor_version",
-    "compatible_brands",
-    "encoder",
-    "duration",
-    "rotate",
-    "vendor_id",
-    "bps",
-}
 # Packets of each stream with which a container is tried, and how far into the file they are looked for.
 _TRIED = 5
 _LOOKED_AT = 2000
@@ -230,16 +220,6 @@ def describe(stream: av.stream.Stream) -> str:
     name = codec.name if codec is not None else getattr(stream, "name", None) or "unknown codec"
     kind = "cover picture" if _is_cover(stream) else f"{stream.type} stream"
     return f"{kind} {stream.index}, {name}"
-
-
-def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that are about the content, without those about its coding (Matroska adds statistics)."""
-    return {
-        key: value
-        for key, value in tags.items()
-        if key.lower() not in _TECHNICAL_TAGS
-        and not key.upper().startswith(("_STATISTICS", "NUMBER_OF", "DURATION", "BPS"))
-    }
 
 
 def packet_time(packet: av.Packet) -> Fraction:

@@ -16,6 +16,8 @@ _WORST_CRF = 51
 # Encoders whose transparency is read again everywhere; libx265 has a format for it and does not start, and
 # Matroska keeps that of VP9 beside the packets.
 _WITH_ALPHA = ("prores_ks", "ffv1", "qtrle", "png", "apng", "utvideo", "cfhd", "rawvideo")
+# Encoders that write closed captions, and whether they have to be told.
+_WITH_CAPTIONS = {"libx264": False, "libx265": True, "mpeg2video": False}
 # Where the packets of an encoder wait until the whole is put together. MOV keeps any time stamp exactly, but
 # cannot hold every codec; NUT moves times below zero, which only codecs without B-frames do without.
 _PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut", "qtrle": ".mov"}
@@ -75,6 +77,8 @@ class Encoding:
             options["crf"] = str(crf)
         if self.preset is not None:
             options["preset"] = self.preset
+        if _WITH_CAPTIONS.get(codec):
+            options.setdefault("a53cc", "1")
         further = options.get("x265-params", "")
         if codec == "libx265" and "log-level=" not in further:
             # x265 writes its own settings to stderr, past FFmpeg's log.
@@ -105,6 +109,11 @@ class Encoding:
         return self.codec in _WITH_ALPHA and (self.pix_fmt or "").startswith(
             ("yuva", "gbrap", "argb", "rgba", "bgra", "abgr", "ya")
         )
+
+    @property
+    def keeps_captions(self) -> bool:
+        """Whether the encoder writes the closed captions of its pictures."""
+        return self.codec in _WITH_CAPTIONS and self.options.get("a53cc", "1") not in ("0", "false")
 
     @property
     def part_suffix(self) -> str:

@@ -11,6 +11,7 @@ from rirn.errors import RirnError
 
 if TYPE_CHECKING:
     import numpy as np
+    from av import VideoFrame
 
 # ISO/IEC 23091-2 code points, the numbers FFmpeg and every container use.
 MATRIX_RGB, MATRIX_BT709, MATRIX_UNSPECIFIED, MATRIX_SMPTE170M = 0, 1, 2, 6
@@ -75,6 +76,25 @@ class VideoInfo:
     metadata: dict[str, str] = field(default_factory=dict)
     stream_metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(width, height) of an upright picture."""
+        size = (self.width, self.height)
+        return size[::-1] if self._is_transposed else size
+
+    @property
+    def _is_transposed(self) -> bool:
+        return self.display_matrix is not None and abs(self.display_matrix[1]) > abs(self.display_matrix[0])
+
+    def upright(self, picture: np.ndarray) -> np.ndarray:
+        """A stored picture [H, W, ...] as a player shows it: turned by quarters and mirrored by the display matrix."""
+        if self.display_matrix is None:
+            return picture
+        a, b, c, d = (self.display_matrix[i] for i in (0, 1, 3, 4))
+        if self._is_transposed:
+            picture, a, d = picture.swapaxes(0, 1), c, b
+        return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
 
 def checked_rate(rate: Fraction | int) -> Fraction:
     """Frames per second in numbers that containers and encoders can hold, off by less than a millionth.
@@ -111,7 +131,8 @@ class Frame:
 
     `rgb` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. `pts` and `duration`
     count in `time_base` seconds; `duration` 0 means unknown. `name` is the stem of the image file the frame
-    was read from, None for a video. `alpha` is [H, W] of the same dtype where there is transparency.
+    was read from, None for a video. `alpha` is [H, W] of the same dtype where there is transparency. `captions` is
+    a small picture with the closed captions of this one as side data, where there are some.
     """
 
     rgb: np.ndarray
@@ -120,6 +141,7 @@ class Frame:
     duration: int = 0
     name: str | None = None
     alpha: np.ndarray | None = None
+    captions: VideoFrame | None = None
 
 
 class BrokenStream(RirnError):

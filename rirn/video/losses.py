@@ -8,9 +8,7 @@ from rirn.video import pyav as av
 
 # Kinds of side data that a picture brings and no output here holds; the others are about how it was coded.
 _SIDE_DATA = {
-    "A53_CC": "closed captions",
     "SPHERICAL": "marks of a 360-degree video",
-    "STEREO3D": "marks of a stereoscopic video",
     "GOP_TIMECODE": "time codes of the pictures",
     "S12M_TIMECODE": "time codes of the pictures",
     "MASTERING_DISPLAY_METADATA": "HDR metadata",
@@ -43,6 +41,11 @@ class Loss:
 INTERLACING = Loss(
     "interlacing", "the pictures become progressive as they are; --deinterlace fills in the lines first"
 )
+HIDDEN_ALPHA = Loss(
+    "transparency", "FFmpeg's own decoders of VP8 and VP9 do not read it; make a ProRes 4444 of it first"
+)
+STEREO = Loss("marks of a stereoscopic video")
+CAPTIONS = Loss("closed captions", "left out; videos of libx264 and libx265 keep them")
 ALPHA = Loss(
     "transparency",
     "left out; images keep it, and .mov with --codec prores_ks or qtrle, .mkv with --codec ffv1",
@@ -50,12 +53,13 @@ ALPHA = Loss(
 
 
 def of_picture(picture: av.VideoFrame) -> list[Loss]:
-    """What a picture holds that no output does, but for transparency and a display matrix."""
+    """What a picture holds that no output does, or few: all but transparency and a display matrix."""
     found = [INTERLACING] if picture.interlaced_frame else []
     try:
         kinds = [data.type.name for data in picture.side_data]
     except ValueError:  # PyAV knows no name for some kinds
         return [*found, Loss("side data of a kind that is not known here")]
+    found += [loss for kind, loss in (("A53_CC", CAPTIONS), ("STEREO3D", STEREO)) if kind in kinds]
     names = dict.fromkeys(_SIDE_DATA[kind] for kind in kinds if kind in _SIDE_DATA)
     return [*found, *map(Loss, names)]
 

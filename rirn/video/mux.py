@@ -8,16 +8,18 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 from rirn.errors import RirnError
 from rirn.video import pyav as av
-from rirn.video.companions import Companions, Refused, is_refusal, muxer, own_tags, packet_time
+from rirn.video.companions import Companions, Refused, is_refusal, muxer, packet_time
 from rirn.video.files import FORMATS, free_name, part_name, write_failures
 from rirn.video.frames import VideoInfo
+from rirn.video.tags import own_tags, tag_flags
 from rirn.video.times import Clock
 
 log = logging.getLogger("rirn.video")
@@ -61,34 +63,38 @@ def assemble(
     """
     is_cut = companions is not None and companions.begin is not None
     parts = _Whole(target, segments, info, rehearsal or (whole and not is_cut), rehearsal)
-    format = FORMATS[target.suffix.lower()]
-    problems: list[str] = []
-    refused: dict[int, Refused] = {}
     with write_failures(target):
         try:
-            return parts.write(target, format, companions, refused, problems)
+            return parts.write(companions)
         except (ValueError, av.FFmpegError) as error:
             if not is_refusal(error) or (rehearsal and companions is None):
                 raise
             log.debug("%s: %s", target, error)
-        if companions is not None:
-            refused = companions.examine(format, parts.end)
-            problems = companions.report(refused)
-            try:
-                return parts.write(target, format, companions, refused, problems)
-            except (ValueError, av.FFmpegError) as error:
-                if not is_refusal(error):
-                    raise
-                problems = [f"all but the pictures is left out, since {format} refuses it ({error.strerror})"]
-        try:
-            return parts.write(target, format, None, {}, problems)
-        except (ValueError, av.FFmpegError) as error:
-            if not is_refusal(error) or rehearsal:
-                raise
-            other = ".mov" if format == "matroska" else ".mkv"
-            place = free_name(target.with_suffix(other))
-            problems = [f"{target.name} cannot hold the pictures ({error.strerror}); they are in {place}"]
-        return parts.write(place, FORMATS[other], None, {}, problems)
+        return _pictures_alone(parts, []) if companions is None else _what_is_taken(parts, companions)
+
+
+def _what_is_taken(parts: _Whole, companions: Companions) -> list[str]:
+    """Write what a muxer takes of each stream, else the pictures."""
+    refused = companions.examine(parts.format, parts.end)
+    try:
+        return parts.write(companions, refused, companions.report(refused))
+    except (ValueError, av.FFmpegError) as error:
+        if not is_refusal(error):
+            raise
+        why = f"all but the pictures is left out, since {parts.format} refuses it ({error.strerror})"
+    return _pictures_alone(parts, [why])
+
+
+def _pictures_alone(parts: _Whole, problems: list[str]) -> list[str]:
+    """Write the pictures, in another format where they are refused."""
+    try:
+        return parts.write(None, {}, problems)
+    except (ValueError, av.FFmpegError) as error:
+        if not is_refusal(error) or parts.is_rehearsal:
+            raise
+        place = free_name(parts.target.with_suffix(".mov" if parts.format == "matroska" else ".mkv"))
+        why = f"{parts.target.name} cannot hold the pictures ({error.strerror}); they are in {place}"
+    return replace(parts, target=place).write(None, {}, [why])
 
 
 @dataclass(frozen=True)
@@ -106,24 +112,25 @@ class _Whole:
         """Where the other streams end, in seconds."""
         return None if self.is_whole else _end(self.segments[-1])
 
+    @property
+    def format(self) -> str:
+        """FFmpeg's name of the format of the target."""
+        return FORMATS[self.target.suffix.lower()]
+
     def write(
         self,
-        place: Path,
-        format: str,
         companions: Companions | None,
-        refused: Mapping[int, Refused],
-        problems: Sequence[str],
+        refused: Mapping[int, Refused] = MappingProxyType({}),
+        problems: Sequence[str] = (),
     ) -> list[str]:
-        """Write a file of that name; returns `problems` and what else went wrong."""
-        problems = list(problems)
+        """Write the target without what is refused; returns `problems` and what else went wrong."""
+        problems, format = list(problems), self.format
         options = muxer_options(format, self.info.time_base)
         if options:
             # The index at the front lets a browser start before it has the whole file.
             options["movflags"] = "+faststart"
-            if any(key.lower().startswith("com.") for key in self.info.metadata):
-                # QuickTime's own keys (place, make, model, local time), which have no four letters.
-                options["movflags"] += "+use_metadata_tags"
-        part = part_name(place)
+            options["movflags"] += tag_flags(format, self.info.metadata)[0]
+        part = part_name(self.target)
         try:
             with ExitStack() as stack:
                 out = stack.enter_context(muxer(f"file:{part}", format, options))
@@ -135,7 +142,7 @@ class _Whole:
                     original = stack.enter_context(companions.open())
                     self._write_both(out, pictures, original, companions, refused, problems)
             if not self.is_rehearsal:
-                os.replace(part, place)
+                os.replace(part, self.target)
         finally:
             part.unlink(missing_ok=True)
         return problems

@@ -22,10 +22,11 @@ from rirn.models.state import State
 from rirn.models.torch_files import read_torch_file
 from rirn.video.companions import Companions
 from rirn.video.encoding import Encoding
-from rirn.video.files import parts_folder, write_failures
+from rirn.video.files import FORMATS, parts_folder, write_failures
 from rirn.video.frames import Frame, VideoInfo
 from rirn.video.images import ImageFolderWriter, place_images
 from rirn.video.mux import assemble, check_segment
+from rirn.video.tags import tag_flags
 from rirn.video.tiles import TileStates
 from rirn.video.writer import VideoWriter
 
@@ -211,6 +212,10 @@ class PartsOutput:
         self._encoding = encoding
         self.companions = companions
         self.keeps_alpha = encoding is None or encoding.keeps_alpha
+        self.lost_tags = (
+            [] if encoding is None else tag_flags(FORMATS[parts.target.suffix.lower()], info.metadata)[1]
+        )
+        self.keeps_captions = encoding is not None and encoding.keeps_captions
         self.problems: list[str] = []  # what went wrong when the whole was put together
         self._writer: VideoWriter | ImageFolderWriter | None = None
         self._safe = frames  # those before the last border
@@ -243,11 +248,10 @@ class PartsOutput:
             self._writer = self._open(len(self._parts.segments()))
         if self._encoding is None and frame.name is None:
             frame.name = f"{self.frames:08d}"
-        turns = round(self._info.rotation / 90) % 4
-        if self._encoding is None and turns:  # PNG has no flag for it that viewers heed
-            frame.rgb = np.ascontiguousarray(np.rot90(frame.rgb, turns))
+        if self._encoding is None:  # PNG has no flag for it that viewers heed
+            frame.rgb = np.ascontiguousarray(self._info.upright(frame.rgb))
             if frame.alpha is not None:
-                frame.alpha = np.rot90(frame.alpha, turns)
+                frame.alpha = self._info.upright(frame.alpha)
         with self._explained():
             self._writer.write(frame)
         self.frames += 1

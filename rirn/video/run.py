@@ -21,7 +21,7 @@ from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, PIPE, check_target, is_image_folder, is_photo, keep_times, part_name
 from rirn.video.frames import HDR_TRANSFERS, BrokenStream, VideoInfo
 from rirn.video.live import PipeOutput
-from rirn.video.losses import ALPHA, Loss
+from rirn.video.losses import ALPHA, CAPTIONS, STEREO, Loss
 from rirn.video.options import Options
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
 from rirn.video.photos import PhotoOutput
@@ -105,45 +105,36 @@ def deblur(
         (2, 64, 48)
     """
     options = replace(options or Options(), **fields)
-    device, dtype = options.chosen_device, pick_dtype(options.dtype)
     set_strength(model, options.strength)
     check_target(source, target)
     with _open(source, target, options) as reader:
         _check_hdr(source, reader.info, options.hdr)
         begin = time.perf_counter()
-        model = model.to(device=device, dtype=dtype).eval()
         joined = SideBySide(reader.info) if options.compare else None
         info = joined.info if joined else reader.info
-        tiled = Tiled(model, options.tile)
-        tiled.prepare((reader.info.height, reader.info.width), device, dtype)
-        restorer = Restorer(tiled, device, dtype, CutDetector() if options.scene_reset else None)
+        restorer = _restorer(model, reader.info, options)
         output, ahead, checkpoint = _open_output(model, reader, target, info, options)
-        losses = _losses(reader, output, options)
-        for loss in losses.seen:
+        losses = _Losses(reader, output, target, options)
+        for loss in losses.seen():
             log.warning("%s: %s.", source, loss)
-        resumed = output.frames
-        progress = Progress(
-            options.progress,
-            options.cut.expected(reader.info.frames, reader.info.rate),
-            resumed,
-            name=os.path.basename(target),
-        )
+        resumed, total = output.frames, options.cut.expected(reader.info.frames, reader.info.rate)
+        progress = Progress(options.progress, total, resumed, name=os.path.basename(target))
         pipeline = Pipeline(reader, restorer, output, joined=joined, ahead=ahead, on_result=progress.update)
         with progress, _problems_said(source, target, output, losses):
             pipeline.run(checkpoint)
         seconds = time.perf_counter() - begin
     if options.keep_times and options.cut.is_all:
         keep_times(source, target)
-    return Summary(
-        output.frames,
-        seconds,
-        Path(target),
-        info.width,
-        info.height,
-        resumed,
-        pipeline.dropped,
-        pipeline.busy,
-    )
+    size, path = (info.width, info.height), Path(target)
+    return Summary(output.frames, seconds, path, *size, resumed, pipeline.dropped, pipeline.busy)
+
+
+def _restorer(model: torch.nn.Module, info: VideoInfo, options: Options) -> Restorer:
+    """The network where it runs, in tiles that fit into memory."""
+    device, dtype = options.chosen_device, pick_dtype(options.dtype)
+    tiled = Tiled(model.to(device=device, dtype=dtype).eval(), options.tile)
+    tiled.prepare((info.height, info.width), device, dtype)
+    return Restorer(tiled, device, dtype, CutDetector() if options.scene_reset else None)
 
 
 def _open(source: str | os.PathLike, target: str | os.PathLike, options: Options) -> Reader:
@@ -200,27 +191,34 @@ def _open_output(
     return output, frames_ahead(info), checkpoint
 
 
-@dataclass(frozen=True)
 class _Losses:
     """What does not come along: of the pictures, which is said before the first frame, and beside them."""
 
-    seen: list[Loss]
-    beside: list[str]
+    def __init__(self, reader: Reader, output: Output, target: str | os.PathLike, options: Options):
+        self._reader, self._output, self._compares = reader, output, options.compare
+        self._target, self._suffix = target, Path(target).suffix.lower()
 
-    def say(self, target: str | os.PathLike) -> None:
+    def seen(self) -> list[Loss]:
+        """What of the pictures that were read so far is left out."""
+        seen = [*self._reader.not_kept, *([ALPHA] if self._reader.info.has_alpha else [])]
+        keeps_alpha = getattr(self._output, "keeps_alpha", False) and not self._compares
+        kept = {
+            ALPHA: keeps_alpha,
+            CAPTIONS: getattr(self._output, "keeps_captions", False),
+            # Matroska has it as a tag of the stream.
+            STEREO: self._suffix == ".mkv" and "stereo_mode" in self._reader.info.stream_metadata,
+        }
+        return [loss for loss in seen if not kept.get(loss)]
+
+    def say(self) -> None:
         """One line with all of it."""
-        words = dict.fromkeys([*(loss.what for loss in self.seen), *self.beside])
+        companions = getattr(self._output, "companions", None)
+        beside = self._reader.others if companions is None else list(companions.left_out.values())
+        if tags := getattr(self._output, "lost_tags", []):
+            beside = [*beside, f"tags {', '.join(tags)}"]
+        words = dict.fromkeys([*(loss.what for loss in self.seen()), *beside])
         if words:
-            log.warning("%s does not hold: %s.", target, "; ".join(words))
-
-
-def _losses(reader: Reader, output: Output, options: Options) -> _Losses:
-    seen = reader.not_kept
-    if reader.info.has_alpha and (options.compare or not getattr(output, "keeps_alpha", False)):
-        seen.append(ALPHA)
-    companions = getattr(output, "companions", None)
-    beside = reader.others if companions is None else list(companions.left_out.values())
-    return _Losses(seen, beside)
+            log.warning("%s does not hold: %s.", self._target, "; ".join(words))
 
 
 @contextmanager
@@ -231,13 +229,13 @@ def _problems_said(
     try:
         yield
     except BrokenStream as error:
-        losses.say(target)
+        losses.say()
         if not getattr(output, "problems", []):
             raise
         raise BrokenStream(
             f"{str(error).rstrip('.')}; also, {'; '.join(output.problems)}.", error.frames
         ) from error
-    losses.say(target)
+    losses.say()
     if getattr(output, "problems", []):
         raise BrokenStream(
             f"{source} is damaged: {target} is written, but {'; '.join(output.problems)}.", output.frames
@@ -272,5 +270,5 @@ def _check_hdr(source: str | os.PathLike, info: VideoInfo, hdr: str) -> None:
     raise RirnError(
         f"{source} is HDR ({transfer}), which the networks were not trained on; add --hdr pass to restore its code values as "
         f"they are and keep its tags, or make an SDR version first: ffmpeg -i {shlex.quote(os.fspath(source))} "
-        f"-vf {_TONE_MAPPING} -crf 16 -c:a copy {sdr}"
+        f"-vf {_TONE_MAPPING} -crf 16 -fps_mode passthrough -c:a copy {sdr}"
     )

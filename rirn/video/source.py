@@ -12,12 +12,13 @@ from pathlib import Path
 
 from rirn.errors import RirnError
 from rirn.video import pyav as av
-from rirn.video.colour import FromPicture, alpha_of, holds_rgb
+from rirn.video.colour import FromPicture, alpha_of, captions_of, holds_rgb
 from rirn.video.companions import describe
 from rirn.video.containers import missing_bytes
 from rirn.video.cut import ALL, Cut
 from rirn.video.frames import IMAGE_COLOUR, RANGE_FULL, BrokenStream, Colour, Frame, VideoInfo
-from rirn.video.losses import INTERLACING, has_alpha, of_picture
+from rirn.video.losses import CAPTIONS, HIDDEN_ALPHA, INTERLACING, Loss, has_alpha, of_picture
+from rirn.video.tags import own_tags
 from rirn.video.times import Clock, even_rate, timed_streams
 
 log = logging.getLogger("rirn.video")
@@ -81,7 +82,11 @@ class VideoSource:
                     )
                 raise RirnError(f"{name} holds no frame that can be decoded; check that it plays elsewhere.")
             self.info = self._describe(first)
-            self.not_kept = [x for x in of_picture(first) if not (deinterlace and x is INTERLACING)]
+            self._deinterlaces = deinterlace
+            self.not_kept: list[Loss] = []
+            self._note(first)
+            if self._stream.metadata.get("alpha_mode") == "1" and not self.info.has_alpha:
+                self.not_kept.append(HIDDEN_ALPHA)
             pictures = chain([first], decoded)
             if deinterlace:
                 pictures = _Deinterlacer(self._stream)(pictures)
@@ -102,9 +107,10 @@ class VideoSource:
         self._container.close()
 
     def others(self) -> list[str]:
-        """The streams beside the pictures, and the chapters, in a few words each."""
+        """The streams beside the pictures, the chapters and the tags, in a few words each."""
         found = [describe(s) for s in self._container.streams if s.index != self.stream_index]
-        return [*found, "chapters"] if self._container.chapters() else found
+        further = {"chapters": self._container.chapters(), "tags": own_tags(self._container.metadata)}
+        return [*found, *(name for name, there in further.items() if there)]
 
     def frames(self, skip: int) -> Iterator[Frame]:
         for number, (picture, pts) in enumerate(self._pictures):
@@ -112,6 +118,8 @@ class VideoSource:
                 frame = Frame(self._rgb(picture), pts, self.info.time_base, picture.duration or 0)
                 if self.info.has_alpha:
                     frame.alpha = alpha_of(picture)
+                if CAPTIONS in self._note(picture):
+                    frame.captions = captions_of(picture)
                 yield frame
         self._say_what_was_moved()
         if self._is_over:
@@ -123,6 +131,12 @@ class VideoSource:
                 "get an intact copy for the rest.",
                 self._frames,
             )
+
+    def _note(self, picture: av.VideoFrame) -> list[Loss]:
+        """What a picture holds beside its samples; it is remembered for `not_kept`."""
+        found = [loss for loss in of_picture(picture) if not (self._deinterlaces and loss is INTERLACING)]
+        self.not_kept += [loss for loss in found if loss not in self.not_kept]
+        return found
 
     def _within(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, int]]:
         """The pictures of the cut, with time stamps that count from its first one."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from rirn.errors import RirnError
 from rirn.video import pyav as av
 from rirn.video.colour import ToPicture
-from rirn.video.companions import own_tags
 from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, part_name, write_failures
 from rirn.video.frames import Frame, VideoInfo
 from rirn.video.mux import decoding_times, muxer_options
+from rirn.video.tags import own_tags
 
 log = logging.getLogger("rirn.video")
 
@@ -94,7 +94,7 @@ class VideoWriter:
             raise ValueError(
                 f"frame is {width}x{height}; the video was opened with {self._info.width}x{self._info.height}"
             )
-        picture = self._picture(frame.rgb, frame.alpha if self._keeps_alpha else None)
+        picture = self._picture(frame.rgb, frame.alpha if self._keeps_alpha else None, frame.captions)
         pts = frame.pts
         if self._pts and pts <= self._pts[-1]:
             if not self._moved:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from rirn import doctor, markers
-from rirn.bench import markdown, report
+from rirn.bench import options as offered
+from rirn.bench import report
 from rirn.bench.__main__ import main, parse_size
-from rirn.bench.cases import PASSES, Case
+from rirn.bench.cases import DTYPES, Case
 from rirn.bench.measure import VALUE_LIMITS, Entrant
 from rirn.errors import RirnError
 from rirn.ops import available_backends
@@ -47,6 +48,10 @@ def file(tmp_path_factory):
     return both
 
 
+def test_what_the_parser_offers_is_all_there_is():
+    assert tuple(DTYPES) == offered.DTYPES
+
+
 def test_json_has_machine_versions_and_rows(file):
     written = json.loads(file.read_text())
     ops, networks = written["command"].split("\n")
@@ -54,7 +59,7 @@ def test_json_has_machine_versions_and_rows(file):
     assert written["versions"]["torch"] and written["devices"][0]["model"] and written["threads"]["torch"]
     assert min(written["limits"][name] for name in ("copy", "fp32", "bf16")) > 0
     for op, c in (("atb_blend", 80), ("irm_update", 20), ("irm_update", 16)):
-        for passes in PASSES:
+        for passes in offered.PASSES:
             mine = [
                 r for r in written["results"] if (r["name"], r["channels"], r["passes"]) == (op, c, passes)
             ]
@@ -95,7 +100,7 @@ def test_compare_matches_equal_cases_only(file, capsys):
 
 def test_markdown_between_markers(file, tmp_path):
     target = tmp_path / "README.md"
-    begin, end = markers.pair(markdown.MARKER)
+    begin, end = markers.pair(offered.MARKER)
     target.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
     for _ in range(2):  # a second time gives the same
         assert main(["--from", str(file), "--markdown", str(target)]) == 0

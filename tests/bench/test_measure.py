@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rirn.bench import limits
-from rirn.bench.cases import PASSES, Case, Sizes, select
+from rirn.bench.cases import Case, Sizes, select
 from rirn.bench.measure import Competitor, Entrant, Options, competitors, gradient_error, measure, value_error
+from rirn.bench.options import PASSES
 from rirn.bench.subjects import Apply, Subject, make, tensors, work
 from rirn.measure import memory
 from rirn.measure.timing import CpuClock, Job, alternate, spread

@@ -1,4 +1,4 @@
-"""Whether the state of a model stays bounded over a long video, in float32 and in bf16: the table in docs/robustness.md.
+"""Whether the state of a model stays bounded over a long video, in float32 and in bf16: the table in notes/robustness.md.
 
 ``python -m tests.models.stability [NAME ...]`` in the root of the repository prints its rows; a name is that of a model, which
 gets random weights, or of weights that ship.

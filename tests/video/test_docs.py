@@ -27,9 +27,9 @@ def test_the_main_entries_have_an_example():
         assert ">>>" in entry.__doc__
 
 
-def test_the_page_names_tests_that_exist():
+def test_the_notes_name_tests_that_exist():
     folder = Path(__file__).parent
-    page = (folder.parents[1] / "docs" / "deblur.md").read_text(encoding="utf-8")
+    page = (folder.parents[1] / "notes" / "robustness.md").read_text(encoding="utf-8")
     named = re.findall(r"`(test_\w+)::(test_\w+)`", page)
     assert len(named) > 20
     for file, name in named:

@@ -1,0 +1,51 @@
+"""Tags of a video: which are about its content, and which of them a format takes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+from rirn.video import pyav as av
+
+# Tags that describe the input's container or encoder; the output's own muxer writes them anew.
+_TECHNICAL_TAGS = {
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "encoder",
+    "duration",
+    "rotate",
+    "vendor_id",
+    "bps",
+}
+
+
+def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that are about the content, without those about its coding (Matroska adds statistics)."""
+    return {
+        key: value
+        for key, value in tags.items()
+        if key.lower() not in _TECHNICAL_TAGS
+        and not key.upper().startswith(("_STATISTICS", "NUMBER_OF", "DURATION", "BPS"))
+    }
+
+
+def tag_flags(format: str, tags: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The flag with which a muxer of MP4 or MOV writes most of some tags, and the names of the others.
+
+    Without it they stand where most players look, but of QuickTime's own keys and of make and model there is no place in MP4.
+    """
+    wanted, tried = own_tags(tags), []
+    if format not in ("mp4", "mov"):
+        return "", []  # Matroska takes any
+    for flag in ("", "+use_metadata_tags"):
+        sink = io.BytesIO()
+        with av.open(sink, "w", format=format, container_options={"movflags": flag} if flag else {}) as trial:
+            trial.add_stream("mpeg4", rate=25)
+            trial.metadata.update(wanted)
+            trial.start_encoding()
+        sink.seek(0)
+        with av.open(sink, metadata_errors="replace") as written:
+            there = {key.lower() for key in written.metadata}
+        tried.append((flag, [name for name in wanted if name.lower() not in there]))
+    return min(tried, key=lambda pair: len(pair[1]))
