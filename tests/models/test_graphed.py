@@ -5,12 +5,15 @@ import logging
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils._pytree import tree_leaves
 
 import rirn
 from rirn import GraphedStep
 from rirn.models import graphed
 from rirn.ops import use_backend
+from rirn.video.benchmark import benchmark
+from rirn.video.run import deblur
 from rirn.video.tiles import Tiled
 from tests.models.cases import small, video
 
@@ -197,6 +200,18 @@ def test_a_stream_replays(captures):
         ):
             assert (got == want).all()
     assert len(captures) == 1
+
+
+def test_a_video_is_restored_with_graphs(captures, tmp_path):
+    model = small("ifi-rnn+rirn", torch.float32).eval()
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i, frame in enumerate(video(6, 3, 16, 24)):
+        Image.fromarray((255 * frame.permute(1, 2, 0)).byte().numpy()).save(folder / f"{i}.png")
+    with torch.inference_mode(False):
+        assert deblur(model, folder, tmp_path / "out", progress=False).frames == 6
+        assert len(captures) == 1
+        assert str(benchmark(model, folder)).endswith("encode not run")  # on a CPU nothing is said of graphs
 
 
 def plainly(model, frames):
