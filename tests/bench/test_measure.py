@@ -31,7 +31,7 @@ def test_selection():
     assert names([], ["irm_update"], []) == ["irm_update"] * 2
     assert names([], ["ATB"], ["rdbn"]) == ["ATB", "rdbn"]
     assert names(["ratios"], [], ["stfan", "gru+rirn"]) == ["stfan", "stfan+rirn", "gru", "gru+rirn"]
-    assert len(names(["ratios"], [], [])) == 12
+    assert len(names(["ratios"], [], [])) == 14
     assert names([], [], [])[-1] == "ifi-rnn+rirn"
     (first,) = select(["train"], [], [], ["bf16"], Sizes(clip=(3, 5, 16, 24)))[0]
     assert str(first) == "ifi-rnn+rirn train 3x5x16x24 bf16"
@@ -81,7 +81,7 @@ def test_copies_have_the_same_values_and_the_layout_asked_for():
 
 def test_a_network_with_look_ahead_is_timed_with_its_delay_filled():
     (image, state) = (s := make(case("models", "strcnn"))).module(*s.inputs)
-    assert image.shape == (1, 3, 12, 8) and len(state.frames) == 4
+    assert image.shape == (1, 3, 12, 8) and len(state.frames) == 2
 
 
 def test_who_competes():
