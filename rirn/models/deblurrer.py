@@ -286,7 +286,7 @@ class VideoDeblurrer(nn.Module):
         if self.fuse is None:
             return [_join(tensors) for tensors in reads]
         fused: Tensor = self.fuse([_stack(same) for same in zip(*reads, strict=True)])
-        return list(fused.split(reads[0][0].shape[0]))
+        return list(torch.split(fused, reads[0][0].shape[0]))
 
     def _decode(self, reads: Sequence[tuple[Tensor, ...]], frames: Sequence[Tensor]) -> Tensor:
         """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors, fused already where they are of a window,

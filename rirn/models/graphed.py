@@ -161,7 +161,7 @@ def _on_gpu(frame: Tensor) -> bool:
 def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
     """Capture ``run``; return what replays it, and its results, which every replay overwrites."""
     with torch.cuda.device(device):
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # whatever is set up for a stream
             run()
