@@ -130,7 +130,7 @@ def create_model(
     Args:
         name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``mmp-rnn``, ``gru``, ``lstm``), alone or with an
             addition: ``"ifi-rnn+rirn"``, ``"+irm"``, ``"+atb"``, ``"+control"`` (the added reconstructor layers
-            without added memory); or a rival: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
+            without added memory); or a baseline: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
         residual: predict the difference to the input frame (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
         identity_init: with an addition, start as exactly the base network; no effect on one alone.
@@ -196,11 +196,11 @@ def _check_additions(
     """Refuse options of what is put on a base network that are of the wrong kind, out of bounds, or of no use to it."""
     for option, value in flags.items():
         _check_option(option, value, False)
-    for option, bound in gates.items():
-        _check_option(option, bound, 1.0)
-        if not 0 < bound <= GATES[option]:
-            raise RirnError(f"{option} must lie in (0, {GATES[option]}]; got {bound}")
-        if bound != 1 and not recipe.additions.get("atb"):
+    for option, factor in gates.items():
+        _check_option(option, factor, 1.0)
+        if not 0 < factor <= GATES[option]:
+            raise RirnError(f"{option} must lie in (0, {GATES[option]}]; got {factor}")
+        if factor != 1 and not recipe.additions.get("atb"):
             raise RirnError(f"{option} is an option of models with ATB, which {name!r} has not")
     if flags["half_resolution"] and not flags["residual"]:
         raise RirnError(

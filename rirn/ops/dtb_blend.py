@@ -1,4 +1,4 @@
-"""Dynamic temporal blending, the convex rival of :func:`rirn.ops.atb_blend`."""
+"""Dynamic temporal blending, the convex baseline of :func:`rirn.ops.atb_blend`."""
 
 from __future__ import annotations
 
