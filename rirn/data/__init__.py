@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rirn.data.mixture import MixedClips
     from rirn.data.scenes import Scene, film_scene
     from rirn.data.sequences import Sequence, find_sequences, write_sequence
-    from rirn.data.sources import Shutter, Source
+    from rirn.data.sources import Pairing, Shutter, Source
     from rirn.data.synthesis import Shake, average_frames, shake_photo
 
 _HOMES = {
@@ -23,7 +23,7 @@ _HOMES = {
     **dict.fromkeys(("MixedClips",), "mixture"),
     **dict.fromkeys(("Scene", "film_scene"), "scenes"),
     **dict.fromkeys(("Sequence", "find_sequences", "write_sequence"), "sequences"),
-    **dict.fromkeys(("Shutter", "Source"), "sources"),
+    **dict.fromkeys(("Pairing", "Shutter", "Source"), "sources"),
     **dict.fromkeys(("Shake", "average_frames", "shake_photo"), "synthesis"),
 }
 
@@ -31,6 +31,7 @@ __all__ = [
     "Camera",
     "ClipDataset",
     "MixedClips",
+    "Pairing",
     "Scene",
     "Sequence",
     "Shake",

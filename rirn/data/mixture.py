@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 
 from rirn.data.camera import Camera, resize
 from rirn.data.scenes import Scene
-from rirn.data.sources import Shutter, Source, Supply, open_source
+from rirn.data.sources import Pairing, Shutter, Source, Supply, open_source
 from rirn.errors import RirnError
 
-CAMERA, SHUTTER, SCENE = Camera(), Shutter(), Scene()
+CAMERA, PAIRING, SHUTTER, SCENE = Camera(), Pairing(), Shutter(), Scene()
 
 
 class MixedClips(Dataset):
@@ -26,6 +26,7 @@ class MixedClips(Dataset):
         crop: side of the square crop, pixels.
         seed: another seed gives other clips.
         camera: size, tone, noise and compression, the same for all sources.
+        pairing: what becomes of real pairs.
         shutter: exposures made of high-speed footage.
         scene: what is made of photos.
         split: only sequences of pairs of this split; see :func:`rirn.data.find_sequences`.
@@ -43,6 +44,7 @@ class MixedClips(Dataset):
         crop: int,
         seed: int,
         camera: Camera = CAMERA,
+        pairing: Pairing = PAIRING,
         shutter: Shutter = SHUTTER,
         scene: Scene = SCENE,
         split: str | None = None,
@@ -55,6 +57,7 @@ class MixedClips(Dataset):
             open_source(
                 source,
                 frames=frames,
+                pairing=pairing,
                 shutter=shutter,
                 scene=scene,
                 split=split,

@@ -103,6 +103,31 @@ class Shutter:
         return stride, [2 * int(half) + 1 for half in each]
 
 
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """What becomes of real pairs: less blur of the same motion, and more motion from frame to frame."""
+
+    mix_rate: float = 0.0
+    """Probability that the blurry frames of a clip are mixed with their truth, as light."""
+    mix: tuple[float, float] = (0.2, 0.9)
+    """Then the least and the largest share of the blurry frame."""
+    skip_rate: float = 0.0
+    """Probability that only every second frame is taken, where the sequence is long enough."""
+
+    def __post_init__(self) -> None:
+        for name in ("mix_rate", "skip_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RirnError(f"pairing.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        if not 0 <= self.mix[0] <= self.mix[1] <= 1:
+            raise RirnError(f"pairing.mix must be two shares, 0 <= first <= last <= 1; got {list(self.mix)}")
+
+    def draw(self, rng: np.random.Generator) -> tuple[float, int]:
+        """Share of the blurry frames, and how many frames on the next one is."""
+        mixed = self.mix_rate and rng.random() < self.mix_rate
+        share = float(rng.uniform(*self.mix)) if mixed else 1.0
+        return share, 2 if self.skip_rate and rng.random() < self.skip_rate else 1
+
+
 class Supply(Protocol):
     """Clips of one kind."""
 
@@ -116,7 +141,14 @@ class Supply(Protocol):
 
 
 def open_source(
-    source: Source, *, frames: int, shutter: Shutter, scene: Scene, split: str | None, cache_mib: int
+    source: Source,
+    *,
+    frames: int,
+    pairing: Pairing,
+    shutter: Shutter,
+    scene: Scene,
+    split: str | None,
+    cache_mib: int,
 ) -> Supply:
     """The clips of a source.
 
@@ -126,7 +158,7 @@ def open_source(
     if source.kind == "photos":
         return _Photos(source.path, frames, scene)
     if source.kind == "pairs":
-        return _Pairs(find_sequences(source.path, split=split), frames, cache_mib)
+        return _Pairs(find_sequences(source.path, split=split), frames, pairing, cache_mib)
     highspeed = shutter if source.kind == "highspeed" else Shutter(1.0, (1, 1), (1, 2), 0.0)
     return _Footage(source.path, frames, highspeed, cache_mib)
 
@@ -134,14 +166,14 @@ def open_source(
 class _Pairs:
     """Runs of frames of sequences, forwards or backwards, each valid start equally likely."""
 
-    def __init__(self, sequences: ListLike[Sequence], frames: int, cache_mib: int):
+    def __init__(self, sequences: ListLike[Sequence], frames: int, pairing: Pairing, cache_mib: int):
         self._sequences = [s for s in sequences if len(s) >= frames]
         if not self._sequences:
             longest = max(len(s) for s in sequences)
             raise RirnError(
                 f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips"
             )
-        self._frames = frames
+        self._frames, self._pairing = frames, pairing
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
         paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
         self._cache = FrameCache(paths, cache_mib << 20)
@@ -154,14 +186,20 @@ class _Pairs:
         index = bisect.bisect_right(self._ends, start)
         sequence = self._sequences[index]
         start -= self._ends[index - 1] if index else 0
-        order = np.arange(start, start + self._frames)[:: -1 if rng.random() < 0.5 else 1]
+        backwards = rng.random() < 0.5
+        share, step = self._pairing.draw(rng)
+        if step * (self._frames - 1) >= len(sequence):
+            step = 1
+        start = min(start, len(sequence) - 1 - step * (self._frames - 1))
+        order = np.arange(start, len(sequence), step)[: self._frames][:: -1 if backwards else 1]
 
         def read(crop: int, scale: float) -> Clips:
             halves = [
                 [self._cache.read(half[i]) for i in order] for half in (sequence.blurry, sequence.sharp)
             ]
             window = _window(rng, halves[0][0], crop, scale, sequence.blurry[start])
-            return _cut(halves[0], window), _cut(halves[1], window)
+            blurry, sharp = (_cut(half, window) for half in halves)
+            return blurry if share == 1 else _mixed(blurry, sharp, share), sharp
 
         return f"{sequence.name}/{sequence.blurry[start].stem}", read
 
@@ -285,6 +323,12 @@ def _to_and_fro(index: int, length: int) -> int:
         return 0
     index %= 2 * (length - 1)
     return min(index, 2 * (length - 1) - index)
+
+
+def _mixed(blurry: np.ndarray, sharp: np.ndarray, share: float) -> np.ndarray:
+    """uint8 [T, H, W, 3] each -> that share of the light of the blurry frames, the rest of the sharp ones."""
+    mixed = [share * to_linear(b) + (1 - share) * to_linear(s) for b, s in zip(blurry, sharp, strict=True)]
+    return np.stack([from_linear(light) for light in mixed])
 
 
 def _mean(frames: np.ndarray) -> np.ndarray:

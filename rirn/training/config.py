@@ -12,7 +12,7 @@ import yaml
 
 from rirn.data.camera import Camera
 from rirn.data.scenes import Scene
-from rirn.data.sources import Shutter, Source
+from rirn.data.sources import Pairing, Shutter, Source
 from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.plugins import find_plugins
@@ -100,6 +100,8 @@ class DataConfig:
     """Folder that relative paths of ``train`` and ``val`` start from; by default the one that the run is started in."""
     camera: Camera | None = None
     """What cameras and codecs do to the clips; by default nothing."""
+    pairing: Pairing = dataclasses.field(default_factory=Pairing)
+    """What becomes of sources of kind ``pairs``; by default nothing."""
     shutter: Shutter = dataclasses.field(default_factory=Shutter)
     """Exposures made of sources of kind ``highspeed``."""
     scene: Scene = dataclasses.field(default_factory=Scene)
@@ -129,7 +131,8 @@ class DataConfig:
     @property
     def mixed(self) -> bool:
         """Whether clips are more than crops of folders of pairs."""
-        return self.camera is not None or any(isinstance(entry, Source) for entry in self.train)
+        changed = self.camera is not None or self.pairing != Pairing()
+        return changed or any(isinstance(entry, Source) for entry in self.train)
 
     @property
     def sources(self) -> list[Source]:

@@ -23,6 +23,7 @@ from rirn.data.camera import IDEAL
 from rirn.data.clips import ClipDataset
 from rirn.data.mixture import MixedClips
 from rirn.data.sequences import Sequence, find_sequences
+from rirn.data.sources import Pairing
 from rirn.distributed import World, join_world
 from rirn.errors import RirnError
 from rirn.evaluation.evaluate import Score, evaluate, frame_mean
@@ -272,6 +273,8 @@ class _Run:
         model = [config.model.name, config.model.arguments()]
         if config.data.mixed:
             mixture = {name: config.plain()["data"][name] for name in ("train", "camera", "shutter", "scene")}
+            if config.data.pairing != Pairing():
+                mixture["pairing"] = config.plain()["data"]["pairing"]
             data["mixture"] = mixture
         parts = [model, optim, data, len(self.clips), config.seed, config.precision]
         return json.loads(json.dumps(parts))
@@ -308,7 +311,13 @@ def _clips(data: DataConfig, seed: int) -> ClipDataset | MixedClips:
     if data.mixed:
         camera = IDEAL if data.camera is None else data.camera
         return MixedClips(
-            data.sources, camera=camera, shutter=data.shutter, scene=data.scene, split=data.split, **same
+            data.sources,
+            camera=camera,
+            pairing=data.pairing,
+            shutter=data.shutter,
+            scene=data.scene,
+            split=data.split,
+            **same,
         )
     return ClipDataset(_all_sequences([source.path for source in data.sources], data.split), **same)
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rirn import RirnError
-from rirn.data import MixedClips, Shutter, Source, write_png, write_sequence
+from rirn.data import MixedClips, Pairing, Shutter, Source, write_png, write_sequence
 from rirn.data.camera import IDEAL, Camera
 from rirn.data.layouts import find_footage
 from rirn.data.sources import _to_and_fro
@@ -85,6 +85,33 @@ def test_pairs_stay_pairs_forwards_and_backwards(root):
         assert [b - s for b, s in zip(blurry, sharp, strict=True)] == [1] * 5
         steps |= set(np.diff(sharp))
     assert steps == {5, -5}
+
+
+def test_pairs_may_lose_blur_or_every_second_frame(root, tmp_path):
+    pairs = ((flat(200), flat(10 * i)) for i in range(FRAMES))
+    write_sequence(tmp_path / "one", pairs)
+    skipping = Pairing(mix_rate=0.5, mix=(0.25, 0.25), skip_rate=0.5)
+    mixed = clips(Source(tmp_path), pairing=skipping)
+    found = collections.Counter()
+    for i in range(60):
+        blurry, sharp = map(levels, mixed[i])
+        light = [0.25 * to_linear(np.array([200])) + 0.75 * to_linear(np.array([s])) for s in sharp]
+        less = [int(from_linear(value)[0]) for value in light]
+        assert blurry in (less, [200] * 5)
+        (step,) = {abs(int(d)) for d in np.diff(sharp)}
+        found[blurry == less, step] += 1
+    assert set(found) == {(a, b) for a in (True, False) for b in (10, 20)} and min(found.values()) >= 6
+    # A sequence too short for every second frame gives all of them.
+    whole = clips(Source(tmp_path), pairing=Pairing(skip_rate=1.0), frames=FRAMES)
+    assert {abs(int(d)) for d in np.diff(levels(whole[0][1]))} == {10}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mix_rate": 1.5}, {"skip_rate": -1}, {"mix": (0.9, 0.1)}, {"mix": (0, 2)}]
+)
+def test_wrong_pairings_are_refused(wrong):
+    with pytest.raises(RirnError, match=rf"pairing\.{next(iter(wrong))} must"):
+        Pairing(**wrong)
 
 
 def test_sharp_footage_is_its_own_truth(root):
