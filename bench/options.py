@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--op",
         metavar="OP",
         action="append",
-        help=f"such as irm_update, or {' and '.join(MODULES)} (default: all)",
+        help=f"such as atb_blend, or {' and '.join(MODULES)} (default: all)",
     )
     what.add_argument(
         "--model", metavar="NAME", action="append", help="network, see rirn models (default: ifi-rnn+rirn)"
