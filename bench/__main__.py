@@ -19,6 +19,7 @@ import torch
 from rirn import markers
 from rirn.bench import limits, markdown, plots, report
 from rirn.bench.cases import QUICK, Sizes, select
+from rirn.bench.gpu_steps import measure_for_auto
 from rirn.bench.measure import Options, measure
 from rirn.bench.options import GROUPS, MARKER, PASSES, check_files, parser
 from rirn.devices import pick_device
@@ -144,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status: 0, or 1 if someone does not reproduce the reference."""
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
+    if options.tune:
+        refuse_others(options, ("tune",), "--tune chooses what it measures; it takes no other option")
+        return measure_for_auto()
     check_files(options)
     if options.plot is not None:
         plots.pyplot("--plot", "bench")

@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from rirn.bench import tune
+from rirn.bench.cases import Sizes
 from rirn.bench.gpu_steps import KERNELS, Row, read_rows
 from rirn.errors import RirnError, describe
 from rirn.files import replacing
@@ -277,6 +279,9 @@ def page(run: FirstGpu, part: int) -> str:
         rows = [row for row in read_rows(run.out / f"{step.name}.jsonl") if step.name != "facts"]
         if rows:
             parts.append(f"**{step.name}**\n\n{table(rows)}")
+        if step.name == "guesses" and rows:
+            found = json.dumps(tune.table({row["what"]: row for row in rows}, Sizes()))
+            parts.append(f"What `rirn bench --tune` would make of these rows: `{found}`")
         for row in rows:
             parts += [f"{row['what']}\n\n{table(row['top'])}"] if "top" in row else []
     ends = [

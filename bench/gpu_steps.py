@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rirn import doctor, ops
-from rirn.bench import limits
+from rirn.bench import limits, tune
 from rirn.bench.cases import QUICK, Case, Sizes
 from rirn.bench.measure import (
     FUSED,
@@ -42,7 +42,8 @@ from rirn.bench.subjects import Step, Subject, make, work
 from rirn.errors import RirnError
 from rirn.measure.timing import Clock, CudaClock, Job, alternate, clock_for
 from rirn.nn import IRM
-from rirn.ops import why_not
+from rirn.ops import tuning, why_not
+from rirn.ops.backends import why_no_gpu
 from rirn.ops.spec import OPS
 from rirn.video.benchmark import benchmark
 from rirn.weights import load, shipped
@@ -245,17 +246,35 @@ def compiled(bench: Bench) -> Rows:
 def guesses(bench: Bench) -> Rows:
     """Where ``auto`` goes by a count: widths, sizes and dtypes at which another form may be the faster one."""
     h, w = bench.sizes.features
-    chain, irm, layout = "conv3x3_chain", "irm_update", "channels_last"
-    sizes = ((h // 2, w // 2), (h, w))
-    cases = [Case("ops", chain, c, *size, "bf16") for c in (16, 20, 32, 40, 64, 80, 128) for size in sizes]
-    cases += [Case("ops", irm, c, h, w, dtype) for dtype in ("bf16", "fp32") for c in (16, 20, 32, 64, 128)]
-    cases += [Case("modules", "ATB", c, h, w, "bf16") for c in (16, 48, 64, 80)]
+    layout, small = tune.LAYOUT, Sizes((h // 2, w // 2))
+    cases = [case for _, _, case in tune.cases(bench.sizes)]
+    cases += [case for op, _, case in tune.cases(small) if op == "conv3x3_chain" and case.dtype == "bf16"]
     for case in cases:
         yield f"{case} {layout}", partial(compare, case, layout, bench)
     for name in OPS:
         case = Case("ops", name, OPS[name].channels[0], h, w, "bf16")
         yield f"{case} {layout}, both passes", partial(compare, case, layout, bench, "forward+backward")
     yield "atb_blend c=80 behind a flush that writes or reads", partial(flushes, bench)
+
+
+def measure_for_auto() -> int:
+    """Measure every width, print the rows and write the table that ``auto`` reads; the exit status.
+
+    Raises:
+        RirnError: there is no GPU.
+    """
+    missing = why_no_gpu()
+    if missing is not None:
+        raise RirnError(f"--tune measures a GPU: {missing}")
+    bench, rows = make_bench(rehearse=False), {}
+    for _, _, case in tune.cases(bench.sizes):
+        row = rows[tune.name_of(case)] = compare(case, tune.LAYOUT, bench)
+        times = [f"{form} {row[form]:.1f} us" for form in (*tuning.FORMS, "tf32") if form in row]
+        print(f"{case}: {', '.join(times) or row['failed']}", flush=True)
+    file, gpu = tuning.path(), torch.cuda.get_device_name(bench.device)
+    tuning.write(file, gpu, tune.table(rows, bench.sizes))
+    print(f"{file} says from now on what auto takes on {gpu}")
+    return 0
 
 
 def flushes(bench: Bench) -> Row:

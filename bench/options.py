@@ -77,6 +77,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--quick", action="store_true", help="small sizes, 3 rounds, without torch.compile: does it all run?"
     )
+    how.add_argument(
+        "--tune",
+        action="store_true",
+        help="alone: measure what takes least time on this GPU at each width, for auto to read",
+    )
     out = options.add_argument_group("what becomes of it")
     out.add_argument("--json", type=Path, metavar="FILE", help="write results, machine and versions")
     out.add_argument(

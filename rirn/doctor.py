@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rirn.ops import backends
+from rirn.ops import backends, tuning
 from rirn.ops._library import library
 from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
 from rirn.ops.conv3x3_chain import LEFT_TO_LIBRARY
@@ -33,6 +33,7 @@ VARIABLES = (
     "RIRN_BUILD_TRITON",
     "RIRN_BUILD_SANITIZE",
     "RIRN_PLUGINS",
+    "RIRN_TUNING",
 )
 
 
@@ -118,12 +119,12 @@ def report() -> dict[str, Any]:
     """Return the facts as a dictionary of JSON types; works without the compiled library, without Triton,
     without a GPU.
 
-    Keys: ``install`` (folder and, of a checkout, commit), ``platform`` (system, machine, C library,
-    interpreter), ``versions`` and ``optional`` (of what is required and what is not; None: not installed),
-    ``library`` (path, loaded, why_not, isa, build), ``devices``, ``why_no_gpu``, ``backends`` (op -> device ->
-    {"auto": name, name: None or why not}), ``left_to_library`` (op -> type of device -> what ``auto`` runs on
-    torch's own convolutions all the same), ``threads``, ``environment`` (every ``RIRN_`` variable that is set),
-    ``unknown_variables`` (those of them that nothing reads).
+    Keys: ``install`` (folder and, of a checkout, commit), ``platform`` (system, machine, C library, interpreter),
+    ``versions`` and ``optional`` (of what is required and what is not; None: not installed), ``library`` (path, loaded,
+    why_not, isa, build), ``devices``, ``why_no_gpu``, ``backends`` (op -> device -> {"auto": name, name: None or why
+    not}), ``left_to_library`` (op -> type of device -> what ``auto`` runs on torch's own convolutions all the same),
+    ``tuning`` (GPU -> where ``auto`` has its widths from), ``threads``, ``environment`` (every ``RIRN_`` variable that
+    is set), ``unknown_variables`` (those of them that nothing reads).
 
     ``kernels`` has what :func:`kernels` says of each op.
     """
@@ -164,7 +165,17 @@ def report() -> dict[str, Any]:
             }
             for op in OPS
         },
-        "left_to_library": {"conv3x3_chain": dict(LEFT_TO_LIBRARY)},
+        "left_to_library": {
+            "conv3x3_chain": dict(LEFT_TO_LIBRARY),
+            "irm_update": {"cuda": "float32 with TF32 and wide layers, unless measured otherwise"},
+        },
+        "tuning": {
+            device["name"]: f"measured, {tuning.path()}"
+            if tuning.measured(torch.device(device["name"]))
+            else "counted; rirn bench --tune measures"
+            for device in here
+            if device["name"].startswith("cuda")
+        },
         "threads": {"torch": torch.get_num_threads(), "interop": torch.get_num_interop_threads()},
         "environment": environment,
         "unknown_variables": [name for name in environment if name not in VARIABLES],
@@ -207,6 +218,8 @@ def format_report(report: dict[str, Any]) -> str:
         described["cuda"] = report["why_no_gpu"]
     lines += _section("devices", described)
     lines += _section("threads", report["threads"])
+    if report["tuning"]:
+        lines += _section("widths of auto", report["tuning"])
 
     lines += _section("kernels", {op: _forms(held) for op, held in report["kernels"].items()})
 

@@ -25,6 +25,7 @@ from rirn.ops._transforms import (
 from rirn.ops.backends import AUTO_ORDER, BACKENDS, choose, find_op, is_auto
 from rirn.ops.held import most_held
 from rirn.ops.spec import OPS, Op
+from rirn.ops.tuning import WIDE, tuned
 
 
 def register(op: Op) -> Op:
@@ -42,8 +43,12 @@ def call(op: Op, backend: str | None, *args: Any) -> Any:
     op.rules(*given)
     device = _device(op, given)
     name = choose(op.name, device, backend)
-    if name == "reference" or (is_auto(backend) and _why_left(op, name, given) is not None):
+    if name == "reference":
         return call_reference(op.reference, device.type, *given)
+    if is_auto(backend):
+        name, left = _auto(op, name, given)
+        if left is not None:
+            return call_reference(op.library or op.reference, device.type, *given)
     return form(op.name, name)(*given)
 
 
@@ -118,9 +123,10 @@ def explain(op: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     order = AUTO_ORDER.get(device.type, ("reference",))
     reasons = {name: backend.why_not(found.name, device) for name, backend in BACKENDS.items()}
     taken = next(name for name in order if reasons[name] is None)
-    left = None if taken == "reference" else _why_left(found, taken, given)
-    if left is not None:
-        reasons[taken], taken = left, "reference"
+    if taken != "reference":
+        taken, left = _auto(found, taken, given)
+        if left is not None:
+            reasons[taken], taken = left, "reference"
     why_not = {
         name: reason
         or (f"`auto` takes {taken}" if name in order else f"`auto` takes it on no {device.type} tensors")
@@ -149,9 +155,15 @@ def _device(op: Op, args: Sequence[Any]) -> torch.device:
     return device
 
 
-def _why_left(op: Op, backend: str, args: Sequence[Any]) -> str | None:
-    """Why ``auto`` leaves a call to the reference though the backend could run it, or None."""
-    return None if op.left_to_library is None else op.left_to_library(backend, *args)
+def _auto(op: Op, backend: str, args: Sequence[Any]) -> tuple[str, str | None]:
+    """What ``auto`` takes where ``backend`` is the first of ours that can run, or why the library is faster."""
+    left = None if op.left_to_library is None else op.left_to_library(backend, *args)
+    device = _device(op, args)
+    if left is not None or op.width is None or device.type != "cuda":
+        return backend, left
+    first = args[0] if op.kinds[0] == "Tensor" else args[0][0]
+    form = tuned(op.name, first, op.width(*args), backend)
+    return (backend, WIDE) if form == "library" else (form, None)
 
 
 @functools.cache

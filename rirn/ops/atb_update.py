@@ -11,15 +11,16 @@ from torch import Tensor
 from rirn.ops._call import HALF_DTYPES, is_autocast
 from rirn.ops._library import library
 from rirn.ops._transforms import follows_tangents, refuse_derivatives
-from rirn.ops.backends import choose
+from rirn.ops.backends import choose, is_auto
 from rirn.ops.spec import INFERENCE_OPS
+from rirn.ops.tuning import tuned
 
 
 def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | None = None) -> bool:
     """Whether :func:`atb_update` can run in place of its parts, and is to: the CUDA kernels of rirn, in half precision, with
     nothing to differentiate.
 
-    Of any number of channels. It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches for
+    It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches for
     9; notes/atb-branch-cost.md says at what share of the library's rate that pays.
 
     Args:
@@ -30,6 +31,8 @@ def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | Non
     if choose("conv3x3_chain", f_cur.device, backend) != "cuda":
         return False
     if is_autocast(f_cur.device.type):
+        return False
+    if is_auto(backend) and tuned("atb_update", f_cur, f_cur.shape[1], "cuda") != "cuda":
         return False
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     return not (with_gradient or follows_tangents(tensors)) and all(

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rirn.ops._call import HALF_DTYPES, check_images, check_kind
+from rirn.ops._call import check_images, check_kind
 from rirn.ops._library import library
 from rirn.ops._register import call, register
 from rirn.ops.backends import choose, is_auto
 from rirn.ops.spec import Op
+from rirn.ops.tuning import tuned
 
 MOST_TENSORS = 62
 """The wanted gradients are bits of one integer."""
@@ -27,20 +28,13 @@ ran 1.03 and 1.12 times as fast as the library's convolutions on one image of 32
 backward pass; on two images 1.27 and 1.51, with the backward pass 1.11 and 1.13 times (one AVX-512 core, processor
 time, best of 9)."""
 
-WIDEST_ON_GPU = 64
-"""Channels of a layer up to which ``auto`` takes the CUDA or Triton kernel, in half precision. By count, not measured: a
-layer of c channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 while it moves one (989
-TFLOP/s, 3.35 TB/s). Up to 65 channels memory is what takes the time, and the kernels, which have the bias, the activation
-and the sum in their epilogues, move 5 images where the library's separate steps move 9, for a residual block; beyond it the
-products take the time, and the library's kernels are tuned for these."""
-
 MOST_INPUTS_ON_CUDA = 8
 """Images that the CUDA kernel reads as if concatenated."""
 
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
-    "cuda": f"float32, float64, layers of more than {WIDEST_ON_GPU} channels, more than "
-    f"{MOST_INPUTS_ON_CUDA} inputs and convolutions taken apart into phases",
+    "cuda": f"float32 and wide layers unless measured otherwise, more than {MOST_INPUTS_ON_CUDA} inputs and convolutions "
+    "taken apart into phases",
 }
 """What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
 
@@ -219,10 +213,16 @@ def runs_kernel(
         in_phases: whether the layers see the phases of the images (``unshuffle``).
         backend: as in :func:`conv3x3_chain`.
     """
-    name = choose(OP.name, images[0].device, backend)
-    return name != "reference" and not (
-        is_auto(backend) and _why_library(name, images, parameters, in_phases) is not None
-    )
+    name, first = choose(OP.name, images[0].device, backend), images[0]
+    if name == "reference" or not is_auto(backend):
+        return name != "reference"
+    if _why_library(name, images, parameters, in_phases) is not None:
+        return False
+    return first.device.type != "cuda" or tuned(OP.name, first, _widest(parameters), name) != "library"
+
+
+def _widest(parameters: Sequence[Tensor]) -> int:
+    return max((max(p.shape[:2]) for p in parameters if p.dim() == 4), default=0)
 
 
 def _why_library(
@@ -234,12 +234,8 @@ def _why_library(
     if backend != "cpu":
         if backend == "cuda" and len(images) > MOST_INPUTS_ON_CUDA:
             return f"it reads at most {MOST_INPUTS_ON_CUDA} inputs"
-        if first.dtype not in HALF_DTYPES:
-            return "the library's convolutions are faster in float32 and float64"
         if in_phases:
             return "the library's convolutions of stride 2 are faster than those taken apart into phases"
-        if any(max(p.shape[:2]) > WIDEST_ON_GPU for p in parameters if p.dim() == 4):
-            return f"the library's convolutions of more than {WIDEST_ON_GPU} channels are faster"
         return None
     if first.dtype == torch.float64:
         return "the library's convolutions are faster in float64"
@@ -319,6 +315,7 @@ OP = register(
         last_slope=_last_slope,
         as_chain=lambda *args: args,
         left_to_library=_left_to_library,
+        width=lambda inputs, weights, *others: _widest(weights),
         channels=(80,),
     )
 )

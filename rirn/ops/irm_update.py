@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rirn.ops._call import check_images, check_kind, widen
 from rirn.ops._register import call, register
+from rirn.ops.conv3x3_chain import conv3x3_chain_ref
 from rirn.ops.spec import Op
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
@@ -109,6 +110,11 @@ def _example(n: int, c: int, h: int, w: int) -> list[Any]:
     return [(n, c, h, w), (n, c, h, w), [(out, 2 * c, 3, 3) for out in outs], [(out,) for out in outs]]
 
 
+def _library(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """In the dtype given, where the reference computes half precision in float32."""
+    return conv3x3_chain_ref(*_as_chain(hidden, inner, weights, biases))
+
+
 def _as_chain(
     hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> tuple[Any, ...]:
@@ -125,6 +131,8 @@ OP = register(
         example=_example,
         like="hidden",
         as_chain=_as_chain,
+        width=lambda hidden, *others: hidden.shape[1],
+        library=_library,
         triton=("conv3x3_chain", _as_chain),
         channels=(20, 16),
     )

@@ -32,6 +32,10 @@ class Op:
             the backward op then gets the gradient in front of the activation.
         as_chain: for an op that is a chain of convolutions on the CPU, its arguments as those of ``conv3x3_chain``,
             which can hold activations for the backward pass; see :mod:`rirn.ops.held`.
+        width: of an op that ``auto`` leaves to the library on a GPU where it is wide, the channels that count, as a function of
+            the arguments; see :mod:`rirn.ops.tuning`.
+        library: what runs in the place of the reference where a call is left to the library: its convolutions in the dtype
+            given.
         left_to_library: ``left_to_library(backend, *arguments)`` says why ``auto`` leaves a call to the reference though
             the backend could run it, or returns None.
         triton: the file of the Triton kernels, and what these take for the arguments; None where the file has the op's
@@ -51,6 +55,8 @@ class Op:
     fake: Callable[..., Any] | None = None
     last_slope: Callable[..., float] | None = None
     as_chain: Callable[..., Sequence[Any]] | None = None
+    width: Callable[..., int] | None = None
+    library: Callable[..., Any] | None = None
     left_to_library: Callable[..., str | None] | None = None
     triton: tuple[str, Callable[..., Sequence[Any]]] | None = None
     channels: tuple[int, ...] = ()
