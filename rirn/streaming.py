@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rirn.devices import pick_device
-from rirn.models.graphed import with_graphs
+from rirn.models.graphed import ready
 from rirn.video.frames import Frame
 from rirn.video.restore import Restored, Restorer, pick_dtype, set_strength, to_tensor
 from rirn.video.scenes import CutDetector
@@ -64,8 +64,7 @@ def stream(
     device, torch_dtype = pick_device(device), pick_dtype(dtype)
     network = model if isinstance(model, torch.nn.Module) else load(model)
     set_strength(network, strength)
-    network = network.to(device=device, dtype=torch_dtype).eval()
-    tiled = Tiled(with_graphs(network), tile)
+    tiled = Tiled(ready(network, device, torch_dtype), tile)
     restorer = Restorer(tiled, device, torch_dtype, CutDetector() if scene_reset else None)
     return _stream(frames, restorer)
 

@@ -52,6 +52,8 @@ class BaseNetwork(nn.Module, abc.ABC):
     predicts_filters: ClassVar[bool] = False
     """What the head reads has passed filters that the network predicts. Drawn at random these leave next to nothing of the
     frame; in a residual model :meth:`init_filters` makes them identities, and fusing layers start as one, too."""
+    channels_last: ClassVar[bool] = True
+    """On a GPU its steps run in that memory format, which the library's convolutions in half precision are made for."""
     feeds_back: ClassVar[bool] = False
     """The state needs the restored image; :meth:`feedback` takes it."""
 
@@ -69,12 +71,10 @@ class BaseNetwork(nn.Module, abc.ABC):
 
     def initial_state(self, stem: Stem) -> BaseState:
         """State before the first frame, for the batch, size, dtype and device of ``stem``; zeros by default."""
-        n = stem[0].shape[0]
         h, w = (side * self.stride for side in stem[0].shape[2:])
         strides = self.state_strides or (self.stride,) * len(self.state_channels)
-        return tuple(
-            stem[0].new_zeros(n, c, h // s, w // s) for c, s in zip(self.state_channels, strides, strict=True)
-        )
+        sides = [(c, h // s, w // s) for c, s in zip(self.state_channels, strides, strict=True)]
+        return tuple(zeros_like(stem[0], *side) for side in sides)
 
     @abc.abstractmethod
     def encode(self, stem: Stem, state: BaseState) -> Tensors:
@@ -117,3 +117,16 @@ class BaseNetwork(nn.Module, abc.ABC):
 def scaled(channels: int, width: float) -> int:
     """``channels * width`` rounded to a multiple of 4, at least 4."""
     return max(4, 4 * round(channels * width / 4))
+
+
+def is_channels_last(images: Tensor) -> bool:
+    """Whether the channels of a pixel of [N, C, H, W] are neighbours in memory."""
+    return images.dim() == 4 and images.shape[1] > 1 and images.stride(1) == 1
+
+
+def zeros_like(images: Tensor, c: int, h: int, w: int) -> Tensor:
+    """[N, c, h, w] for the batch, dtype, device and memory format of images."""
+    n = images.shape[0]
+    if is_channels_last(images):
+        return images.new_zeros(n, h, w, c).permute(0, 3, 1, 2)
+    return images.new_zeros(n, c, h, w)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rirn.models.base import BaseNetwork, Stem
+from rirn.models.base import BaseNetwork, Stem, is_channels_last, zeros_like
 from rirn.models.init import preserve_variance_, remove_mean_
 from rirn.models.recompute import recomputed
 from rirn.models.state import State
@@ -158,6 +158,9 @@ class VideoDeblurrer(nn.Module):
         if frame.ndim != 4 or frame.shape[1] != 3:
             raise ValueError(f"frame must be [N, 3, H, W], RGB in [0, 1]; got {list(frame.shape)}")
         _check_float("frame", frame)
+        layout = self.layout_on(frame.device)
+        if layout is not None:
+            frame = frame.contiguous(memory_format=layout)
         sharp, state = self._run([frame], state, end=False)
         return (sharp[0] if sharp else None), state
 
@@ -273,9 +276,9 @@ class VideoDeblurrer(nn.Module):
 
     def _start(self, stem: Stem, state: State) -> State:
         """The state before the first frame: zeros, or what the base network starts with."""
-        n, _, h, w = stem[0].shape
+        h, w = stem[0].shape[2:]
         zeros = {
-            name: None if c is None else stem[0].new_zeros(n, c, h, w)
+            name: None if c is None else zeros_like(stem[0], c, h, w)
             for name, c in self._added_channels().items()
         }
         base = self.base.initial_state(stem)
@@ -308,6 +311,13 @@ class VideoDeblurrer(nn.Module):
         """Size of the frames over size of those that the base network sees."""
         return 2 if self.half_resolution else 1
 
+    def layout_on(self, device: torch.device) -> torch.memory_format | None:
+        """The memory format in which weights and frames are best on a device, None where either will do; a step brings its frame
+        into it."""
+        if device.type != "cuda":
+            return None
+        return torch.channels_last if self.base.channels_last else torch.contiguous_format
+
     def _pad(self, frames: Tensor) -> Tensor:
         """[M, C, H, W] with H and W brought up to what the base network needs by replicating the last row and column."""
         multiple = self.base.multiple * self._scale
@@ -316,7 +326,10 @@ class VideoDeblurrer(nn.Module):
 
     def _shrink(self, frames: Tensor) -> Tensor:
         """[M, C, H, W] -> what the base network sees of it; bilinear at 1/2 is the mean of 2x2, and quicker than pooling."""
-        return _resize(frames, 0.5) if self.half_resolution else frames
+        if not self.half_resolution:
+            return frames
+        small = _resize(frames, 0.5)
+        return small.contiguous(memory_format=torch.channels_last) if is_channels_last(frames) else small
 
     @property
     def _blend(self) -> ATB | DTB | None:

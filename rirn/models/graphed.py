@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.ops.backends import backend_in_use
+from rirn.ops.tuning import precision
 
 log = logging.getLogger("rirn.models")
 
@@ -110,7 +111,7 @@ class GraphedStep:
         place = (
             None if weights is None else (weights.dtype, weights.data_ptr())
         )  # another one after `model.to`
-        return backend_in_use(), getattr(self._model, "strength", None), place
+        return backend_in_use(), precision(torch.float32), getattr(self._model, "strength", None), place
 
     def _plain(self, frame: Tensor, state: Any) -> tuple[Tensor | None, Any]:
         """A step without a graph; where memory runs out, the graphs give theirs back first."""
@@ -149,9 +150,14 @@ class GraphedStep:
         return self._graphs[kind]
 
 
-def with_graphs(model: Any) -> Any:
-    """A network of ours with graphs; other models, which may remember what a graph would not see, as they are."""
-    return GraphedStep(model) if isinstance(model, VideoDeblurrer) else model
+def ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A model where and as its steps run: a network of ours with graphs, and on a GPU in the memory format that suits it; other
+    models, which may remember what a graph would not see, without."""
+    model = model.to(device=device, dtype=dtype).eval()
+    if not isinstance(model, VideoDeblurrer):
+        return model
+    layout = model.layout_on(device)
+    return GraphedStep(model if layout is None else model.to(memory_format=layout))
 
 
 def _on_gpu(frame: Tensor) -> bool:

@@ -58,6 +58,8 @@ class STFAN(BaseNetwork):
     predicts_filters: ClassVar[bool] = True
     feeds_back: ClassVar[bool] = True
 
+    channels_last = False  # the kernels of fac are quicker on planes
+
     def __init__(self, *, width: float = 1.0, clamp_feedback: bool = True, input_shift: float = 0.5):
         super().__init__()
         self.clamp_feedback, self.input_shift = clamp_feedback, input_shift

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rirn.models.graphed import with_graphs
+from rirn.models.graphed import ready
 from rirn.video.frames import Frame
 from rirn.video.options import Options
 from rirn.video.pipeline import Pipeline
@@ -89,8 +89,7 @@ def benchmark(
     options = replace(options or Options(), **fields)
     device, dtype = options.chosen_device, pick_dtype(options.dtype)
     with Reader(source, rate=options.rate, raw_size=options.raw_size, cut=options.cut) as reader:
-        model = model.to(device=device, dtype=dtype).eval()
-        stepped = with_graphs(model)
+        stepped = ready(model, device, dtype)
         tiled, output = Tiled(stepped, options.tile), _Nowhere()
         restorer = _Timed(tiled, device, dtype)
         tiled.prepare((reader.info.height, reader.info.width), device, dtype)

@@ -117,7 +117,10 @@ class Restorer:
         image = rgb.to(self.device, non_blocking=True).permute(2, 0, 1)[None]
         # Divided in fp32: in bf16 the quotient would be rounded twice.
         levels = 255 if rgb.dtype == torch.uint8 else 65535
-        return self._model.step(image.float().div_(levels).to(self._dtype).contiguous(), self._state)
+        image = image.float().div_(levels).to(self._dtype)
+        # On a GPU a model takes the memory format that suits it, without a copy where that is the one that pixels come in.
+        image = image if image.device.type == "cuda" else image.contiguous()
+        return self._model.step(image, self._state)
 
     def _guarded(self, call: Callable, *args: Any) -> Any:
         # Inference mode belongs to a thread and must not leak out of a generator between frames.

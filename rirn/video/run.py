@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rirn.errors import RirnError
-from rirn.models.graphed import with_graphs
+from rirn.models.graphed import ready
 from rirn.video.companions import Companions
 from rirn.video.compare import SideBySide
 from rirn.video.encoding import Encoding
@@ -133,7 +133,7 @@ def deblur(
 def _restorer(model: torch.nn.Module, info: VideoInfo, options: Options) -> Restorer:
     """The network where it runs, in tiles that fit into memory."""
     device, dtype = options.chosen_device, pick_dtype(options.dtype)
-    tiled = Tiled(with_graphs(model.to(device=device, dtype=dtype).eval()), options.tile)
+    tiled = Tiled(ready(model, device, dtype), options.tile)
     tiled.prepare((info.height, info.width), device, dtype)
     return Restorer(tiled, device, dtype, CutDetector() if options.scene_reset else None)
 

@@ -187,8 +187,8 @@ def test_it_has_what_the_model_has(captures):
 
 def test_networks_of_ours_alone_get_graphs_by_themselves():
     model = small("ifi-rnn")
-    assert isinstance(graphed.with_graphs(model), GraphedStep)
-    assert graphed.with_graphs(model.base) is model.base
+    assert isinstance(graphed.ready(model, torch.device("cpu"), torch.float32), GraphedStep)
+    assert graphed.ready(model.base, torch.device("cpu"), torch.float32) is model.base
 
 
 def test_a_stream_replays(captures):
