@@ -211,7 +211,7 @@ def define_triton(name: str) -> None:
 
 
 def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
-    """What is left of a gradient in front of the activation that made ``result``, as torch has it: a NaN is no closed ReLU."""
+    """What is left of a gradient in front of the activation that made ``result``, as in torch: NaN gradients propagate."""
     through: Tensor
     if slope == 0:
         through = torch.ops.aten.threshold_backward(grad, result, 0)
