@@ -390,7 +390,7 @@ def profiled(call: Callable[[], object], device: torch.device) -> Row:
 
 
 def deblur(bench: Bench) -> Rows:
-    """What `rirn deblur --benchmark` says of images without compression, which take next to nothing to decode."""
+    """What ``rirn deblur --benchmark`` says of images without compression, which take next to nothing to decode."""
     for name in shipped():
         yield f"{name} bf16", partial(deblurred, name, bench)
 

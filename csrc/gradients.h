@@ -9,13 +9,13 @@ namespace rirn {
 using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
 
-// Memory for the gradients of the inputs: bit i of `needs` set, gradient i is like input i, else it has no elements.
+// Memory for the gradients of the inputs: bit i of `output_mask` set, gradient i is like input i, else it has no elements.
 // `empty` makes an uninitialized one like another tensor.
-inline Tensors wanted_gradients(int64_t needs, const Tensors& inputs,
+inline Tensors wanted_gradients(int64_t output_mask, const Tensors& inputs,
                                 Tensor (*empty)(const Tensor&) = torch::stable::empty_like) {
   Tensors gradients;
   for (size_t i = 0; i < inputs.size(); ++i)
-    gradients.push_back(needs >> i & 1 ? empty(inputs[i]) : torch::stable::new_empty(inputs[i], {0}));
+    gradients.push_back(output_mask >> i & 1 ? empty(inputs[i]) : torch::stable::new_empty(inputs[i], {0}));
   return gradients;
 }
 }  // namespace rirn

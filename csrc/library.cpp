@@ -6,19 +6,19 @@
 STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "atb_blend(Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, float max_weight) -> Tensor");
-  // needs: bit i set means that gradient i is wanted; a gradient that is not wanted is an empty tensor.
+  // output_mask: bit i set means that gradient i is wanted; a gradient that is not wanted is an empty tensor.
   m.def(
       "atb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cur, "
-      "float max_weight, int needs) -> (Tensor, Tensor, Tensor, Tensor)");
+      "float max_weight, int output_mask) -> (Tensor, Tensor, Tensor, Tensor)");
   // x_l = act_l(conv_l(x_(l-1)) + b_l [+ x_(l-2) where skips[l]]), act_l(v) = v < 0 ? slopes[l] v : v, x_(-1) the inputs one after
   // another in the channels. Backward takes the gradient of the result before its activation, if the last layer has one, and returns
-  // those of inputs, weights and biases; needs as above.
+  // those of inputs, weights and biases; output_mask as above.
   m.def(
       "conv3x3_chain(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
       "bool unshuffle, bool shuffle) -> Tensor");
   m.def(
       "conv3x3_chain_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
-      "bool unshuffle, bool shuffle, int needs) -> Tensor[]");
+      "bool unshuffle, bool shuffle, int output_mask) -> Tensor[]");
   // The same, with the images between the layers, in working memory (float32, one dimension; empty where all that is held so
   // would come to more than `most` bytes), and the backward pass that reads these instead of making them again. CPU only.
   m.def(
@@ -26,11 +26,11 @@ STABLE_TORCH_LIBRARY(rirn, m) {
       "bool unshuffle, bool shuffle, int most) -> (Tensor, Tensor)");
   m.def(
       "conv3x3_chain_held_backward(Tensor grad, Tensor held, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, "
-      "int[] skips, bool unshuffle, bool shuffle, int needs) -> Tensor[]");
+      "int[] skips, bool unshuffle, bool shuffle, int output_mask) -> Tensor[]");
   m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
-  // Fourteen gradients: hidden, inner, six weights, six biases; needs as above.
+  // Fourteen gradients: hidden, inner, six weights, six biases; output_mask as above.
   m.def(
-      "irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases, int needs) "
+      "irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases, int output_mask) "
       "-> Tensor[]");
   // Five weights and biases: joint, then the two layers of f_prev's branch and of f_cur's. Without a derivative.
   m.def(
@@ -38,17 +38,17 @@ STABLE_TORCH_LIBRARY(rirn, m) {
       "-> Tensor");
   m.def("dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) -> Tensor");
   m.def(
-      "dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta, int needs) "
+      "dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta, int output_mask) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def("fac(Tensor features, Tensor kernels) -> Tensor");
-  m.def("fac_backward(Tensor grad, Tensor features, Tensor kernels, int needs) -> (Tensor, Tensor)");
+  m.def("fac_backward(Tensor grad, Tensor features, Tensor kernels, int output_mask) -> (Tensor, Tensor)");
   m.def("gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) -> Tensor");
   m.def(
-      "gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n, int needs) "
+      "gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n, int output_mask) "
       "-> (Tensor, Tensor, Tensor)");
   m.def("lstm_update(Tensor gates, Tensor cell) -> (Tensor, Tensor)");
   m.def(
-      "lstm_update_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell, int needs) "
+      "lstm_update_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell, int output_mask) "
       "-> (Tensor, Tensor)");
   m.def("build_info() -> str");
   m.def("cpu_isa() -> str");

@@ -22,8 +22,8 @@ from rirn.kernels.launch import (
     dense,
     format_of,
     is_planar,
-    needs_of,
     on,
+    output_mask_of,
     tile_of,
     wide,
     written,
@@ -76,7 +76,7 @@ def _backward(
     p_grad_logit_cur,
     pixels,
     channels,
-    NEEDS: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
+    OUTPUT_MASK: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
     MAX_WEIGHT: tl.constexpr,
     PLANAR: tl.constexpr,
     PER_PIXEL_PREV: tl.constexpr,
@@ -87,40 +87,40 @@ def _backward(
 ):
     n, i_p, is_pixel = pixel_tile(pixels, BLOCK_P)
     i_gate = n * pixels + i_p
-    if (NEEDS & 5) != 0 and PER_PIXEL_PREV:
+    if (OUTPUT_MASK & 5) != 0 and PER_PIXEL_PREV:
         s_prev = tl.sigmoid(load(p_logit_prev, i_gate, is_pixel, WIDE))
-    if (NEEDS & 10) != 0 and PER_PIXEL_CUR:
+    if (OUTPUT_MASK & 10) != 0 and PER_PIXEL_CUR:
         s_cur = tl.sigmoid(load(p_logit_cur, i_gate, is_pixel, WIDE))
-    if (NEEDS & 4) != 0 and PER_PIXEL_PREV:
+    if (OUTPUT_MASK & 4) != 0 and PER_PIXEL_PREV:
         sum_prev = tl.zeros((BLOCK_P, BLOCK_C), WIDE)
-    if (NEEDS & 8) != 0 and PER_PIXEL_CUR:
+    if (OUTPUT_MASK & 8) != 0 and PER_PIXEL_CUR:
         sum_cur = tl.zeros((BLOCK_P, BLOCK_C), WIDE)
     for start in range(0, channels, BLOCK_C):
         at, mask = channel_run(n, i_p, is_pixel, start, channels, pixels, PLANAR, BLOCK_C)
         grad = load(p_grad, at, mask, WIDE)
-        if (NEEDS & 5) != 0 and not PER_PIXEL_PREV:
+        if (OUTPUT_MASK & 5) != 0 and not PER_PIXEL_PREV:
             s_prev = tl.sigmoid(load(p_logit_prev, at, mask, WIDE))
-        if (NEEDS & 10) != 0 and not PER_PIXEL_CUR:
+        if (OUTPUT_MASK & 10) != 0 and not PER_PIXEL_CUR:
             s_cur = tl.sigmoid(load(p_logit_cur, at, mask, WIDE))
-        if (NEEDS & 1) != 0:
+        if (OUTPUT_MASK & 1) != 0:
             store(p_grad_f_prev, at, grad * s_prev, mask)
-        if (NEEDS & 2) != 0:
+        if (OUTPUT_MASK & 2) != 0:
             store(p_grad_f_cur, at, MAX_WEIGHT * grad * s_cur, mask)
-        if (NEEDS & 4) != 0:
+        if (OUTPUT_MASK & 4) != 0:
             slope_prev = grad * load(p_f_prev, at, mask, WIDE) * s_prev * (1 - s_prev)
             if PER_PIXEL_PREV:
                 sum_prev += slope_prev
             else:
                 store(p_grad_logit_prev, at, slope_prev, mask)
-        if (NEEDS & 8) != 0:
+        if (OUTPUT_MASK & 8) != 0:
             slope_cur = MAX_WEIGHT * grad * load(p_f_cur, at, mask, WIDE) * s_cur * (1 - s_cur)
             if PER_PIXEL_CUR:
                 sum_cur += slope_cur
             else:
                 store(p_grad_logit_cur, at, slope_cur, mask)
-    if (NEEDS & 4) != 0 and PER_PIXEL_PREV:
+    if (OUTPUT_MASK & 4) != 0 and PER_PIXEL_PREV:
         store(p_grad_logit_prev, i_gate, tl.sum(sum_prev, 1, keep_dims=True), is_pixel)
-    if (NEEDS & 8) != 0 and PER_PIXEL_CUR:
+    if (OUTPUT_MASK & 8) != 0 and PER_PIXEL_CUR:
         store(p_grad_logit_cur, i_gate, tl.sum(sum_cur, 1, keep_dims=True), is_pixel)
 
 
@@ -171,7 +171,7 @@ def backward(
     inputs = dense((grad, f_prev, f_cur, logit_prev, logit_cur), layout)
     grid, sizes, constants = _plan(f_cur, inputs[3:], layout, max_weight)
     with written(grads, layout) as targets, on(grad.device):
-        _backward[grid](*inputs, *targets, *sizes, NEEDS=needs_of(grads), **constants)
+        _backward[grid](*inputs, *targets, *sizes, OUTPUT_MASK=output_mask_of(grads), **constants)
 
 
 def variants() -> Iterator[Variant]:

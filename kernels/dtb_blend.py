@@ -20,8 +20,8 @@ from rirn.kernels.launch import (
     dense,
     format_of,
     is_planar,
-    needs_of,
     on,
+    output_mask_of,
     sum_rows,
     sum_variants,
     tile_of,
@@ -78,7 +78,7 @@ def _backward(
     p_partial,  # [programs]  sums of the gradient of beta, in the wide dtype
     pixels,
     channels,
-    NEEDS: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
+    OUTPUT_MASK: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
     PLANAR: tl.constexpr,
     PER_PIXEL: tl.constexpr,
     WIDE: tl.constexpr,
@@ -91,7 +91,7 @@ def _backward(
     if PER_PIXEL:
         value = tanh(load(p_logit, i_gate, is_pixel, WIDE))
         weight, passes = _weight(value, beta)
-    if (NEEDS & 12) != 0:
+    if (OUTPUT_MASK & 12) != 0:
         total = tl.zeros((BLOCK_P, BLOCK_C), WIDE)
     for start in range(0, channels, BLOCK_C):
         at, mask = channel_run(n, i_p, is_pixel, start, channels, pixels, PLANAR, BLOCK_C)
@@ -99,22 +99,22 @@ def _backward(
         if not PER_PIXEL:
             value = tanh(load(p_logit, at, mask, WIDE))
             weight, passes = _weight(value, beta)
-        if (NEEDS & 1) != 0:
+        if (OUTPUT_MASK & 1) != 0:
             store(p_grad_f_prev, at, grad * (1 - weight), mask)
-        if (NEEDS & 2) != 0:
+        if (OUTPUT_MASK & 2) != 0:
             store(p_grad_f_cur, at, grad * weight, mask)
-        if (NEEDS & 12) != 0:
+        if (OUTPUT_MASK & 12) != 0:
             change = grad * (load(p_f_cur, at, mask, WIDE) - load(p_f_prev, at, mask, WIDE))
             change = tl.where(passes & mask, change, 0.0)
             total += change
-            if (NEEDS & 4) != 0 and not PER_PIXEL:
+            if (OUTPUT_MASK & 4) != 0 and not PER_PIXEL:
                 sign = (value > 0).to(WIDE) - (value < 0).to(WIDE)
                 store(p_grad_logit, at, change * sign * (1 - value * value), mask)
-    if (NEEDS & 4) != 0 and PER_PIXEL:
+    if (OUTPUT_MASK & 4) != 0 and PER_PIXEL:
         sign = (value > 0).to(WIDE) - (value < 0).to(WIDE)
         slope = tl.sum(total, 1, keep_dims=True) * sign * (1 - value * value)
         store(p_grad_logit, i_gate, slope, is_pixel)
-    if (NEEDS & 8) != 0:
+    if (OUTPUT_MASK & 8) != 0:
         tl.store(p_partial + tl.program_id(0), tl.sum(tl.sum(total, 1), 0))
 
 
@@ -154,7 +154,9 @@ def backward(
             (*grid, 1), dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32
         )
     with written(images, layout) as targets, on(grad.device):
-        _backward[grid](*inputs, beta, *targets, partial, *sizes, NEEDS=needs_of(grads), **constants)
+        _backward[grid](
+            *inputs, beta, *targets, partial, *sizes, OUTPUT_MASK=output_mask_of(grads), **constants
+        )
     if partial is not None:
         sum_rows(partial, grad_beta)
 

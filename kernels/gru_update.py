@@ -31,7 +31,7 @@ def _backward(
     p_grad_logit_z,
     p_grad_logit_n,
     size,
-    NEEDS: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
+    OUTPUT_MASK: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -39,14 +39,14 @@ def _backward(
     mask = at < size
     grad = load(p_grad, at, mask, WIDE)
     z = tl.sigmoid(load(p_logit_z, at, mask, WIDE))
-    if (NEEDS & 6) != 0:
+    if (OUTPUT_MASK & 6) != 0:
         candidate = tanh(load(p_logit_n, at, mask, WIDE))
-    if (NEEDS & 1) != 0:
+    if (OUTPUT_MASK & 1) != 0:
         store(p_grad_hidden, at, grad * (1 - z), mask)
-    if (NEEDS & 2) != 0:
+    if (OUTPUT_MASK & 2) != 0:
         change = candidate - load(p_hidden, at, mask, WIDE)
         store(p_grad_logit_z, at, grad * change * z * (1 - z), mask)
-    if (NEEDS & 4) != 0:
+    if (OUTPUT_MASK & 4) != 0:
         store(p_grad_logit_n, at, grad * z * (1 - candidate * candidate), mask)
 
 

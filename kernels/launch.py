@@ -63,18 +63,18 @@ def tile_of(channels: int, planar: bool) -> dict[str, int]:
     return {"BLOCK_P": BLOCK // block_c, "BLOCK_C": block_c}
 
 
-def needs_of(results: Sequence[Tensor | None]) -> int:
+def output_mask_of(results: Sequence[Tensor | None]) -> int:
     """Return the integer whose bit i is set where result i is wanted."""
     return sum(1 << i for i, result in enumerate(results) if result is not None)
 
 
 def launch_row(kernel: Any, inputs: Sequence[Tensor], results: Sequence[Tensor | None], like: Tensor) -> None:
-    """Launch a kernel of the form ``(*inputs, *results, size, [NEEDS,] WIDE, BLOCK)`` that reads tensors of one
+    """Launch a kernel of the form ``(*inputs, *results, size, [OUTPUT_MASK,] WIDE, BLOCK)`` that reads tensors of one
     shape straight through, in the layout of ``like``."""
     layout, size = format_of(like), like.numel()
     constants = {"WIDE": wide(like.dtype), "BLOCK": BLOCK}
-    if "NEEDS" in kernel.arg_names:
-        constants["NEEDS"] = needs_of(results)
+    if "OUTPUT_MASK" in kernel.arg_names:
+        constants["OUTPUT_MASK"] = output_mask_of(results)
     with written(results, layout) as targets, on(like.device):
         kernel[(triton.cdiv(size, BLOCK),)](*dense(inputs, layout), *targets, size, **constants)
 
@@ -84,9 +84,13 @@ def row_variants(op: str, forward: Any, backward: Any, gradients: int) -> Iterat
     for dtype in DTYPES:
         constants = {"WIDE": wide_of(dtype), "BLOCK": BLOCK}
         yield variant(f"{op}_forward-{dtype}", forward, dtype, {"size": "i32"}, constants)
-        needs = (1 << gradients) - 1
+        output_mask = (1 << gradients) - 1
         yield variant(
-            f"{op}_backward-{dtype}", backward, dtype, {"size": "i32"}, {**constants, "NEEDS": needs}
+            f"{op}_backward-{dtype}",
+            backward,
+            dtype,
+            {"size": "i32"},
+            {**constants, "OUTPUT_MASK": output_mask},
         )
 
 
@@ -128,7 +132,7 @@ def blend_variants(
             label = f"{dtype}-{layout}-{gate}-gates"
             sums = {"p_partial": "fp64" if dtype == "fp64" else "fp32"} if partial else None
             yield variant(f"{op}_forward-{label}", forward, dtype, sizes, constants)
-            constants = {**constants, "NEEDS": 15}
+            constants = {**constants, "OUTPUT_MASK": 15}
             yield variant(f"{op}_backward-{label}", backward, dtype, sizes, constants, pointers=sums)
 
 

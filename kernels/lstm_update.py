@@ -13,7 +13,7 @@ from torch import Tensor
 from rirn.kernels import jit, tl, triton
 from rirn.kernels.aot import DTYPES, Variant, variant, wide_of
 from rirn.kernels.device import load, store, tanh
-from rirn.kernels.launch import BLOCK, dense, format_of, is_planar, needs_of, on, wide, written
+from rirn.kernels.launch import BLOCK, dense, format_of, is_planar, on, output_mask_of, wide, written
 
 
 @jit
@@ -61,7 +61,7 @@ def _backward(
     p_grad_cell,
     rows,
     size,
-    NEEDS: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
+    OUTPUT_MASK: tl.constexpr,  # bit i: gradient i is wanted; the pointers of the others are never touched
     WIDE: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -75,12 +75,12 @@ def _backward(
     squashed = tanh(f * cell + i * g)
     grad_hidden = load(p_grad_hidden, at, mask, WIDE)
     grad_cell = load(p_grad_new_cell, at, mask, WIDE) + grad_hidden * o * (1 - squashed * squashed)
-    if (NEEDS & 1) != 0:
+    if (OUTPUT_MASK & 1) != 0:
         store(p_grad_gates, at_i, grad_cell * g * i * (1 - i), mask)
         store(p_grad_gates, at_f, grad_cell * cell * f * (1 - f), mask)
         store(p_grad_gates, at_o, grad_hidden * squashed * o * (1 - o), mask)
         store(p_grad_gates, at_g, grad_cell * i * (1 - g * g), mask)
-    if (NEEDS & 2) != 0:
+    if (OUTPUT_MASK & 2) != 0:
         store(p_grad_cell, at, grad_cell * f, mask)
 
 
@@ -90,7 +90,7 @@ def _tiling(size: int) -> dict[str, int]:
 
 
 def _launch(
-    kernel, inputs: Sequence[Tensor], results: Sequence[Tensor | None], cell: Tensor, **needs
+    kernel, inputs: Sequence[Tensor], results: Sequence[Tensor | None], cell: Tensor, **output_mask
 ) -> None:
     layout = format_of(cell)
     n, c, h, w = cell.shape
@@ -98,7 +98,9 @@ def _launch(
     tile = _tiling(size)
     grid = (triton.cdiv(rows, tile["BLOCK_R"]) * triton.cdiv(size, tile["BLOCK_S"]),)
     with written(results, layout) as targets, on(cell.device):
-        kernel[grid](*dense(inputs, layout), *targets, rows, size, WIDE=wide(cell.dtype), **tile, **needs)
+        kernel[grid](
+            *dense(inputs, layout), *targets, rows, size, WIDE=wide(cell.dtype), **tile, **output_mask
+        )
 
 
 def forward(new_hidden: Tensor, new_cell: Tensor, gates: Tensor, cell: Tensor) -> None:
@@ -111,7 +113,7 @@ def backward(
     grads: Sequence[Tensor | None], grad_hidden: Tensor, grad_cell: Tensor, gates: Tensor, cell: Tensor
 ) -> None:
     """Fill the gradients of the two tensors that are not None."""
-    _launch(_backward, (grad_hidden, grad_cell, gates, cell), grads, cell, NEEDS=needs_of(grads))
+    _launch(_backward, (grad_hidden, grad_cell, gates, cell), grads, cell, OUTPUT_MASK=output_mask_of(grads))
 
 
 def variants() -> Iterator[Variant]:
@@ -128,6 +130,6 @@ def variants() -> Iterator[Variant]:
                 _backward,
                 dtype,
                 sizes,
-                {**constants, "NEEDS": 3},
+                {**constants, "OUTPUT_MASK": 3},
                 divisible=("size",),
             )

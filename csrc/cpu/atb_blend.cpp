@@ -61,13 +61,13 @@ Tensor atb_blend(Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cu
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> atb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit_prev,
-                                                              Tensor logit_cur, double max_weight, int64_t needs) {
+                                                              Tensor logit_cur, double max_weight, int64_t output_mask) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
   check_like(grad, "grad", f_cur);
-  Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit_prev, logit_cur});
+  Tensors out = wanted_outputs(output_mask, {f_prev, f_cur, logit_prev, logit_cur});
   if (!grad.numel())
     for (Tensor& t : out) torch::stable::zero_(t);  // sums over nothing
-  if (grad.numel() && needs & 15) {
+  if (grad.numel() && output_mask & 15) {
     const bool is_double = grad.scalar_type() == ScalarType::Double;
     const SimdKernels& simd = simd_kernels();
     const Layout layout = layout_of(f_cur, {grad, f_prev, logit_prev, logit_cur, out[0], out[1], out[2], out[3]});

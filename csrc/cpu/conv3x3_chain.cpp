@@ -395,12 +395,12 @@ Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::ve
 }
 
 Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
-                    const std::vector<double>& slopes, const std::vector<int64_t>& skips, Shuffles shuffles, int64_t needs,
+                    const std::vector<double>& slopes, const std::vector<int64_t>& skips, Shuffles shuffles, int64_t output_mask,
                     float* held) {
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());
-  const Tensors all = wanted_outputs(needs, tensors);
+  const Tensors all = wanted_outputs(output_mask, tensors);
   const auto first_weight = all.begin() + inputs.size(), first_bias = first_weight + weights.size();
   const ChainGradients gradients{{all.begin(), first_weight}, {first_weight, first_bias}, {first_bias, all.end()}};
   conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients, shuffles, held);
@@ -408,10 +408,10 @@ Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& we
 }
 
 Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
-                                  std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
+                                  std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t output_mask) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
-  return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, needs, nullptr);
+  return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, output_mask, nullptr);
 }
 
 // What is held for the backward pass: of each group of images the inputs of all layers but the first.
@@ -446,7 +446,7 @@ std::tuple<Tensor, Tensor> conv3x3_chain_holding_op(Tensors inputs, Tensors weig
 
 Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs, Tensors weights, Tensors biases,
                                        std::vector<double> slopes, std::vector<int64_t> skips, bool unshuffle, bool shuffle,
-                                       int64_t needs) {
+                                       int64_t output_mask) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   const Shuffles shuffles{unshuffle, shuffle};
@@ -457,7 +457,7 @@ Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs,
   STD_TORCH_CHECK(fits, "rirn::conv3x3_chain_held_backward: held must be what conv3x3_chain_holding returned for these arguments");
   float* memory = static_cast<float*>(held.mutable_data_ptr());
   if (reinterpret_cast<uintptr_t>(memory) % 64) memory = nullptr;  // a copy that somebody made: computed again
-  return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, needs, memory);
+  return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, output_mask, memory);
 }
 }  // namespace
 }  // namespace rirn

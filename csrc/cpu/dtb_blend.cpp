@@ -27,10 +27,10 @@ void write_sums(const std::vector<double>& sums, void* to, int64_t stride, Scala
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit,
-                                                              Tensor beta, int64_t needs) {
+                                                              Tensor beta, int64_t output_mask) {
   check_dtb_blend(f_prev, f_cur, logit, beta);
   check_like(grad, "grad", f_cur);
-  Tensors out = wanted_outputs(needs, {f_prev, f_cur, logit, beta});
+  Tensors out = wanted_outputs(output_mask, {f_prev, f_cur, logit, beta});
   Tensor& grad_logit = out[2];
   Tensor& grad_beta = out[3];
   if (!grad.numel()) {

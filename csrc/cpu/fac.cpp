@@ -50,10 +50,10 @@ Tensor fac(Tensor features, Tensor kernels) {
   return out;
 }
 
-std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t needs) {
+std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t output_mask) {
   check_fac(features, kernels);
   check_like(grad, "grad", features);
-  const Tensors out = wanted_outputs(needs, {features, kernels});
+  const Tensors out = wanted_outputs(output_mask, {features, kernels});
   if (!grad.numel()) return {out[0], out[1]};
   const SimdKernels& simd = simd_kernels();
   each_row(features, kernels, [&](int64_t n, FacJob& job) {

@@ -22,13 +22,13 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
   return out;
 }
 
-Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t needs) {
+Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t output_mask) {
   check_irm_update(hidden, inner, weights, biases);
   check_like(grad, "grad", hidden);
   Tensors inputs = {hidden, inner};
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   inputs.insert(inputs.end(), biases.begin(), biases.end());
-  const Tensors all = wanted_outputs(needs, inputs);
+  const Tensors all = wanted_outputs(output_mask, inputs);
   const auto first_weight = all.begin() + 2, first_bias = first_weight + kIrmLayers;
   ChainGradients gradients{{all[0], all[1]}, {first_weight, first_bias}, {first_bias, all.end()}};
   conv3x3_chain_backward(grad, {hidden, inner}, irm_chain(weights, biases), gradients);

@@ -16,5 +16,7 @@ Tensor empty_output(const Tensor& like, const std::vector<int64_t>& sizes, const
 Tensor empty_output_like(const Tensor& like);
 
 // See gradients.h.
-inline Tensors wanted_outputs(int64_t needs, const Tensors& inputs) { return wanted_gradients(needs, inputs, empty_output_like); }
+inline Tensors wanted_outputs(int64_t output_mask, const Tensors& inputs) {
+  return wanted_gradients(output_mask, inputs, empty_output_like);
+}
 }  // namespace rirn

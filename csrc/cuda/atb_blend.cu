@@ -47,10 +47,10 @@ Tensor atb_blend(Tensor f_prev, Tensor f_cur, Tensor logit_prev, Tensor logit_cu
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> atb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit_prev,
-                                                              Tensor logit_cur, double max_weight, int64_t needs) {
+                                                              Tensor logit_cur, double max_weight, int64_t output_mask) {
   check_atb_blend(f_prev, f_cur, logit_prev, logit_cur);
   check_like(grad, "grad", f_cur);
-  Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit_prev, logit_cur});
+  Tensors out = wanted_gradients(output_mask, {f_prev, f_cur, logit_prev, logit_cur});
   if (!grad.numel())
     for (Tensor& t : out) torch::stable::zero_(t);  // sums over nothing
   run_pointwise("atb_blend_backward", AtbBlendGradient(max_weight), f_cur, {grad, f_prev, f_cur, logit_prev, logit_cur}, out);

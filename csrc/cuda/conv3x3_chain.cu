@@ -35,11 +35,11 @@ Tensor conv3x3_chain(Tensors inputs, Tensors weights, Tensors biases, std::vecto
 }
 
 Tensors conv3x3_chain_backward(Tensor grad, Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
-                               std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t needs) {
+                               std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t output_mask) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   check_input_count(inputs);
   check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
-  return chain_gradients("conv3x3_chain_backward", grad, inputs, weights, biases, slopes, skips, unshuffle, shuffle, needs);
+  return chain_gradients("conv3x3_chain_backward", grad, inputs, weights, biases, slopes, skips, unshuffle, shuffle, output_mask);
 }
 }  // namespace
 }  // namespace rirn

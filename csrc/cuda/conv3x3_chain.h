@@ -78,12 +78,12 @@ inline void check_input_count(const Tensors& inputs) {
 // Everything that is wanted of the gradients of a chain; `grad` is that of the result before its activation.
 inline Tensors chain_gradients(const char* op, const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
                                const std::vector<double>& slopes, const std::vector<int64_t>& skips, bool unshuffle, bool shuffle,
-                               int64_t needs) {
+                               int64_t output_mask) {
   const DeviceGuard guard(grad.get_device_index());
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());
-  Tensors all = wanted_gradients(needs, tensors);
+  Tensors all = wanted_gradients(output_mask, tensors);
   if (!grad.numel()) {
     for (Tensor& t : all) torch::stable::zero_(t);
     return all;

@@ -27,10 +27,10 @@ Tensor dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit,
-                                                              Tensor beta, int64_t needs) {
+                                                              Tensor beta, int64_t output_mask) {
   check_dtb_blend(f_prev, f_cur, logit, beta);
   check_like(grad, "grad", f_cur);
-  Tensors out = wanted_gradients(needs, {f_prev, f_cur, logit, beta});
+  Tensors out = wanted_gradients(output_mask, {f_prev, f_cur, logit, beta});
   if (!grad.numel())
     for (Tensor& t : out) torch::stable::zero_(t);  // sums over nothing
   run_pointwise("dtb_blend_backward", DtbBlendGradient{}, f_cur, {grad, f_prev, f_cur, logit, beta}, out);

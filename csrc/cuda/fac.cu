@@ -21,12 +21,12 @@ Tensor fac(Tensor features, Tensor kernels) {
   return out;
 }
 
-std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t needs) {
+std::tuple<Tensor, Tensor> fac_backward(Tensor grad, Tensor features, Tensor kernels, int64_t output_mask) {
   check_fac(features, kernels);
   check_like(grad, "grad", features);
   const DeviceGuard guard(features.get_device_index());
-  const Tensors out = wanted_gradients(needs, {features, kernels});
-  if (!grad.numel() || !(needs & 3)) return {out[0], out[1]};
+  const Tensors out = wanted_gradients(output_mask, {features, kernels});
+  if (!grad.numel() || !(output_mask & 3)) return {out[0], out[1]};
   dispatch_dtype(grad.scalar_type(), [&](auto sample) {
     using T = decltype(sample);
     launch_fac_backward<T>({view<const T>(grad), view<const T>(features), view<const T>(kernels), view<T>(out[0]), view<T>(out[1])},

@@ -28,10 +28,10 @@ Tensor gru_update(Tensor hidden, Tensor logit_z, Tensor logit_n) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> gru_update_backward(Tensor grad, Tensor hidden, Tensor logit_z, Tensor logit_n,
-                                                       int64_t needs) {
+                                                       int64_t output_mask) {
   check_gru_update(hidden, logit_z, logit_n);
   check_like(grad, "grad", hidden);
-  const Tensors out = wanted_gradients(needs, {hidden, logit_z, logit_n});
+  const Tensors out = wanted_gradients(output_mask, {hidden, logit_z, logit_n});
   run_pointwise("gru_update_backward", GruUpdateGradient{}, hidden, {grad, hidden, logit_z, logit_n}, out);
   return {out[0], out[1], out[2]};
 }
@@ -46,11 +46,11 @@ std::tuple<Tensor, Tensor> lstm_update(Tensor gates, Tensor cell) {
 }
 
 std::tuple<Tensor, Tensor> lstm_update_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell,
-                                                int64_t needs) {
+                                                int64_t output_mask) {
   check_lstm_update(gates, cell);
   check_like(grad_hidden, "grad_hidden", cell);
   check_like(grad_cell, "grad_cell", cell);
-  const Tensors out = wanted_gradients(needs, {gates, cell});
+  const Tensors out = wanted_gradients(output_mask, {gates, cell});
   Tensors inputs = {grad_hidden, grad_cell}, outputs = split_gates(out[0], cell.size(1));
   for (const Tensor& gate : split_gates(gates, cell.size(1))) inputs.push_back(gate);
   inputs.push_back(cell);

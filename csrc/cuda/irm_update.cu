@@ -33,10 +33,11 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
   return out;
 }
 
-Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t needs) {
+Tensors irm_update_backward(Tensor grad, Tensor hidden, Tensor inner, Tensors weights, Tensors biases, int64_t output_mask) {
   check_irm_update(hidden, inner, weights, biases);
   check_like(grad, "grad", hidden);
-  return chain_gradients("irm_update_backward", grad, {hidden, inner}, weights, biases, kIrmSlopes, kIrmSkips, false, false, needs);
+  return chain_gradients("irm_update_backward", grad, {hidden, inner}, weights, biases, kIrmSlopes, kIrmSkips, false, false,
+                         output_mask);
 }
 }  // namespace
 }  // namespace rirn

@@ -49,7 +49,7 @@ class Recipe:
     fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-RIVALS = {
+BASELINES = {
     "ifi-rnn+dtb": Recipe(IFIRNN, {"dtb": True}),
     "rdbn+dtb": Recipe(RDBN, {"dtb": True}),
     "rdbn+gsa": Recipe(ESTRNN, {}, {"future": 0}),
@@ -107,7 +107,7 @@ def recipes() -> dict[str, Recipe]:
         f"{name}+{addition}" if addition else name: Recipe(base, added)
         for name, base in BASES.items()
         for addition, added in ADDITIONS.items()
-    } | RIVALS
+    } | BASELINES
 
 
 def model_names() -> list[str]:

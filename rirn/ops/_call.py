@@ -1,4 +1,4 @@
-"""What the public functions of all ops share: argument checks, the autocast rule, bit masks of wanted gradients."""
+"""What the public functions of all ops share: argument checks, the autocast rule, output masks."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ def call_reference(function: Callable[..., Tensor], device_type: str, *args: Any
         return function(*args)
 
 
-def needs_mask(wanted: Sequence[bool]) -> int:
+def output_mask_of(wanted: Sequence[bool]) -> int:
     """Return the integer whose bit i is set where gradient i is wanted."""
     return sum(1 << i for i, want in enumerate(wanted) if want)
 
 
-def is_wanted(needs: int, i: int) -> bool:
-    return bool(needs >> i & 1)
+def is_wanted(output_mask: int, i: int) -> bool:
+    return bool(output_mask >> i & 1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rirn.ops._call import autocast, call_reference, is_wanted, needs_mask
+from rirn.ops._call import autocast, call_reference, is_wanted, output_mask_of
 from rirn.ops._library import library
 from rirn.ops._transforms import (
     is_tensor_list,
@@ -188,11 +188,11 @@ def define_triton(name: str) -> None:
         return found
 
     def backward(*args: Any) -> list[Tensor]:
-        *given, needs = args
+        *given, output_mask = args
         above, inputs = given[: op.results], given[op.results :]
-        grads = _allocate_gradients(inputs, needs)
+        grads = _allocate_gradients(inputs, output_mask)
         if given[0].numel():
-            wanted = [g if is_wanted(needs, i) else None for i, g in enumerate(grads)]
+            wanted = [g if is_wanted(output_mask, i) else None for i, g in enumerate(grads)]
             kernels.backward(wanted, *above, *translate(*inputs))
             return grads
         return [g.zero_() for g in grads]
@@ -201,7 +201,7 @@ def define_triton(name: str) -> None:
         (f"rirn::triton_{name}", op.schema, forward),
         (
             f"rirn::triton_{name}_backward",
-            f"({grads_from_above}, {arguments[1:]}, SymInt needs) -> Tensor[]",
+            f"({grads_from_above}, {arguments[1:]}, SymInt output_mask) -> Tensor[]",
             backward,
         ),
     ):
@@ -211,7 +211,7 @@ def define_triton(name: str) -> None:
 
 
 def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
-    """What is left of a gradient in front of the activation that made ``result``, as torch has it: a NaN is no closed ReLU."""
+    """What is left of a gradient in front of the activation that made ``result``, as in torch: NaN gradients propagate."""
     through: Tensor
     if slope == 0:
         through = torch.ops.aten.threshold_backward(grad, result, 0)
@@ -220,9 +220,10 @@ def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
     return through
 
 
-def _allocate_gradients(args: Sequence[Any], needs: int) -> list[Tensor]:
+def _allocate_gradients(args: Sequence[Any], output_mask: int) -> list[Tensor]:
     return [
-        torch.empty_like(t) if is_wanted(needs, i) else t.new_empty(0) for i, t in enumerate(tensors_of(args))
+        torch.empty_like(t) if is_wanted(output_mask, i) else t.new_empty(0)
+        for i, t in enumerate(tensors_of(args))
     ]
 
 
@@ -247,13 +248,15 @@ def _backward(op: Op, gradient: Callable[..., Any], ctx: Any, *grads: Tensor) ->
             args.append(next(saved) if option is None else option)
     if ctx.slope != 1:
         grads = (_through_activation(grads[0], next(saved), ctx.slope),)
-    needs = needs_mask(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
+    output_mask = output_mask_of(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
     if ctx.holds:
         assert op.as_chain is not None
-        found = torch.ops.rirn.conv3x3_chain_held_backward(*grads, next(saved), *op.as_chain(*args), needs)
+        found = torch.ops.rirn.conv3x3_chain_held_backward(
+            *grads, next(saved), *op.as_chain(*args), output_mask
+        )
     else:
-        found = gradient(*grads, *args, needs)
-    return tuple(g if is_wanted(needs, i) else None for i, g in enumerate(found))
+        found = gradient(*grads, *args, output_mask)
+    return tuple(g if is_wanted(output_mask, i) else None for i, g in enumerate(found))
 
 
 def _holding(op: Op, *args: Any) -> tuple[Any, Tensor]:
@@ -271,16 +274,16 @@ def _attach(op: Op, name: str) -> None:
     """Give the form ``rirn::<name>`` of an op and ``rirn::<name>_backward`` their fake kernels and batching rules, and the
     first its derivatives.
 
-    The derivative is the op ``{name}_backward(*output gradients, *inputs, needs)``, which returns one gradient
-    per tensor, an empty one where bit i of ``needs`` is not set.
+    The derivative is the op ``{name}_backward(*output gradients, *inputs, output_mask)``, which returns one gradient
+    per tensor, an empty one where bit i of ``output_mask`` is not set.
     """
     gradient = getattr(torch.ops.rirn, f"{name}_backward").default
     returns_list = len(gradient._schema.returns) == 1
     n_results = op.results
 
     def fake_backward(*args: Any) -> Any:
-        *given, needs = args
-        grads = _allocate_gradients(given[n_results:], needs)
+        *given, output_mask = args
+        grads = _allocate_gradients(given[n_results:], output_mask)
         return grads if returns_list else tuple(grads)
 
     def forward_mode(*args: Any) -> Any:

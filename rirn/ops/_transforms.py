@@ -20,7 +20,7 @@ _fragment = torch.library.Library("rirn", "FRAGMENT")  # type: ignore[no-untyped
 
 
 def tensors_of(args: Sequence[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among the arguments, those of lists one by one: bit i of ``needs`` means the i-th."""
+    """Yield the tensors among the arguments, those of lists one by one: bit i of ``output_mask`` means the i-th."""
     for arg in args:
         if isinstance(arg, Tensor):
             yield arg

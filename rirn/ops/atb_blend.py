@@ -57,8 +57,7 @@ def atb_blend(
     its dtype first. The backward pass recomputes the gates; nothing but the inputs is saved.
 
     Args:
-        f_prev: [N, C, H, W], float32, float64, float16 or bfloat16, any strides. Never written to; so are all
-            inputs.
+        f_prev: [N, C, H, W], float32, float64, float16 or bfloat16, any strides.
         f_cur: like ``f_prev``: same shape, dtype and device.
         logit_prev: [N, C, H, W], or [N, 1, H, W] for one gate per pixel, in the dtype and on the device of
             ``f_cur``.

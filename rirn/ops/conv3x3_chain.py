@@ -18,7 +18,7 @@ from rirn.ops.spec import Op
 from rirn.ops.tuning import tuned
 
 MOST_TENSORS = 62
-"""The wanted gradients are bits of one integer."""
+"""The output mask, which says what gradients are wanted, is one integer."""
 
 NARROWEST = 32
 NARROWEST_WITH_GRADIENT = 64
@@ -143,28 +143,24 @@ def conv3x3_chain(
     """Run images through 3x3 convolutions (stride 1, zero padded) with activations and skip connections.
 
     Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])`` with ``act_l(v) = v if v >= 0 else
-    slopes[l] * v``. The CPU kernel keeps everything between the first and the last image in cache. For the backward
-    pass it holds these images as far as :func:`rirn.ops.hold_activations` allows; else, and in other forms, they are
-    computed again: nothing but the inputs is saved, and the result if the last layer has an activation.
+    slopes[l] * v``. For the backward pass the CPU kernel holds the images between the layers as far as
+    :func:`rirn.ops.hold_activations` allows; else, and in other forms, they are computed again.
 
     The reference is the library's convolutions in the dtype given, so that half precision rounds after every
-    layer, as the CUDA kernels do; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
-    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on the CPU everything where there is neither AVX2 nor
-    AVX-512. Under autocast all tensors are cast to its dtype first.
+    layer, as in the CUDA kernels; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
+    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on the CPU everything without AVX2.
 
     Args:
-        inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, of one dtype, read as if
-            concatenated along the channels; any strides.
+        inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, any strides, of one dtype and read as if
+            concatenated along the channels.
         weights: [out, in, 3, 3] of each layer.
         biases: [out] of each layer.
         slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
         skips: whether a layer adds the input of the layer before it, in front of its activation.
-        unshuffle: whether the layers see ``pixel_unshuffle(input, 2)`` of each input, [N, 4 C_k, H/2, W/2]; H and W must be even.
-        shuffle: whether the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both,
-            convolutions of stride 2, transposed ones and 5x5 ones can be written as 3x3 ones, see
-            :mod:`rirn.nn.convolutions`.
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` (at most 8 inputs) or ``triton``; None takes what
-            :mod:`rirn.ops.backends` says.
+        unshuffle: the layers see ``pixel_unshuffle(input, 2)`` of each input, [N, 4 C_k, H/2, W/2]; H and W must be even.
+        shuffle: the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both, convolutions
+            of stride 2, transposed and 5x5 ones can be written as 3x3 ones, see :mod:`rirn.nn.convolutions`.
+        backend: one by name, ``cuda`` of at most 8 inputs; None takes what :mod:`rirn.ops.backends` says.
 
     Returns:
         [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
@@ -174,26 +170,16 @@ def conv3x3_chain(
         RirnError: a backend asked for by name cannot run here, or there is none of that name.
 
     Example:
-        A residual block:
-
         >>> import torch
         >>> from rirn.ops import conv3x3_chain
         >>> x = torch.ones(1, 2, 4, 4)
         >>> zeros = torch.zeros(2, 2, 3, 3)
+        >>> # a residual block
         >>> conv3x3_chain([x], [zeros, zeros], [zeros[0, 0, 0, :2], torch.ones(2)], [0, 1], [False, True]).unique()
         tensor([2.])
     """
-    result: Tensor = call(
-        OP,
-        backend,
-        list(inputs),
-        list(weights),
-        list(biases),
-        [float(s) for s in slopes],
-        [int(s) for s in skips],
-        unshuffle,
-        shuffle,
-    )
+    layers = list(weights), list(biases), [float(s) for s in slopes], [int(s) for s in skips]
+    result: Tensor = call(OP, backend, list(inputs), *layers, unshuffle, shuffle)
     return result
 
 

@@ -34,7 +34,7 @@ class ModelConfig:
     """What to train; see :func:`rirn.create_model`. What is not given is as in ``start``, without that as in brackets."""
 
     name: str | None = None
-    """Of the network (``ifi-rnn+rirn``); `rirn models` lists all."""
+    """Of the network (``ifi-rnn+rirn``); ``rirn models`` lists all."""
     width: float | None = None
     """Factor on the internal channels (1)."""
     residual: bool | None = None

@@ -117,8 +117,8 @@ class Learner:
         self.state = None if state is None or self._lost else state.detach()
         return Outcome(mean_loss, mean_norm, applied)
 
-    def content(self) -> dict[str, Any]:
-        """What a checkpoint must hold for :meth:`restore`; every process must call it."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold for :meth:`load_state_dict`; every process must call it."""
         # Cloned: frames in a state are views, and the whole clips behind them would be saved.
         state = {} if self.state is None else self._world.gather_state(self.state).map(torch.clone).tensors()
         generators = {"cpu": torch.get_rng_state()}
@@ -134,8 +134,8 @@ class Learner:
             "generators": self._world.gather(generators),
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Go on exactly where :meth:`content` was taken, in as many processes or, but for the random generators, others."""
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Go on exactly where :meth:`state_dict` was taken, in as many processes or, but for the random generators, others."""
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])

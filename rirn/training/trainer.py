@@ -140,7 +140,7 @@ class _Run:
 
     def _restore(self, content: dict[str, Any]) -> None:
         try:
-            self.learner.restore(content)
+            self.learner.load_state_dict(content)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise RirnError(
@@ -208,7 +208,7 @@ class _Run:
         if done or (step + 1) % self.config.val_every == 0:
             self._validate(step, piece, log, bar)
         if done or (step + 1) % self.config.save_every == 0:
-            content = {"identity": self._identity(), "step": step + 1, **self.learner.content()}
+            content = {"identity": self._identity(), "step": step + 1, **self.learner.state_dict()}
             if self.world.main:
                 self.checkpoints.save(step + 1, content)
 

@@ -118,7 +118,7 @@ class Pipeline:
             try:
                 frames = iter(decoded)
                 if checkpoint:
-                    self._restorer.load(checkpoint, [next(frames)[0] for _ in range(waiting)])
+                    self._restorer.load_state_dict(checkpoint, [next(frames)[0] for _ in range(waiting)])
                 self._restore(frames)
             except (BrokenStream, KeyboardInterrupt) as reason:
                 stopped = reason
@@ -162,7 +162,7 @@ class Pipeline:
             if item is None:
                 break
             if since_border >= SEGMENT:
-                self._restored.put(_Border(self._restorer.checkpoint()), weight=0)
+                self._restored.put(_Border(self._restorer.state_dict()), weight=0)
                 since_border = 0
         if broken is not None:
             raise broken

@@ -97,21 +97,21 @@ class Restorer:
         self._state = None
         return held
 
-    def checkpoint(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on after the results so far: tensors and plain numbers."""
         return {
             "read": self._read,
             "waiting": len(self._waiting),
             "state": self._state,
-            "cuts": self._cuts.state() if self._cuts is not None else None,
+            "cuts": self._cuts.state_dict() if self._cuts is not None else None,
         }
 
-    def load(self, checkpoint: dict[str, Any], waiting: list[Frame]) -> None:
-        """Go on from a checkpoint; `waiting` are the last of the frames that were read."""
-        self._read, self._state = checkpoint["read"], checkpoint["state"]
+    def load_state_dict(self, content: dict[str, Any], waiting: list[Frame]) -> None:
+        """Go on from a `state_dict`; `waiting` are the last of the frames that were read."""
+        self._read, self._state = content["read"], content["state"]
         self._waiting.extend(waiting)
         if self._cuts is not None:
-            self._cuts.load(checkpoint["cuts"])
+            self._cuts.load_state_dict(content["cuts"])
 
     def _step(self, rgb: torch.Tensor) -> tuple[torch.Tensor | None, Any]:
         image = rgb.to(self.device, non_blocking=True).permute(2, 0, 1)[None]

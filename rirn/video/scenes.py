@@ -70,12 +70,12 @@ class CutDetector:
             self._changes.append(change)
         return is_cut
 
-    def state(self) -> tuple:
-        """What the detector remembers, as plain numbers, for `load`."""
+    def state_dict(self) -> tuple:
+        """What the detector remembers, as plain numbers, for `load_state_dict`."""
         return (None if self._last is None else self._last.tolist(), list(self._changes))
 
-    def load(self, state: tuple) -> None:
-        """Go on from what `state` returned."""
+    def load_state_dict(self, state: tuple) -> None:
+        """Go on from what `state_dict` returned."""
         last, changes = state
         self._last = None if last is None else np.array(last)
         self._changes = deque(changes, maxlen=HISTORY)

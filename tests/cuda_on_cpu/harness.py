@@ -79,12 +79,12 @@ class Kernel:
         return as_tuple(getattr(getattr(torch.ops, NAMESPACE), self.name)(*self.arguments(tensors, case)))
 
     def backward(
-        self, grads: Sequence[Tensor], tensors: list[Tensor], case: Case, needs: int | None = None
+        self, grads: Sequence[Tensor], tensors: list[Tensor], case: Case, output_mask: int | None = None
     ) -> tuple[Tensor, ...]:
         emulator()
         op = getattr(getattr(torch.ops, NAMESPACE), f"{self.name}_backward")
-        needs = (1 << len(self.inputs)) - 1 if needs is None else needs
-        return tuple(op(*grads, *self.arguments(tensors, case), needs))
+        output_mask = (1 << len(self.inputs)) - 1 if output_mask is None else output_mask
+        return tuple(op(*grads, *self.arguments(tensors, case), output_mask))
 
     def truth(
         self, grads: Sequence[Tensor], tensors: list[Tensor], case: Case
@@ -126,6 +126,8 @@ def check_single_gradients(kernel: Kernel, case: Case) -> None:
         found = kernel.backward(grads, tensors, case, mask)
         for i, (got, expected) in enumerate(zip(found, everything, strict=True)):
             if mask >> i & 1:
-                assert torch.equal(got, expected), f"gradient of {kernel.inputs[i]} with needs {mask:b}"
+                assert torch.equal(got, expected), (
+                    f"gradient of {kernel.inputs[i]} with the output mask {mask:b}"
+                )
             else:
                 assert got.numel() == 0

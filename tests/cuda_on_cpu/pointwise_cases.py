@@ -45,12 +45,12 @@ def sums(pack: str, along_channels: bool) -> str:
     return f"pointwise_channel_sums<T, {pack}, {str(along_channels).lower()}, Op>"
 
 
-def kernels(kernel: Kernel, case: Case, needs: int | None = None) -> Sequence[str]:
+def kernels(kernel: Kernel, case: Case, output_mask: int | None = None) -> Sequence[str]:
     """Return what a forward and a backward pass launch."""
     tensors = [t.detach() for t in kernel.make(case)]
 
     def both() -> None:
         outs = kernel.forward(tensors, case)
-        kernel.backward([torch.ones_like(out) for out in outs], tensors, case, needs)
+        kernel.backward([torch.ones_like(out) for out in outs], tensors, case, output_mask)
 
     return launches(both)

@@ -103,9 +103,9 @@ def check_chain(
     wanted = torch.autograd.grad(want, wide, grad.double())
     slope = options[0][-1]  # the op takes the gradient in front of the last activation
     before = grad_layout(torch.where(out > 0, grad, slope * grad))
-    needs = (1 << len(flat)) - 1
+    output_mask = (1 << len(flat)) - 1
     found = in_every_order(
-        lambda: ops.conv3x3_chain_backward(before, inputs, weights, biases, *options, needs)
+        lambda: ops.conv3x3_chain_backward(before, inputs, weights, biases, *options, output_mask)
     )
     for i, (got, expected, t) in enumerate(zip(found, wanted, flat, strict=True)):
         assert got.stride() == torch.empty_like(t).stride()
@@ -144,8 +144,8 @@ def test_channels_last_weights() -> None:
     check_chain((inputs, weights, biases), BLOCK.options, case)
 
 
-@pytest.mark.parametrize("needs", [0b1, 0b10_0000, 0b100_0000, 0b1001_0000])
-def test_only_the_gradients_that_are_wanted(needs: int) -> None:
+@pytest.mark.parametrize("output_mask", [0b1, 0b10_0000, 0b100_0000, 0b1001_0000])
+def test_only_the_gradients_that_are_wanted(output_mask: int) -> None:
     """Of two inputs, three weights and three biases."""
     chain = Chain((1, 2), (3, 3, 4), (0.1, 0, 1), (False, True, False))
     for dtype in ("fp16", "fp32"):
@@ -155,9 +155,9 @@ def test_only_the_gradients_that_are_wanted(needs: int) -> None:
         out = ops.conv3x3_chain(inputs, weights, biases, *chain.options)
         grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
         everything = ops.conv3x3_chain_backward(grad, inputs, weights, biases, *chain.options, 255)
-        found = ops.conv3x3_chain_backward(grad, inputs, weights, biases, *chain.options, needs)
+        found = ops.conv3x3_chain_backward(grad, inputs, weights, biases, *chain.options, output_mask)
         for i, (got, expected) in enumerate(zip(found, everything, strict=True)):
-            assert torch.equal(got, expected) if needs >> i & 1 else got.numel() == 0
+            assert torch.equal(got, expected) if output_mask >> i & 1 else got.numel() == 0
 
 
 def test_weight_gradient_of_more_tiles_than_parts() -> None:

@@ -81,6 +81,6 @@ def test_sums_over_nothing_are_zero() -> None:
 @pytest.mark.parametrize("dtype", NAMES.values())
 def test_packs_in_one_launch_and_one_more_for_beta(dtype: str, layout: str) -> None:
     assert kernels(KERNEL, Case(2, 8, 3, 8, dtype, layout)) == [PACKS, PACKS, TOTALS]
-    assert kernels(KERNEL, Case(2, 8, 3, 8, dtype, layout), needs=0b0111) == [PACKS, PACKS]
+    assert kernels(KERNEL, Case(2, 8, 3, 8, dtype, layout), output_mask=0b0111) == [PACKS, PACKS]
     summed = sums("kSumPack", layout == "channels_last")
     assert kernels(KERNEL, Case(2, 8, 3, 8, dtype, layout, "11")) == [PACKS, summed, TOTALS]

@@ -48,8 +48,8 @@ def update(inputs):
     return torch.ops.rirn_on_cpu.irm_update(*split([t.detach() for t in inputs]))
 
 
-def backward(inputs, grad, needs=(1 << 14) - 1):
-    return torch.ops.rirn_on_cpu.irm_update_backward(grad, *split([t.detach() for t in inputs]), needs)
+def backward(inputs, grad, output_mask=(1 << 14) - 1):
+    return torch.ops.rirn_on_cpu.irm_update_backward(grad, *split([t.detach() for t in inputs]), output_mask)
 
 
 def truth(inputs, grad):
@@ -102,12 +102,14 @@ def test_gradients(case):
         rounded.assert_close_to_rounded("irm_update", "gradient", case, got, want, f"gradient {i}")
 
 
-@pytest.mark.parametrize("needs", [0b1, 0b10, 0b100, 1 << 13, 0b1_0000_0010_0000])
-def test_only_the_gradients_that_are_wanted(needs):
+@pytest.mark.parametrize("output_mask", [0b1, 0b10, 0b100, 1 << 13, 0b1_0000_0010_0000])
+def test_only_the_gradients_that_are_wanted(output_mask):
     inputs = irm_inputs(Case(1, 3, 3, 5, "fp16"))
     grad = random_grad(inputs)
-    for i, (got, want) in enumerate(zip(backward(inputs, grad, needs), backward(inputs, grad), strict=True)):
-        assert torch.equal(got, want) if needs >> i & 1 else got.numel() == 0
+    for i, (got, want) in enumerate(
+        zip(backward(inputs, grad, output_mask), backward(inputs, grad), strict=True)
+    ):
+        assert torch.equal(got, want) if output_mask >> i & 1 else got.numel() == 0
 
 
 @pytest.mark.parametrize(("c", "count"), [(16, 3), (20, 3), (32, 3), (12, 7)])

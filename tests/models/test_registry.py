@@ -8,7 +8,7 @@ from torch import nn
 
 from rirn import RirnError, State, create_model, model_names
 from rirn.models.base import BaseNetwork
-from rirn.models.registry import BASES, RIVALS
+from rirn.models.registry import BASELINES, BASES
 from rirn.models.window import Window
 
 
@@ -116,7 +116,7 @@ def test_a_state_of_another_size_starts_with_zeros_of_it(monkeypatch):
 
 def test_names():
     names = model_names()
-    assert len(names) == len(set(names)) == 5 * len(BASES) + len(RIVALS)
+    assert len(names) == len(set(names)) == 5 * len(BASES) + len(BASELINES)
     for base in ("ifi-rnn", "strcnn", "stfan", "rdbn", "mmp-rnn", "gru", "lstm"):
         assert {base, f"{base}+rirn", f"{base}+irm", f"{base}+atb", f"{base}+control"} <= set(names)
     assert {"ifi-rnn+dtb", "rdbn+dtb", "rdbn+gsa", "estrnn"} <= set(names)

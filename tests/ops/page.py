@@ -57,6 +57,13 @@ def markdown(text: str) -> str:
     return re.sub(r", float32, float64, float16 or bfloat16(, any strides)?", "", text.replace("``", "`"))
 
 
+def item(text: str) -> str:
+    """One entry of a list."""
+    return textwrap.fill(
+        text, 140, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
 def section(name: str) -> str:
     """One op as a part of the page."""
     function = getattr(rirn.ops, name)
@@ -68,13 +75,12 @@ def section(name: str) -> str:
     formula = re.split(r"(?<=[.])\s", formula)[0]
     about = f"{summary}\n\n{formula}".strip()
     lines = [f"## {name}", "", "```text", f"{name}{call}", "```", "", markdown(about), ""]
-    lines += ["| argument | |", "|---|---|"]
     for p in parameters:
         if p.name != "backend":
             what = described.get(p.name) or comments.get(p.name, "")
-            lines.append(f"| `{p.name}` | {markdown(what)} |")
+            lines.append(item(f"`{p.name}`: {markdown(what)}"))
     result = " ".join(parts["Returns"].split()) if "Returns" in parts else comments["return"]
-    lines += [f"| result | {markdown(result)} |"]
+    lines.append(item(f"returns {markdown(result)}"))
     return "\n".join(lines)
 
 

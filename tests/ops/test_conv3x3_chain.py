@@ -189,8 +189,10 @@ def test_opcheck(chain, dtype, layout):
     torch.library.opcheck(torch.ops.rirn.conv3x3_chain.default, (*parts, *rest))
     parts = [[t.detach() for t in part] for part in parts]
     grad = torch.randn_like(conv3x3_chain(*parts, chain.slopes, chain.skips, **chain.shuffles))
-    for needs in (1, 2 ** sum(map(len, parts)) - 1):
-        torch.library.opcheck(torch.ops.rirn.conv3x3_chain_backward.default, (grad, *parts, *rest, needs))
+    for output_mask in (1, 2 ** sum(map(len, parts)) - 1):
+        torch.library.opcheck(
+            torch.ops.rirn.conv3x3_chain_backward.default, (grad, *parts, *rest, output_mask)
+        )
 
 
 @needs_library

@@ -45,8 +45,8 @@ def test_forward(op, case):
 @pytest.mark.parametrize("case", CASES[1:3], ids=str)
 def test_backward(op, case, wanted):
     *args, everything = arguments(op, case, backward=True)
-    needs = {"some": everything & 0b10_0000_0100_0010, "all": everything}[wanted]
-    torch.library.opcheck(torch_op(f"{op}_backward"), (*args, needs))
+    output_mask = {"some": everything & 0b10_0000_0100_0010, "all": everything}[wanted]
+    torch.library.opcheck(torch_op(f"{op}_backward"), (*args, output_mask))
 
 
 @each_op

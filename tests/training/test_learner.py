@@ -211,3 +211,9 @@ def test_compiled_training_equals_eager(data, tmp_path):
     for compiled in (False, True):
         train(config(data, tmp_path / str(compiled), compile=compiled, frames=4, chunk=2))
     assert losses(tmp_path / "True") == pytest.approx(losses(tmp_path / "False"), rel=1e-3)
+
+
+def test_checkpoints_hold_what_those_of_0_1_0_hold(data, tmp_path):
+    learner = learner_of(config(data, tmp_path, model=ModelConfig("gru", width=0.2)))
+    names = {"model", "average", "optimizer", "scaler", "state", "skipped", "generators"}
+    assert set(learner.state_dict()) == names

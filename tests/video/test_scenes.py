@@ -69,7 +69,7 @@ def test_a_detector_goes_on_from_its_state():
     first, second = CutDetector(), CutDetector()
     for frame in frames[:7]:
         first(frame)
-    second.load(first.state())
+    second.load_state_dict(first.state_dict())
     assert [second(f) for f in frames[7:]] == [first(f) for f in frames[7:]]
 
 
