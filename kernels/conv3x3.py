@@ -90,43 +90,45 @@ def _accumulate(
 
 
 @jit
+def _finish(
+    total, p_bias, p_skip, p_gate, image, y, x, o, mask, height, width,
+    C_OUT: tl.constexpr, SKIP_PLANAR: tl.constexpr, SKIP_PHASES: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_GATE: tl.constexpr, SLOPE: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Return the sums with bias and skip connection, through the activation."""
+    if HAS_BIAS:
+        total += tl.load(p_bias + o, mask=o < C_OUT, other=0.0).to(WIDE)[None, :]
+    if HAS_SKIP:
+        at = (
+            _at_pixel(image, y, x, height, width, C_OUT, SKIP_PLANAR, SKIP_PHASES)[:, None]
+            + _at_channel(o, height, width, C_OUT, SKIP_PLANAR, SKIP_PHASES)[None, :]
+        )
+        total += tl.load(p_skip + at, mask=mask, other=0.0).to(WIDE)
+    if HAS_GATE:
+        at = _at_pixel(image, y, x, height, width, C_OUT, False, False)[:, None] + o[None, :]
+        gate = tl.load(p_gate + at, mask=mask, other=0.0).to(WIDE)
+        # As in torch, NaN gradients propagate.
+        total = tl.where(gate <= 0, 0.0, total) if SLOPE == 0 else tl.where(gate > 0, total, SLOPE * total)
+    elif SLOPE != 1:
+        total = tl.where(total < 0, 0.0 if SLOPE == 0 else SLOPE * total, total)
+    return total
+
+
+@jit
 def _conv(
-    p_in0,
-    p_in1,
-    p_in2,
-    p_in3,
-    p_weight,
-    p_bias,
+    p_in0, p_in1, p_in2, p_in3, p_weight, p_bias,
     p_skip,  # added to the result in front of the activation
     p_gate,  # results of the activation that a gradient passes back through
-    p_out,
-    height,
-    width,
-    C0: tl.constexpr,  # channels of the inputs, 0 where there is none
-    C1: tl.constexpr,
-    C2: tl.constexpr,
-    C3: tl.constexpr,
+    p_out, height, width,
+    C0: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr, C3: tl.constexpr,  # channels, 0 where there is no input
     C_OUT: tl.constexpr,
-    IN_PLANAR: tl.constexpr,
-    IN_PHASES: tl.constexpr,
-    OUT_PLANAR: tl.constexpr,
-    OUT_PHASES: tl.constexpr,
-    SKIP_PLANAR: tl.constexpr,
-    SKIP_PHASES: tl.constexpr,
-    W_IN: tl.constexpr,
-    W_OUT: tl.constexpr,
-    W_TAP: tl.constexpr,
-    FLIP: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    HAS_SKIP: tl.constexpr,
-    HAS_GATE: tl.constexpr,
+    IN_PLANAR: tl.constexpr, IN_PHASES: tl.constexpr, OUT_PLANAR: tl.constexpr, OUT_PHASES: tl.constexpr,
+    SKIP_PLANAR: tl.constexpr, SKIP_PHASES: tl.constexpr,
+    W_IN: tl.constexpr, W_OUT: tl.constexpr, W_TAP: tl.constexpr, FLIP: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_GATE: tl.constexpr,
     SLOPE: tl.constexpr,  # of the activation below zero, or of the one that the gate is the result of
-    WIDE: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     blocks = tl.cdiv(height * width, BLOCK_M)
     image = tl.program_id(0) // blocks
     pixel = (tl.program_id(0) - image * blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -156,21 +158,10 @@ def _conv(
             IN_PLANAR, IN_PHASES, W_IN, W_OUT, W_TAP, FLIP, BLOCK_K, PRECISION,
         )  # fmt: skip
     mask = is_pixel[:, None] & (o < C_OUT)[None, :]
-    if HAS_BIAS:
-        total += tl.load(p_bias + o, mask=o < C_OUT, other=0.0).to(WIDE)[None, :]
-    if HAS_SKIP:
-        at = (
-            _at_pixel(image, y, x, height, width, C_OUT, SKIP_PLANAR, SKIP_PHASES)[:, None]
-            + _at_channel(o, height, width, C_OUT, SKIP_PLANAR, SKIP_PHASES)[None, :]
-        )
-        total += tl.load(p_skip + at, mask=mask, other=0.0).to(WIDE)
-    if HAS_GATE:
-        at = _at_pixel(image, y, x, height, width, C_OUT, False, False)[:, None] + o[None, :]
-        gate = tl.load(p_gate + at, mask=mask, other=0.0).to(WIDE)
-        # As torch has it: a NaN is no closed ReLU.
-        total = tl.where(gate <= 0, 0.0, total) if SLOPE == 0 else tl.where(gate > 0, total, SLOPE * total)
-    elif SLOPE != 1:
-        total = tl.where(total < 0, 0.0 if SLOPE == 0 else SLOPE * total, total)
+    total = _finish(
+        total, p_bias, p_skip, p_gate, image, y, x, o, mask, height, width, C_OUT,
+        SKIP_PLANAR, SKIP_PHASES, HAS_BIAS, HAS_SKIP, HAS_GATE, SLOPE, WIDE,
+    )  # fmt: skip
     at = (
         _at_pixel(image, y, x, height, width, C_OUT, OUT_PLANAR, OUT_PHASES)[:, None]
         + _at_channel(o, height, width, C_OUT, OUT_PLANAR, OUT_PHASES)[None, :]
