@@ -1,6 +1,7 @@
 """Networks and losses of one's own: registered, found, named in weights; and the page that shows how."""
 
 import os
+import pydoc
 import shlex
 import subprocess
 import sys
@@ -148,6 +149,13 @@ def test_plugins_that_are_not_there(tmp_path):
     with pytest.raises(RirnError, match="--plugin needs a module"):
         take_plugins(["train", "--plugin"])
     find_plugins()  # nothing is named
+
+
+def test_help_says_what_each_attribute_is():
+    described = pydoc.render_doc(rirn.BaseNetwork, renderer=pydoc.plaintext)
+    attributes = [name for name in rirn.BaseNetwork.__annotations__ if not name.startswith("_")]
+    assert {"channels", "state_channels", "state_strides", "head_reads", "feature_window"} <= set(attributes)
+    assert [name for name in attributes if f" {name}: " not in described] == []
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rirn.data.cache import FrameCache
-from rirn.data.sequences import Sequence
+from rirn.data.images import image_size
+from rirn.data.sequences import Sequence, check_crop, of_length
 from rirn.errors import RirnError
 
 
@@ -45,12 +46,9 @@ class ClipDataset(Dataset):
         cache_mib: int = 2048,
         reverse: bool = False,
     ):
-        self._sequences = [s for s in sequences if len(s) >= frames]
-        if not self._sequences:
-            longest = max((len(s) for s in sequences), default=0)
-            raise RirnError(
-                f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips"
-            )
+        self._sequences = of_length(sequences, frames)
+        for sequence in self._sequences:
+            check_crop(*image_size(sequence.blurry[0]), crop, sequence.blurry[0])
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
         self._frames, self._crop, self._seed, self._reverse = frames, crop, seed, reverse
         paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
@@ -78,11 +76,12 @@ class ClipDataset(Dataset):
         paths = (sequence.blurry[start : start + self._frames], sequence.sharp[start : start + self._frames])
         frames = [[self._cache.read(p) for p in group] for group in paths]
         size = frames[0][0].shape
+        check_crop(size[1], size[0], self._crop, paths[0][0])
         for path, frame in zip(itertools.chain(*paths), itertools.chain(*frames), strict=True):
-            if frame.shape != size or min(size[:2]) < self._crop:
+            if frame.shape != size:
                 raise RirnError(
-                    f"{path} is {frame.shape[1]}x{frame.shape[0]}; frames of a sequence must be of one size (here "
-                    f"{size[1]}x{size[0]}) and at least the crop of {self._crop} pixels"
+                    f"{path} is {frame.shape[1]}x{frame.shape[0]}; frames of a sequence must be of one size, here "
+                    f"{size[1]}x{size[0]}"
                 )
         y, x = (int(rng.integers(side - self._crop + 1)) for side in size[:2])
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence as ListLike
 from pathlib import Path
 
 from rirn.data.images import list_images, write_png
@@ -78,6 +79,32 @@ def pair_frames(blurry: Path, sharp: Path) -> tuple[list[tuple[Path, Path]], lis
     for half, other, folder in ((halves[0], halves[1], sharp), (halves[1], halves[0], blurry)):
         problems += [f"{half[stem]} has no partner in {folder}" for stem in half if stem not in other]
     return [(file, halves[1][stem]) for stem, file in halves[0].items() if stem in halves[1]], problems
+
+
+def of_length(sequences: ListLike[Sequence], frames: int) -> list[Sequence]:
+    """Those that have the frames of a clip.
+
+    Raises:
+        RirnError: none has.
+    """
+    found = [sequence for sequence in sequences if len(sequence) >= frames]
+    if not found:
+        longest = max(map(len, sequences), default=0)
+        raise RirnError(
+            f"no sequence has the {frames} frames of a clip, the longest has {longest}; lower data.frames"
+        )
+    return found
+
+
+def check_crop(width: int, height: int, crop: int, path: Path) -> None:
+    """
+    Raises:
+        RirnError: a frame is smaller than the crop.
+    """
+    if min(width, height) < crop:
+        raise RirnError(
+            f"{path} is {width}x{height}, smaller than the crop of {crop} pixels; lower data.crop or remove it"
+        )
 
 
 def write_sequence(folder: str | Path, pairs) -> int:

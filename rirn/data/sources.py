@@ -16,7 +16,7 @@ from rirn.data.cache import FrameCache
 from rirn.data.images import list_images, read_image
 from rirn.data.layouts import find_footage
 from rirn.data.scenes import Scene, film_scene
-from rirn.data.sequences import Sequence, find_sequences
+from rirn.data.sequences import Sequence, check_crop, find_sequences, of_length
 from rirn.data.synthesis import from_linear, shrink_photo, to_linear
 from rirn.errors import RirnError
 from rirn.lazy import Later
@@ -167,12 +167,7 @@ class _Pairs:
     """Runs of frames of sequences, forwards or backwards, each valid start equally likely."""
 
     def __init__(self, sequences: ListLike[Sequence], frames: int, pairing: Pairing, cache_mib: int):
-        self._sequences = [s for s in sequences if len(s) >= frames]
-        if not self._sequences:
-            longest = max(len(s) for s in sequences)
-            raise RirnError(
-                f"no sequence has the {frames} frames of a clip; the longest has {longest}, so ask for shorter clips"
-            )
+        self._sequences = of_length(sequences, frames)
         self._frames, self._pairing = frames, pairing
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
         paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
@@ -293,10 +288,7 @@ def _frame_folders(root: Path) -> list[list[Path]]:
 
 def _side(frame: np.ndarray, crop: int, scale: float, path: Path) -> int:
     height, width = frame.shape[:2]
-    if min(height, width) < crop:
-        raise RirnError(
-            f"{path} is {width}x{height}, smaller than the crop of {crop} pixels; lower data.crop or remove it"
-        )
+    check_crop(width, height, crop, path)
     return min(math.ceil(crop / scale), height, width)
 
 

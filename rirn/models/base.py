@@ -22,40 +22,45 @@ class BaseNetwork(nn.Module, abc.ABC):
     that are multiples of ``multiple``. Between the stages go tensors by name, [N, c, H/stride, W/stride] each:
     ``features`` is f_t, ``hidden`` is h_t, others are the network's own. A base network knows nothing about
     RIRN; it only says in which order the tensors would be fused.
+
+    Attributes:
+        channels: of each named tensor; at least those of ``features`` and ``hidden``.
+        state_channels: channels of each tensor of the state, h_t first.
+        state_strides: frame size over size of each tensor of the state; None where all are ``stride``.
+        head_reads: tensors that :meth:`head` reads, concatenated, when nothing is put on top.
+        fuse_reads: order of all tensors that RIRN fuses in front of the head, those of ``head_reads`` first; ``inner`` is
+            h~_t and ``blended`` f~_t, and the ones that do not exist are left out.
+        fuse_blocks: residual blocks behind the fusing convolution; 0 where the head has activations of its own.
+        stride: frame size over size of f_t and h_t.
+        multiple: sides of the frames that the network takes are multiples of this; others are padded by replication, the
+            image cropped.
+        stem_window: frames that the stem reads at once, concatenated; a :class:`rirn.Window` of the past and the future.
+        feature_window: frames of which the head reads ``head_reads``, or what they are fused to, at once, concatenated.
+        input_shift: what is subtracted from frames in [0, 1] on their way in and added to the image on its way out.
+        adds_input: the head's output is a difference to the input frame.
+        predicts_filters: what the head reads has passed filters that the network predicts. Drawn at random these leave next
+            to nothing of the frame; in a residual model :meth:`init_filters` makes them identities, and fusing layers start
+            as one, too.
+        channels_last: on a GPU steps run in that memory format, which the library's convolutions in half precision are made
+            for.
+        feeds_back: the state needs the restored image; :meth:`feedback` takes it.
     """
 
     channels: dict[str, int]
-    """Channels of each named tensor; at least those of ``features`` and ``hidden``."""
     state_channels: tuple[int, ...]
-    """Channels of each tensor of the state, h_t first."""
     state_strides: tuple[int, ...] | None = None
-    """Frame size over size of each tensor of the state; None where all are ``stride``."""
     head_reads: ClassVar[tuple[str, ...]] = ("features",)
-    """Tensors that :meth:`head` reads, concatenated, when nothing is put on top."""
     fuse_reads: ClassVar[tuple[str, ...]] = ("features", "hidden", "inner", "blended")
-    """Order of all tensors that RIRN fuses in front of the head, those of ``head_reads`` first; ``inner`` is
-    h~_t and ``blended`` f~_t, and the ones that do not exist are left out."""
     fuse_blocks: ClassVar[int] = 1
-    """Residual blocks behind the fusing convolution; 0 where the head has activations of its own."""
     stride: ClassVar[int] = 4
-    """Frame size over size of f_t and h_t."""
     multiple: ClassVar[int] = 4
-    """Sides of the frames that the network takes are multiples of this; others are padded by replication, the image cropped."""
     stem_window: Window = Window()
-    """Frames that the stem reads at once, concatenated; a :class:`rirn.Window` of the past and the future."""
     feature_window: Window = Window()
-    """Frames of which the head reads ``head_reads``, or what they are fused to, at once, concatenated."""
     input_shift: float = 0.5
-    """What is subtracted from frames in [0, 1] on their way in and added to the image on its way out."""
     adds_input: ClassVar[bool] = False
-    """The head's output is a difference to the input frame."""
     predicts_filters: ClassVar[bool] = False
-    """What the head reads has passed filters that the network predicts. Drawn at random these leave next to nothing of the
-    frame; in a residual model :meth:`init_filters` makes them identities, and fusing layers start as one, too."""
     channels_last: ClassVar[bool] = True
-    """On a GPU its steps run in that memory format, which the library's convolutions in half precision are made for."""
     feeds_back: ClassVar[bool] = False
-    """The state needs the restored image; :meth:`feedback` takes it."""
 
     @property
     def head_channels(self) -> int:

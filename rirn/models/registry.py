@@ -10,6 +10,7 @@ from typing import Any
 
 from rirn.errors import RirnError, near_match
 from rirn.models.base import BaseNetwork
+from rirn.models.checked import check_base
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.gated import GRU, LSTM
 from rirn.models.ifi_rnn import IFIRNN
@@ -65,7 +66,8 @@ def register_base(name: str) -> Callable[[type[BaseNetwork]], type[BaseNetwork]]
         name: lower-case letters, digits, ``-``, ``_`` and ``.``; a plus sign begins an addition.
 
     Raises:
-        RirnError: the name is taken or has other characters, or the class is no :class:`~rirn.models.base.BaseNetwork`.
+        RirnError: the name is taken or has other characters, or the class is no :class:`~rirn.models.base.BaseNetwork`, or lacks
+            a part of one.
 
     Example:
         >>> import rirn
@@ -87,6 +89,8 @@ def register_base(name: str) -> Callable[[type[BaseNetwork]], type[BaseNetwork]]
             raise RirnError(
                 f"the base network {name!r} must be a class derived from BaseNetwork; got {base!r:.100}"
             )
+        if inspect.isabstract(base):
+            raise RirnError(f"the base network {name!r} lacks {', '.join(sorted(base.__abstractmethods__))}")
         known = BASES.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (
             base.__module__,
@@ -144,7 +148,8 @@ def create_model(
             ESTRNN and MMP-RNN, and more in their docstrings.
 
     Raises:
-        RirnError: an unknown name or option; the message has the nearest one that exists.
+        RirnError: an unknown name or option; the message has the nearest one that exists. Or a registered network does not give
+            what it says of itself.
 
     Example:
         >>> import rirn
@@ -157,7 +162,10 @@ def create_model(
     gates: dict[str, Any] = {"atb_decay": atb_decay, "atb_max_weight": atb_max_weight}
     _check_options(name, recipe, options)
     _check_additions(name, recipe, flags, gates)
-    model = VideoDeblurrer(recipe.base(**options, **recipe.fixed), **flags, **gates, **recipe.additions)
+    base = recipe.base(**options, **recipe.fixed)
+    if not recipe.base.__module__.startswith("rirn."):
+        check_base(base)
+    model = VideoDeblurrer(base, **flags, **gates, **recipe.additions)
     model.config = {"name": name, "residual": residual, **options}
     model.config |= {option: value for option, value in gates.items() if value != 1}
     if half_resolution:

@@ -108,8 +108,8 @@ class DataConfig:
     """What is made of sources of kind ``photos``."""
     split: str | None = None
     """Only sequences of this split of ``train``, for folders that hold a whole data set; see :func:`rirn.data.find_sequences`."""
-    val: list[Path] = dataclasses.field(default_factory=list)
-    """Folders of sequences to watch; none of their frames is learnt from."""
+    val: list[Path] | Path = dataclasses.field(default_factory=list)
+    """A folder of sequences to watch, or a list of them; none of their frames is learnt from."""
     frames: int = 12
     """Frames per clip."""
     chunk: int | None = None
@@ -127,6 +127,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         entries = self.train if isinstance(self.train, list) else [self.train]
         self.train = [Source.of(entry) if isinstance(entry, Mapping) else entry for entry in entries]
+        self.val = self.val if isinstance(self.val, list) else [self.val]
 
     @property
     def mixed(self) -> bool:

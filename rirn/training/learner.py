@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rirn.distributed import World
+from rirn.errors import RirnError
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
 from rirn.training.config import OptimConfig, TrainConfig
@@ -97,6 +98,7 @@ class Learner:
         with torch.autocast(self._world.device.type, self._dtype, enabled=self._dtype is not None):
             restored, state = self._pass(piece.blurry, self.state, piece.last)
         loss = self._loss(restored.float(), piece.sharp)
+        _check_loss(loss)
         self.scaler.scale(loss * piece.weight).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm)
@@ -167,6 +169,13 @@ class _Pass(nn.Module):
         if last:
             return self.model(blurry, state), None
         return self.model(blurry, state, return_state=True)
+
+
+def _check_loss(loss: object) -> None:
+    if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad):
+        got = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r:.100}"
+        without = ", without a gradient" if isinstance(loss, Tensor) and not loss.requires_grad else ""
+        raise RirnError(f"the loss must return one number, a tensor with a gradient; got {got}{without}")
 
 
 def _is_finite(state: State) -> bool:

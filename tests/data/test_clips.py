@@ -119,10 +119,20 @@ def test_a_worker_that_is_not_forked_has_its_part_of_the_limit(sequences, monkey
 
 
 def test_too_long_and_too_large(sequences):
-    with pytest.raises(RirnError, match="the longest has 7"):
+    with pytest.raises(RirnError, match=r"the longest has 7; lower data\.frames$"):
         ClipDataset(sequences, frames=8, crop=8, seed=0)
-    with pytest.raises(RirnError, match="at least the crop of 24"):
-        ClipDataset(sequences, frames=2, crop=24, seed=0)[0]
+    with pytest.raises(RirnError, match=r"26x20, smaller than the crop of 24 pixels; lower data\.crop"):
+        ClipDataset(sequences, frames=2, crop=24, seed=0)
+
+
+def test_frames_of_other_sizes_further_on(tmp_path):
+    for name, sizes in (("a", (20, 20, 16, 16)), ("b", (20, 20, 20, 24))):
+        write_sequence(tmp_path / name, [(np.zeros((s, s, 3), np.uint8),) * 2 for s in sizes])
+    small, mixed = find_sequences(tmp_path)
+    with pytest.raises(RirnError, match="16x16, smaller than the crop of 20 pixels"):
+        list(map(ClipDataset([small], frames=2, crop=20, seed=0).__getitem__, range(9)))
+    with pytest.raises(RirnError, match="is 24x24; frames of a sequence must be of one size, here 20x20"):
+        list(map(ClipDataset([mixed], frames=4, crop=8, seed=0).__getitem__, range(9)))
 
 
 def test_cache_keeps_what_fits(sequences):

@@ -162,6 +162,9 @@ def test_folders_are_given_in_any_spelling(words, tmp_path):
     found = parse("--out", tmp_path, *words).data
     assert [str(source.path) for source in found.sources] == (["a", "b"] if "b" in words[-1] else ["a"])
     assert not found.mixed
+    words = [word.replace("train", "val") for word in words]
+    watched = parse("--out", tmp_path, "--data.train", "t", *words).data.val
+    assert [str(path) for path in watched] == (["a", "b"] if "b" in words[-1] else ["a"])
 
 
 def test_what_a_command_line_does_not_say_of_a_model_is_left_to_the_weights_it_starts_from(tmp_path):

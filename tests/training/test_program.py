@@ -81,6 +81,23 @@ def test_what_is_no_dataset_of_clips_is_one_sentence(tmp_path, dataset, message)
         train(settings, dataset=dataset)
 
 
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda restored, sharp: restored - sharp, r"got a tensor \[2, \d+, 3, 32, 32\]$"),
+        (lambda restored, sharp: (restored.mean(), sharp.mean()), r"got \(tensor"),
+        (lambda restored, sharp: restored.mean().item(), r"got -?\d"),
+        (lambda restored, sharp: sharp.mean(), r"got a tensor \[\], without a gradient$"),
+    ],
+    ids=["image", "two", "float", "no gradient"],
+)
+def test_what_is_no_loss_is_one_sentence(tmp_path, loss, message):
+    settings = config(tmp_path, tmp_path / "out")
+    settings.data.train = []
+    with pytest.raises(RirnError, match=f"^the loss must return one number, .*; {message}"):
+        train(settings, dataset=Numbers(), loss=loss)
+
+
 def test_a_registered_loss_is_known_by_name(data, tmp_path):
     @register_loss("largest")
     def largest(restored, sharp):

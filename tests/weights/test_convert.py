@@ -4,6 +4,7 @@ Filled by the rule of the golden numbers, a converted checkpoint must give what 
 the plain form of the same network gives.
 """
 
+import functools
 import re
 
 import pytest
@@ -85,6 +86,17 @@ def test_converted_weights_give_the_golden_numbers(kind, tmp_path):
     restored = model(golden.clip(frames).float() + shift) - shift
     assert restored.shape[1] == out
     assert_numbers(row(restored.double()), numbers, 1e-5)
+
+
+@pytest.mark.parametrize("kind", PUBLIC)
+@torch.no_grad()
+def test_the_plain_forms_give_the_golden_numbers(kind):
+    """To all nine decimals; what is converted equals them in test_converted_weights_compute_what_the_public_network_does."""
+    net = PUBLIC[kind]().double().eval()
+    golden.fill_(net)
+    frames, _, _, numbers = ROW_OF[GOLDEN[kind][0]]
+    run = functools.partial(public.run_stfan, clamp=False) if kind == "stfan" else COMPUTES[kind][0]
+    assert_numbers(row(run(net, golden.clip(frames))), numbers, 1e-9)
 
 
 def drawn(kind, **options):
