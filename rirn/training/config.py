@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -286,11 +287,11 @@ def _losses(wanted: str) -> Collection[str]:
     """Names of losses, those of plugins too unless the one that is wanted comes with the package."""
     if wanted in OWN_LOSSES:
         return OWN_LOSSES
-    from rirn.training.losses import LOSSES  # torch takes seconds to import
-
-    if wanted not in LOSSES:
-        find_plugins()
-    return LOSSES
+    find_plugins()
+    losses = sys.modules.get(
+        "rirn.training.losses"
+    )  # there if anything registered one; torch takes seconds to import
+    return OWN_LOSSES if losses is None else losses.LOSSES
 
 
 def _plain(value: Any) -> Any:
