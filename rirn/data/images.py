@@ -84,7 +84,7 @@ def _unreadable(file: str | Path, error: Exception) -> RirnError:
     else:
         reason = (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file")
     reason = reason.rstrip(".")
-    return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it.")
+    return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it")
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:

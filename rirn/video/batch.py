@@ -45,8 +45,8 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
     """One job for each clip or photo that the sources name.
 
     A source is a video, a photo, a folder of images, a folder of videos and photos, or a pattern such as
-    "clips/*.mp4" that the shell left alone. A single clip goes to `target` itself. Several, or those of a folder
-    of videos or a pattern, go into the folder `target` under their own names; a format that cannot be written
+    "clips/*.mp4" that the shell left alone. A single clip goes to ``target`` itself. Several, or those of a folder
+    of videos or a pattern, go into the folder ``target`` under their own names; a format that cannot be written
     becomes .mkv. Images of one size in a folder are one clip; those of several sizes, or beside videos, are photos,
     each for itself, and so are image files that are named.
 
@@ -65,11 +65,11 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
     folder = Path(target)
     is_file = folder.suffix.lower() in FORMATS or is_photo(folder)
     if (is_file and not is_image_folder(target)) or (folder.exists() and not folder.is_dir()):
-        raise RirnError(f"{len(clips)} clips cannot all become {target}; give a folder as the target.")
+        raise RirnError(f"{len(clips)} clips cannot all become {target}; give a folder as the target")
     jobs: dict[str, Job] = {}
     for clip, inside in clips:
         if clip == PIPE or camera_name(clip) is not None:
-            raise RirnError(f"{clip} cannot be one of several sources; restore it alone.")
+            raise RirnError(f"{clip} cannot be one of several sources; restore it alone")
         path = Path(clip)
         if os.path.isdir(clip):
             name = path.resolve().name if recursive or photos else f"{path.stem}.mkv"
@@ -81,13 +81,13 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
         other = jobs.setdefault(os.path.normcase(job.target).casefold(), job)
         if other is not job:
             raise RirnError(
-                f"{other.source} and {clip} would both become {job.target}; restore them separately."
+                f"{other.source} and {clip} would both become {job.target}; restore them separately"
             )
     return list(jobs.values())
 
 
 def unread(sources: Iterable[str], recursive: bool = False) -> list[str]:
-    """Pictures and videos in the folders among `sources` that no job is made for, as their kind is not read."""
+    """Pictures and videos in the folders among ``sources`` that no job is made for, as their kind is not read."""
     found = []
     for source in sources:
         if os.path.isdir(source):
@@ -104,7 +104,7 @@ def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[
         if not os.path.exists(source) and glob.has_magic(source):
             found = sorted(glob.glob(source))
             if not found:
-                raise RirnError(f"No file matches {source}.")
+                raise RirnError(f"No file matches {source}")
             clips += [(clip, "") for clip in found]
             is_many = True
         elif os.path.isdir(source) and os.access(source, os.R_OK):
@@ -158,7 +158,7 @@ def _differ_in_size(images: Sequence[Path]) -> bool:
 
 
 def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 1) -> list[tuple[Job, str]]:
-    """Call `restore` for every job, `workers` at a time; the jobs that failed, with the reason.
+    """Call ``restore`` for every job, ``workers`` at a time; the jobs that failed, with the reason.
 
     One failure does not stop the others; Ctrl-C does.
     """
@@ -179,7 +179,7 @@ def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 
 
 
 def in_process(job: Job, options: Sequence[str], threads: int) -> None:
-    """Run `rirn deblur` with `options` in a process of its own, which may crash without harm to others.
+    """Run ``rirn deblur`` with ``options`` in a process of its own, which may crash without harm to others.
 
     What it said is passed on once it has succeeded: results to the standard output, warnings to the errors.
 

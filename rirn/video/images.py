@@ -23,7 +23,7 @@ def to_8_bits(rgb: np.ndarray) -> np.ndarray:
 
 
 class FolderSource:
-    """The images of a folder, or one, as frames of `rate` frames per second; see `Reader`."""
+    """The images of a folder, or one, as frames of ``rate`` frames per second; see ``Reader``."""
 
     def __init__(self, path: Path, rate: Fraction | int):
         self._path = path
@@ -36,7 +36,7 @@ class FolderSource:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise RirnError(
                 f"The images in {path} differ in size ({first.name} is {a[0]}x{a[1]}, {second.name} is "
-                f"{b[0]}x{b[1]}); a clip needs one size, and --photos restores each on its own."
+                f"{b[0]}x{b[1]}); a clip needs one size, and --photos restores each on its own"
             )
         ((width, height),) = sizes
         self._first: np.ndarray | None = read_image(self._files[0])
@@ -55,7 +55,7 @@ class FolderSource:
                 try:
                     rgb = read_image(file)
                 except RirnError as error:
-                    raise BrokenStream(f"{error} The {index} images before it were kept.", index) from error
+                    raise BrokenStream(f"{error}; the {index} images before it were kept", index) from error
             yield Frame(rgb, index, self.info.time_base, 1, file.stem)
 
 
@@ -65,21 +65,21 @@ def _images(folder: Path) -> list[Path]:
         inside = any(p.is_dir() and not p.name.startswith(".") for p in folder.iterdir())
         raise RirnError(
             f"{folder} holds no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) and no videos"
-            + (", only folders; add --recursive to look into them." if inside else ".")
+            + (", only folders; add --recursive to look into them" if inside else "")
         )
     stems: dict[str, Path] = {}
     for file in files:
         other = stems.setdefault(file.stem, file)
         if other is not file:
             a, b = sorted((other.name, file.name))
-            raise RirnError(f"{folder} holds both {a} and {b}; keep one image for each frame.")
+            raise RirnError(f"{folder} holds both {a} and {b}; keep one image for each frame")
     return files
 
 
 class ImageFolderWriter:
     """A new folder of RGB PNG images of 8 bits, named by their frames.
 
-    It grows under a hidden name beside `target` and takes its name in `finish`; `abort` removes it.
+    It grows under a hidden name beside ``target`` and takes its name in ``finish``; ``abort`` removes it.
 
     Args:
         target: folder to write; it must not exist, its parent must.
@@ -112,12 +112,12 @@ class ImageFolderWriter:
             self._part.rename(self._path)
 
     def abort(self) -> None:
-        """Remove what was written; harmless after `finish`."""
+        """Remove what was written; harmless after ``finish``."""
         shutil.rmtree(self._part, ignore_errors=True)
 
 
 def place_images(folders: Sequence[Path], target: Path) -> None:
-    """Bring the images of some folders together in `target`; they stay where they are, too.
+    """Bring the images of some folders together in ``target``; they stay where they are, too.
 
     Nothing is lost if this is interrupted. A new target appears when it is whole. One that exists is kept (it
     may be a mount point or somebody's working directory), and images of the same names in it are replaced.

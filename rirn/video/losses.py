@@ -29,7 +29,7 @@ _SIDE_DATA = {
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that is left out: `what` it is, and why or what to do about it."""
+    """Something that is left out: ``what`` it is, and why or what to do about it."""
 
     what: str
     remark: str = "left out"

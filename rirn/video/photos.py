@@ -65,14 +65,14 @@ def refuse_tiles(path: str | os.PathLike) -> None:
     if count > 1:
         raise RirnError(
             f"{path} is a photo in {count} tiles, of which only one would be read; make a JPEG of it first, with "
-            "heif-convert or any viewer."
+            "heif-convert or any viewer"
         )
 
 
 class PhotoOutput:
     """One restored photo in the format of its name.
 
-    EXIF data, colour profile and resolution are those of `source`, but the orientation, since the picture is
+    EXIF data, colour profile and resolution are those of ``source``, but the orientation, since the picture is
     upright; so is its transparency, where the format has one.
 
     Args:
@@ -92,7 +92,7 @@ class PhotoOutput:
     def write(self, frame: Frame) -> None:
         """Save the photo."""
         if self.frames:
-            raise RirnError(f"{self._target} is one image, and the input has more; give a folder or a video.")
+            raise RirnError(f"{self._target} is one image, and the input has more; give a folder or a video")
         image = Image.fromarray(to_8_bits(frame.rgb))
         part = part_name(self._target)
         try:

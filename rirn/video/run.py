@@ -45,10 +45,10 @@ _TONE_MAPPING = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What `deblur` did: frames written, wall-clock seconds until the file was closed, where, what size.
+    """What ``deblur`` did: frames written, wall-clock seconds until the file was closed, where, what size.
 
-    `resumed` of the frames were there from an earlier run, `dropped` came from a camera while the network was
-    busy. `busy` has the seconds that each stage worked.
+    ``resumed`` of the frames were there from an earlier run, ``dropped`` came from a camera while the network was
+    busy. ``busy`` has the seconds that each stage worked.
     """
 
     frames: int
@@ -73,23 +73,23 @@ def deblur(
     options: Options | None = None,
     **fields: Any,
 ) -> Summary:
-    """Run every frame of `source` through a recurrent `model` and write the result to `target`.
+    """Run every frame of ``source`` through a recurrent ``model`` and write the result to ``target``.
 
     Frames out equal frames in, with the same time stamps; sound, subtitles, chapters and tags come along as
-    they are. The recurrent state goes from the first frame of a scene to its last without a break. `target`
+    they are. The recurrent state goes from the first frame of a scene to its last without a break. ``target``
     appears when it is complete. If the input breaks off, or on Ctrl-C, what was restored until then is closed
-    properly and kept as `target`. After Ctrl-C or a failure the finished parts wait in `<target>.resume`.
+    properly and kept as ``target``. After Ctrl-C or a failure the finished parts wait in ``<target>.resume``.
 
     Args:
-        model: `model.step(frame, state) -> (sharp, state)` with frame and sharp [1, 3, H, W], RGB in 0..1,
-            and `state` None at the start. If `model.delay` (default 0) is above 0, `sharp` is None for that
-            many first frames and `model.flush(state)` returns the list of the frames still to come. It is
+        model: ``model.step(frame, state) -> (sharp, state)`` with frame and sharp [1, 3, H, W], RGB in 0..1,
+            and ``state`` None at the start. If ``model.delay`` (default 0) is above 0, ``sharp`` is None for that
+            many first frames and ``model.flush(state)`` returns the list of the frames still to come. It is
             moved to the device and number format in place and set to evaluation.
-        source: a video file, a folder of images, "-" or a camera, see `Reader`; never changed.
+        source: a video file, a folder of images, "-" or a camera, see ``Reader``; never changed.
         target: a video file (.mp4, .m4v, .mov, .mkv; replaced if it exists), a folder of PNG images (empty
             if it exists), or "-" for y4m (raw RGB if the source is raw) on the standard output.
-        options: how, see `Options`.
-        fields: those of `Options`, instead of an object.
+        options: how, see ``Options``.
+        fields: those of ``Options``, instead of an object.
 
     Returns:
         Summary: what was done.
@@ -97,8 +97,8 @@ def deblur(
     Raises:
         RirnError: an option is not possible, the input cannot be read, the output not written, the network does
             not fit in memory or returns non-finite values.
-        BrokenStream: the input is cut short or damaged; the frames before are in `target`.
-        KeyboardInterrupt: after closing `target`.
+        BrokenStream: the input is cut short or damaged; the frames before are in ``target``.
+        KeyboardInterrupt: after closing ``target``.
 
     Example:
         >>> summary = deblur(model, "clip.mp4", "sharp.mp4", progress=False)
@@ -233,18 +233,16 @@ def _problems_said(
         losses.say()
         if not getattr(output, "problems", []):
             raise
-        raise BrokenStream(
-            f"{str(error).rstrip('.')}; also, {'; '.join(output.problems)}.", error.frames
-        ) from error
+        raise BrokenStream(f"{error}; also, {'; '.join(output.problems)}", error.frames) from error
     losses.say()
     if getattr(output, "problems", []):
         raise BrokenStream(
-            f"{source} is damaged: {target} is written, but {'; '.join(output.problems)}.", output.frames
+            f"{source} is damaged: {target} is written, but {'; '.join(output.problems)}", output.frames
         )
 
 
 def _encoding(target: str | os.PathLike, info: VideoInfo, encoding: Encoding) -> Encoding | None:
-    """What a video named `target` is encoded with; None for a folder of images."""
+    """What a video named ``target`` is encoded with; None for a folder of images."""
     if is_image_folder(target):
         if info.bits > 8:
             log.warning(

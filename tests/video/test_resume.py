@@ -121,7 +121,7 @@ def test_a_crash_of_the_encoder_keeps_what_is_finished(tmp_path, clip, monkeypat
     def failing(self, frame):
         count.append(0)
         if len(count) == at:
-            raise RirnError(f"Cannot write {self._path}: No space left on device.")
+            raise RirnError(f"Cannot write {self._path}: No space left on device")
         write(self, frame)
 
     before = digest(clip)
