@@ -74,7 +74,8 @@ def _orientation(image: Image.Image) -> int:
     # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
-    return image.getexif().get(0x0112, 1)
+    value = image.getexif().get(0x0112, 1)
+    return value if value in range(1, 9) else 1
 
 
 def _unreadable(file: str | Path, error: Exception) -> RirnError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -86,6 +86,19 @@ class VideoInfo:
     def is_transposed(self) -> bool:
         """Whether an upright picture is as wide as the stored one is high."""
         return self.display_matrix is not None and abs(self.display_matrix[1]) > abs(self.display_matrix[0])
+
+    def as_shown(self) -> VideoInfo:
+        """The same of the pictures that ``upright`` returns, which leave nothing for players to turn or mirror."""
+        width, height = self.shown_size
+        aspect = self.sample_aspect_ratio
+        return replace(
+            self,
+            width=width,
+            height=height,
+            sample_aspect_ratio=1 / aspect if aspect and self.is_transposed else aspect,
+            rotation=0,
+            display_matrix=None,
+        )
 
     def upright(self, picture: np.ndarray) -> np.ndarray:
         """A stored picture [H, W, ...] as a player shows it: turned by quarters and mirrored by the display matrix."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from rirn.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image
 from rirn.errors import RirnError
 from rirn.video.files import part_name, write_failures
 from rirn.video.frames import BrokenStream, Frame, VideoInfo, checked_rate
+from rirn.video.losses import Loss
 
 
 def to_8_bits(rgb: np.ndarray) -> np.ndarray:
@@ -41,6 +43,7 @@ class FolderSource:
         ((width, height),) = sizes
         self._first: np.ndarray | None = read_image(self._files[0])
         self.info = VideoInfo(width, height, 1 / rate, rate, len(self._files))
+        self.not_kept = [] if path.is_dir() else _further_pages(path)
 
     def close(self) -> None:
         self._first = None
@@ -57,6 +60,23 @@ class FolderSource:
                 except RirnError as error:
                     raise BrokenStream(f"{error}; the {index} images before it were kept", index) from error
             yield Frame(rgb, index, self.info.time_base, 1, file.stem)
+
+
+def _further_pages(path: Path) -> list[Loss]:
+    """The pictures of a TIFF or of a stereoscopic JPEG behind the first, which alone is read."""
+    try:
+        with Image.open(path) as image:
+            count = getattr(image, "n_frames", 1) - 1
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        LookupError,
+        struct.error,
+    ):  # damaged behind the first
+        count = 0
+    return [Loss(f"further pictures ({count})", "left out; save each as a file of its own")] if count else []
 
 
 def _images(folder: Path) -> list[Path]:

@@ -148,7 +148,8 @@ class PipeOutput:
     def __init__(self, info: VideoInfo, *, raw: bool = False, pipe: BinaryIO | None = None):
         self.frames = 0
         self._pipe = pipe if pipe is not None else sys.stdout.buffer
-        self._raw = raw
+        self._raw, self._upright = raw, info.upright
+        info = info.as_shown()  # neither has a flag for it
         sampling = "yuv444p" if info.width % 2 or info.height % 2 else "yuv420p"
         self._pix_fmt = sampling if info.bits <= 8 else f"{sampling}10le"
         colour = info.colour if info.colour.matrix != MATRIX_RGB else Colour()
@@ -161,10 +162,10 @@ class PipeOutput:
             if self._header:
                 self._pipe.write(self._header)
                 self._header = None
-            if self._raw:
-                self._pipe.write(frame.rgb.tobytes())
-            else:
-                self._pipe.write(b"FRAME\n" + self._picture(frame.rgb).to_ndarray().tobytes())
+            rgb = np.ascontiguousarray(self._upright(frame.rgb))
+            self._pipe.write(
+                rgb.tobytes() if self._raw else b"FRAME\n" + self._picture(rgb).to_ndarray().tobytes()
+            )
             self._pipe.flush()
         self.frames += 1
 

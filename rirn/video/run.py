@@ -25,7 +25,7 @@ from rirn.video.live import PipeOutput
 from rirn.video.losses import ALPHA, CAPTIONS, STEREO, Loss
 from rirn.video.options import Options
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
-from rirn.video.photos import PhotoOutput
+from rirn.video.photos import PhotoOutput, is_one_picture
 from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
 from rirn.video.progress import Progress
 from rirn.video.reader import Reader
@@ -161,6 +161,8 @@ def _open_output(
         return PipeOutput(info, raw=options.raw_size is not None), QUEUED, None
     path = Path(os.path.realpath(target))
     if is_photo(target) and not is_image_folder(target):
+        if reader.path.is_dir() or not is_one_picture(reader.path):
+            raise RirnError(f"{target} is one image, and the input has more; give a folder or a video")
         return PhotoOutput(path, None if options.compare else reader.path), QUEUED, None
     encoding = _encoding(target, info, options.encoding)
     settings = {"model": fingerprint(model), "encoding": encoding and vars(encoding), **options.settings()}
@@ -215,6 +217,7 @@ class _Losses:
         """One line with all of it."""
         companions = getattr(self._output, "companions", None)
         beside = self._reader.others if companions is None else list(companions.left_out.values())
+        beside = [*beside, *getattr(self._output, "left_out", [])]
         if tags := getattr(self._output, "lost_tags", []):
             beside = [*beside, f"tags {', '.join(tags)}"]
         words = dict.fromkeys([*(loss.what for loss in self.seen()), *beside])

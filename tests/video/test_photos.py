@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from rirn.cli import main
 from rirn.errors import RirnError
@@ -43,6 +44,100 @@ def test_transparency_of_a_photo_stays(tmp_path):
     deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
     with Image.open(tmp_path / "out.png") as image:
         assert np.array_equal(np.asarray(image), rgba)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_transparency_is_turned_with_the_photo(tmp_path, orientation, suffix):
+    rgba = Image.fromarray(np.dstack([picture(16, 12, 0), np.arange(192, dtype=np.uint8).reshape(12, 16)]))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"lossless": True} if suffix == ".webp" else {}
+    rgba.save(tmp_path / f"in{suffix}", exif=exif, **options)
+    deblur(Identity(), tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", progress=False)
+    with Image.open(tmp_path / f"in{suffix}") as before, Image.open(tmp_path / f"out{suffix}") as after:
+        upright = ImageOps.exif_transpose(before)
+        assert np.array_equal(np.asarray(after)[..., 3], np.asarray(upright)[..., 3])
+
+
+def pages(path, kind="TIFF"):
+    first, *others = (Image.fromarray(picture(64, 48, i)) for i in range(3))
+    first.save(path, kind, save_all=True, append_images=others)
+
+
+def told(path, **options):
+    Image.fromarray(picture(64, 48, 0)).convert(options.pop("mode", "RGB")).save(path, **options)
+
+
+def texts(path):
+    about = PngInfo()
+    about.add_text("Author", "somebody")
+    told(path, pnginfo=about)
+
+
+PROFILE = bytes(16) + b"%s" + bytes(108)
+
+
+def deep(path):
+    Image.fromarray(np.arange(3072, dtype=np.uint16).reshape(48, 64)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "target", "named"),
+    [
+        (pages, "in.tif", "out.tif", "further pictures (2)"),
+        (lambda path: pages(path, "MPO"), "in.jpg", "out.jpg", "further pictures (2)"),
+        (texts, "in.png", "out.png", "texts"),
+        (deep, "in.png", "out.png", "16 bits"),
+        (lambda path: told(path, xmp=b"<x:xmpmeta/>"), "in.jpg", "out.jpg", "XMP data"),
+        (lambda path: told(path, comment=b"hello"), "in.jpg", "out.jpg", "comment"),
+        (lambda path: told(path, mode="RGBA"), "in.png", "out.jpg", "transparency"),
+        (
+            lambda path: told(path, mode="CMYK", icc_profile=bytes(16) + b"CMYK" + bytes(108)),
+            "in.jpg",
+            "out.jpg",
+            "colour profile",
+        ),
+        (lambda path: told(path, icc_profile=bytes(16) + b"RGB " + bytes(108)), "in.jpg", "out.jpg", None),
+        (photo, "in.jpg", "out.bmp", "EXIF data"),
+        (photo, "in.jpg", "out.webp", None),
+    ],
+)
+def test_what_a_photo_does_not_keep_is_named(tmp_path, caplog, make, source, target, named):
+    make(tmp_path / source)
+    deblur(Identity(), tmp_path / source, tmp_path / target, progress=False)
+    assert (f"{target} does not hold: {named}." in caplog.text) == (named is not None)
+    assert ("does not hold" in caplog.text) == (named is not None)
+    with Image.open(tmp_path / target) as image, Image.open(tmp_path / source) as before:
+        profile = before.info.get("icc_profile", b"")
+        assert image.info.get("icc_profile", b"") == (profile if b"RGB " in profile else b"")
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_that_is_none_is_upright(tmp_path, orientation):
+    photo(tmp_path / "in.png", orientation=orientation)
+    deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
+    with Image.open(tmp_path / "out.png") as image:
+        assert np.array_equal(np.asarray(image), picture(64, 48, 3))
+
+
+def test_exif_data_that_cannot_be_written_again_is_named(tmp_path, caplog):
+    """A JPEG holds 64 KiB of it."""
+    exif = Image.Exif()
+    exif[MAKE] = "x" * 70000
+    Image.fromarray(picture(64, 48, 3)).save(tmp_path / "in.png", exif=exif)
+    deblur(Identity(), tmp_path / "in.png", tmp_path / "out.jpg", progress=False)
+    assert "out.jpg does not hold: what the file says of the picture (EXIF data is too long)." in caplog.text
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert psnr(np.asarray(image), picture(64, 48, 3)) > 30
+
+
+def test_an_animation_does_not_become_one_image(tmp_path):
+    first, *others = (Image.fromarray(picture(64, 48, i)) for i in range(3))
+    first.save(tmp_path / "in.png", save_all=True, append_images=others)
+    with pytest.raises(RirnError, match="is one image, and the input has more"):
+        deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
+    assert os.listdir(tmp_path) == ["in.png"]
 
 
 def test_pictures_with_exif_data_are_read_from_videos(tmp_path):
