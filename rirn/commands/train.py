@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from pathlib import Path
 
 from rirn.commands.parser import OneLine, check_there
 
 SUMMARY = "Train a model on folders of blurry and sharp frames."
 
 
+def _find_recipe(name: str) -> Path:
+    from rirn.training.recipes import find_recipe
+
+    return find_recipe(name)
+
+
 def make_parser() -> OneLine:
     from rirn.commands.settings import SettingsParser
     from rirn.training.config import TrainConfig
-    from rirn.training.recipes import find_recipe
 
     return SettingsParser(
         TrainConfig,
-        find_recipe,
+        _find_recipe,
         "YAML file with any of the options below, or a recipe that comes with rirn: gopro, reds, dvd, mini-gopro, "
         "mini-reds, mini-dvd",
         usage="%(prog)s [-h] [--config FILE] --out PATH --data.train+=PATH [--NAME VALUE ...]",

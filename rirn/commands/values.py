@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
+from rirn.lazy import Later
+
+yaml = Later("yaml")
 
 MOST_VALUES = 100_000
 """Of one file; references within a file can make any number of a few lines."""

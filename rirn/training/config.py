@@ -9,14 +9,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from rirn.data.camera import Camera
 from rirn.data.scenes import Scene
 from rirn.data.sources import Shutter, Source
 from rirn.errors import RirnError
 from rirn.files import replacing
+from rirn.lazy import Later
 from rirn.plugins import find_plugins
+
+yaml = Later("yaml")
 
 OWN_LOSSES = ("l1", "psnr")
 PRECISIONS = ("fp32", "bf16", "fp16")
