@@ -201,17 +201,17 @@ def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bo
 
     from rirn.distributed import WORK_APART, join_world
 
-    left_out = unread(options.paths[:-1], options.recursive)
+    left_out = unread(options.paths[:-1], options.paths[-1], options.recursive)
     device = how.chosen_device
-    for folder in {os.path.dirname(job.target) for job in jobs} if is_many else ():
-        with write_failures(options.paths[-1]):
-            Path(folder).mkdir(parents=True, exist_ok=True)
     with join_world("cpu", WORK_APART) as world:
         existing = [] if options.resume else [job.target for job in jobs if _is_finished_video(job)]
         world.gather(existing)  # all have looked before one of them writes
         if existing:
             may_ask = world.size == 1
             options.overwrite = _may_replace(existing, len(jobs), options.overwrite, may_ask)
+        for folder in {os.path.dirname(job.target) for job in jobs} if is_many else ():
+            with write_failures(options.paths[-1]):
+                Path(folder).mkdir(parents=True, exist_ok=True)
         mine = jobs[world.rank :: world.size]
         if options.resume:
             for job in filter(_is_done, mine):

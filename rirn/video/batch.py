@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rirn.errors import RirnError
-from rirn.video.files import FORMATS, PIPE, camera_name, is_image_folder, is_photo
+from rirn.video.files import FORMATS, PARTS, PIPE, camera_name, is_image_folder, is_photo
 
 log = logging.getLogger("rirn.video")
 
@@ -59,7 +59,7 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
     Raises:
         RirnError: a pattern or folder holds no video, several clips go to one file, or two have one name.
     """
-    clips, is_many = _clips(sources, photos, recursive)
+    clips, is_many = _clips(sources, target, photos, recursive)
     if not is_many and not (is_photo(clips[0][0]) and is_image_folder(target)):
         return [Job(clips[0][0], target)]
     folder = Path(target)
@@ -86,16 +86,18 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
     return list(jobs.values())
 
 
-def unread(sources: Iterable[str], recursive: bool = False) -> list[str]:
+def unread(sources: Iterable[str], target: str, recursive: bool = False) -> list[str]:
     """Pictures and videos in the folders among ``sources`` that no job is made for, as their kind is not read."""
     found = []
     for source in sources:
         if os.path.isdir(source):
-            found += [str(p) for p in _files(Path(source), recursive) if p.suffix.lower() in _UNREAD]
+            found += [str(p) for p in _files(Path(source), target, recursive) if p.suffix.lower() in _UNREAD]
     return found
 
 
-def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[tuple[str, str]], bool]:
+def _clips(
+    sources: Iterable[str], target: str, photos: bool, recursive: bool
+) -> tuple[list[tuple[str, str]], bool]:
     """The clips, each with the folder of the target that it goes into, and whether they are several by the look
     of the command."""
     clips: list[tuple[str, str]] = []
@@ -108,7 +110,7 @@ def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[
             clips += [(clip, "") for clip in found]
             is_many = True
         elif os.path.isdir(source) and os.access(source, os.R_OK):
-            inside = _of_folder(Path(source), photos, recursive)
+            inside = _of_folder(Path(source), target, photos, recursive)
             clips += inside or [(source, "")]
             is_many |= bool(inside)
         else:
@@ -116,22 +118,29 @@ def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[
     return clips, is_many or len(clips) > 1
 
 
-def _files(folder: Path, recursive: bool) -> list[Path]:
-    """Files that are there and not hidden."""
+def _files(folder: Path, target: str, recursive: bool) -> list[Path]:
+    """Files that are there, not hidden, and not what runs with this target or others left."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_file():
             found.append(path)
-        elif recursive and path.is_dir() and os.access(path, os.R_OK | os.X_OK) and not path.is_symlink():
-            found += _files(path, recursive)
+        elif recursive and _is_source(path, target):
+            found += _files(path, target, recursive)
     return found
 
 
-def _of_folder(folder: Path, photos: bool, recursive: bool) -> list[tuple[str, str]]:
+def _is_source(path: Path, target: str) -> bool:
+    """Whether to look into a folder in a folder."""
+    if not path.is_dir() or path.is_symlink() or path.suffix == PARTS:
+        return False
+    return os.access(path, os.R_OK | os.X_OK) and path.resolve() != Path(target).resolve()
+
+
+def _of_folder(folder: Path, target: str, photos: bool, recursive: bool) -> list[tuple[str, str]]:
     """What a folder is made of, with its place in it; nothing if it is one clip of images."""
-    files = _files(folder, recursive)
+    files = _files(folder, target, recursive)
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     images = [p for p in files if is_photo(p) and p not in videos]
     if not videos and not (images and recursive) and not photos and not _differ_in_size(images):

@@ -16,7 +16,7 @@ from typing import Any
 
 from rirn.video import pyav as av
 from rirn.video.files import FORMATS, write_failures
-from rirn.video.tags import own_tags
+from rirn.video.tags import keeps_language, own_tags
 from rirn.video.times import Clock, timed_streams
 
 log = logging.getLogger("rirn.video")
@@ -81,12 +81,18 @@ class Companions:
         self.source, self.replaced, self.begin = source, replaced, begin
         self.kept: set[int] = set()
         self.left_out: dict[int, str] = {}
+        self.languages: list[str] = []  # that the format has no code for
         format = FORMATS[target.suffix.lower()]
         with write_failures(target), self.open() as original:
             heads = _heads(original, replaced)
             for template in original.streams:
                 index = template.index
-                if index == replaced or _rewritten(template, original, heads[index]):
+                if index != replaced and _rewritten(template, original, heads[index]):
+                    continue
+                language = template.metadata.get("language", "und")
+                if not keeps_language(format, language):
+                    self.languages.append(f"language {language} of {describe(template)}")
+                if index == replaced:
                     continue
                 reason = _refusal(template, heads[index], format)
                 if reason is None:

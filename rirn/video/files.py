@@ -19,6 +19,7 @@ _IMAGES_WRITTEN = frozenset(
 )
 CAMERA_PREFIX = "camera:"
 PIPE = "-"
+PARTS = ".resume"
 _LONGEST_NAME = 255
 """Bytes of a file's name on the usual file systems, where the system does not say."""
 
@@ -115,7 +116,7 @@ def keep_times(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 def parts_folder(target: Path) -> Path:
     """Where the parts of ``target`` grow and wait to be resumed."""
-    return target.with_name(_fitting(target, "", ".resume"))
+    return target.with_name(_fitting(target, "", PARTS))
 
 
 def part_name(path: Path) -> Path:

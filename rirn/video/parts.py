@@ -61,6 +61,8 @@ class Parts:
         self.target = target
         self._manifest = self.path / "settings.json"
         existed = self.path.exists()
+        if existed and not self.path.is_dir():
+            raise _in_the_way(self.path)
         with write_failures(self.path):
             self.path.mkdir(exist_ok=True)
             self._lock = (self.path / "lock").open("w")
@@ -74,7 +76,7 @@ class Parts:
             if self._manifest.exists():
                 self._compare(dict(settings))
             elif existed and [p.name for p in self.path.iterdir()] != ["lock"]:
-                raise RirnError(f"{self.path} is in the way and was not made by rirn; move it")
+                raise _in_the_way(self.path)
             else:
                 with write_failures(self.path):
                     self._manifest.write_text(json.dumps(dict(settings), indent=1) + "\n")
@@ -182,6 +184,10 @@ class Parts:
         numbered = self.segments()
         while numbered and not self._checkpoint_name(len(numbered)).exists():
             remove(numbered.pop())
+
+
+def _in_the_way(path: Path) -> RirnError:
+    return RirnError(f"{path} is in the way and was not made by rirn; move it")
 
 
 class PartsOutput:

@@ -216,7 +216,11 @@ class _Losses:
     def say(self) -> None:
         """One line with all of it."""
         companions = getattr(self._output, "companions", None)
-        beside = self._reader.others if companions is None else list(companions.left_out.values())
+        beside = (
+            self._reader.others
+            if companions is None
+            else [*companions.left_out.values(), *companions.languages]
+        )
         beside = [*beside, *getattr(self._output, "left_out", [])]
         if tags := getattr(self._output, "lost_tags", []):
             beside = [*beside, f"tags {', '.join(tags)}"]

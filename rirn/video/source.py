@@ -321,7 +321,7 @@ class _Skipped:
 
 
 def too_late(name: str, cut: Cut) -> RirnError:
-    return RirnError(f"{name} has no frame at or after {float(cut.start):g} s; give an earlier --start")
+    return RirnError(f"{name} has no frame at or after {float(cut.start):.9g} s; give an earlier --start")
 
 
 class _Deinterlacer:

@@ -222,6 +222,25 @@ def test_place_date_and_maker_are_kept(tmp_path, suffix, tags, target):
 
 
 @pytest.mark.parametrize(
+    ("target", "lost"),
+    [
+        ("out.mp4", ["en-US of video stream 0, h264", "zh-Hans of audio stream 1, aac"]),
+        ("out.mkv", []),
+    ],
+)
+def test_a_language_that_has_no_code_is_named(tmp_path, caplog, target, lost):
+    write_clip(tmp_path / "in.mp4", 2, audio=("aac", "aac"))
+    languages = ["-metadata:s:v", "language=en-US", "-metadata:s:a:0", "language=zh-Hans"]
+    ffmpeg("-i", tmp_path / "in.mp4", "-map", "0", "-c", "copy", *languages, tmp_path / "in.mkv")
+    deblur(Identity(), tmp_path / "in.mkv", tmp_path / target, progress=False)
+    words = f"{target} does not hold: " + "; ".join(f"language {name}" for name in lost) + "."
+    assert (words in caplog.text) == bool(lost) and ("language" in caplog.text) == bool(lost)
+    with av.open(str(tmp_path / target)) as container:
+        kept = [stream.metadata.get("language") for stream in container.streams.audio]
+    assert kept[1] == "fra" and (bool(lost) or kept[0] == "zh-Hans")
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "a\nb.mp4",

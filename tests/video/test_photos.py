@@ -210,7 +210,7 @@ def test_what_is_not_read_does_not_matter(tmp_path):
     before = source_settings(folder)
     (folder / ".DS_Store").write_bytes(b"x" * 99)
     (folder / "out.mp4").write_bytes(b"x" * 99)
-    assert source_settings(folder) == before and unread([str(folder)]) == []
+    assert source_settings(folder) == before and unread([str(folder)], "out") == []
     assert deblur(Identity(), folder, tmp_path / "out.mp4", progress=False).frames == 1
 
 
@@ -229,3 +229,25 @@ def test_tiles_of_a_photo_are_not_taken_for_the_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("rirn.video.photos.av.open", lambda name: Tiles())
     with pytest.raises(RirnError, match="is a photo in 48 tiles"):
         deblur(Identity(), tmp_path / "in.heic", tmp_path / "out", progress=False)
+
+
+def test_what_earlier_runs_left_in_a_folder_is_no_source(tmp_path):
+    """The target inside, under any spelling, and the parts of a run that was interrupted."""
+    for name in ("a.mp4", "b/a.mp4", "out/a.mp4", "b/x.mp4.resume/segment-000000.mov", "out/b/raw.dng"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for target in (tmp_path / "out", tmp_path / "b" / ".." / "out", f"{tmp_path}/out/"):
+        jobs = plan([str(tmp_path)], str(target), recursive=True)
+        assert [os.path.relpath(job.source, tmp_path) for job in jobs] == ["a.mp4", "b/a.mp4"]
+        assert unread([str(tmp_path)], str(target), recursive=True) == []
+
+
+def test_a_refused_batch_makes_no_folders(tmp_path, capsys):
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    for name in ("a.png", "b/a.png"):
+        photo(tmp_path / "in" / name)
+    (tmp_path / "out").mkdir()
+    photo(tmp_path / "out" / "a.png")
+    command = ["deblur", str(tmp_path / "in"), str(tmp_path / "out"), "--recursive", "--model", "rirn-tiny"]
+    assert main(command) == 1 and "1 of 2 targets exist" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out") == ["a.png"]

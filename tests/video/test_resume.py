@@ -250,6 +250,9 @@ def test_a_foreign_folder_is_left_alone(tmp_path, clip):
     with pytest.raises(RirnError, match="in the way"):
         run(Identity(), clip, tmp_path / "out.mp4", resume=True)
     assert "photo.jpg" in os.listdir(tmp_path / "out.mp4.resume")
+    (tmp_path / "file.mp4.resume").touch()
+    with pytest.raises(RirnError, match="in the way"):
+        run(Identity(), clip, tmp_path / "file.mp4")
 
 
 def test_resume_without_parts_starts_at_the_beginning(tmp_path, clip):
