@@ -89,7 +89,7 @@ def _synth(options: Namespace) -> None:
     check_there(*options.sources)
     from rirn.synth import MANIFEST, synthesize
 
-    made = synthesize(options.sources, options.out, options.settings, workers=options.workers)["sequences"]
+    made = synthesize(options.sources, options.out, options.settings(), workers=options.workers)["sequences"]
     print(
         f"{sum(s['pairs'] for s in made)} pairs in {len(made)} sequences; {options.out / MANIFEST} says how"
     )

@@ -30,8 +30,8 @@ METAVARS = {
 class SettingsParser(Parser):
     """Options such as ``--optim.lr`` for the fields of a dataclass, nested ones at the dots.
 
-    ``parse_args`` returns the object as ``settings``. Values are YAML, as in a file, but what may be text is taken as it is;
-    ``--name+=`` adds to a list. Files that ``--config`` names come first, whatever the order on the command line.
+    ``settings`` of what ``parse_args`` returns makes the object. Values are YAML, as in a file, but what may be text is taken
+    as it is; ``--name+=`` adds to a list. Files that ``--config`` names come first, whatever the order on the command line.
 
     Args:
         settings: the dataclass; the strings below its fields are their help.
@@ -84,11 +84,7 @@ class SettingsParser(Parser):
         return super().format_help()
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
-        """What was typed, and ``settings``.
-
-        Raises:
-            RirnError: from the dataclass, for values that do not go together.
-        """
+        """What was typed, and ``settings``, which makes the object and raises what that raises."""
         self._add_free_names(words)
         typed = super().parse_args(words)
         given = typed.__dict__.pop("given", [])
@@ -103,7 +99,7 @@ class SettingsParser(Parser):
         missing = [f"--{name}" for name in values.missing(self._settings, tree)]
         if missing:
             self.error(f"the following arguments are required: {', '.join(missing)}")
-        typed.settings = values.build(self._settings, tree)
+        typed.settings = functools.partial(values.build, self._settings, tree)
         return typed
 
     def _add_free_names(self, words: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ def make_parser() -> OneLine:
 
 
 def run(options: Namespace) -> None:
-    config = options.settings
+    config = options.settings()
     folders = [source.path for source in config.data.sources]
     check_there(*folders, *map(config.data.below_root, config.data.val))
     from rirn.training.trainer import train

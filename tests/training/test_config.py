@@ -19,7 +19,7 @@ PAPER = {"gopro": (500, [300]), "reds": (200, [100]), "dvd": (500, [200, 400])}
 
 def parse(*argv):
     """What the command line makes of some arguments."""
-    return COMMANDS["train"][0]().parse_args([str(a) for a in argv]).settings
+    return COMMANDS["train"][0]().parse_args([str(a) for a in argv]).settings()
 
 
 def test_learning_rate_rises_then_falls_to_zero():
