@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -12,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rirn.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image
+from rirn.data.images import IMAGE_SUFFIXES, ORIENTATION, image_size, list_images, read_image
 from rirn.errors import RirnError
 from rirn.video.files import part_name, write_failures
 from rirn.video.frames import BrokenStream, Frame, VideoInfo, checked_rate
-from rirn.video.losses import Loss
+from rirn.video.losses import EXIF, Loss
+
+log = logging.getLogger("rirn.video")
 
 
 def to_8_bits(rgb: np.ndarray) -> np.ndarray:
@@ -43,7 +46,7 @@ class FolderSource:
         ((width, height),) = sizes
         self._first: np.ndarray | None = read_image(self._files[0])
         self.info = VideoInfo(width, height, 1 / rate, rate, len(self._files))
-        self.not_kept = [] if path.is_dir() else _further_pages(path)
+        self.not_kept = _not_kept(self._files[0], path.is_dir())
 
     def close(self) -> None:
         self._first = None
@@ -59,24 +62,33 @@ class FolderSource:
                     rgb = read_image(file)
                 except RirnError as error:
                     raise BrokenStream(f"{error}; the {index} images before it were kept", index) from error
+            height, width = rgb.shape[:2]
+            if (width, height) != (
+                self.info.width,
+                self.info.height,
+            ):  # as the header of a damaged one does not say
+                raise BrokenStream(
+                    f"{file} is {width}x{height}, and not {self.info.width}x{self.info.height} as the images before; "
+                    f"the {index} images before it were kept",
+                    index,
+                )
             yield Frame(rgb, index, self.info.time_base, 1, file.stem)
 
 
-def _further_pages(path: Path) -> list[Loss]:
-    """The pictures of a TIFF or of a stereoscopic JPEG behind the first, which alone is read."""
+def _not_kept(file: Path, is_clip: bool) -> list[Loss]:
+    """What there is of an image beside its samples: EXIF data but the orientation, and, of a photo alone, the pictures
+    behind the first of a TIFF or of a stereoscopic JPEG."""
+    found = []
     try:
-        with Image.open(path) as image:
-            count = getattr(image, "n_frames", 1) - 1
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        LookupError,
-        struct.error,
-    ):  # damaged behind the first
-        count = 0
-    return [Loss(f"further pictures ({count})", "left out; save each as a file of its own")] if count else []
+        with Image.open(file) as image:
+            if set(image.getexif()) - {ORIENTATION}:
+                found.append(EXIF)
+            count = 0 if is_clip else getattr(image, "n_frames", 1) - 1
+        if count:
+            found.append(Loss(f"further pictures ({count})", "left out; save each as a file of its own"))
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
+        log.debug("what %s says of itself is damaged", file)
+    return found
 
 
 def _images(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from rirn.data.images import IMAGE_SUFFIXES
+from rirn.data.images import IMAGE_SUFFIXES, ORIENTATION
 from rirn.errors import RirnError
 from rirn.video import pyav as av
 from rirn.video.files import is_photo, part_name, write_failures
@@ -28,7 +28,7 @@ _OPTIONS = {
     "AVIF": {"quality": 90},
 }
 _WITH_ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA"}
-_ORIENTATION, _XMP = 0x0112, 700
+_XMP = 700
 _SPACE = slice(16, 20)
 """Where a colour profile names the space of the samples that it is for."""
 # Description, make, model, software, date, artist, copyright; the directories of EXIF and GPS.
@@ -124,11 +124,11 @@ class PhotoOutput:
         """What ``save`` is given of the original; ``left_out`` names what it is not. Transparency goes into the image."""
         kept: dict = {}
         plain = self._format in ("BMP", "PPM", "TGA")
-        with Image.open(self._source) as original:
+        with open(self._source, "rb") as opened, Image.open(opened) as original:  # as read_image does
             deep = "16" in original.mode or any(";16" in str(tile[3]) for tile in original.tile)
             opaque = _has_alpha(original) and not self._add_alpha(image, original)
             info, exif = original.info, original.getexif()
-            exif.pop(_ORIENTATION, None)
+            exif.pop(ORIENTATION, None)
             if "TIFF" in (original.format, self._format):
                 exif = _about_the_picture(exif)
             if info.get("dpi") and not plain:

@@ -22,7 +22,7 @@ from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, PIPE, check_target, is_image_folder, is_photo, keep_times, part_name
 from rirn.video.frames import HDR_TRANSFERS, BrokenStream, VideoInfo
 from rirn.video.live import PipeOutput
-from rirn.video.losses import ALPHA, CAPTIONS, STEREO, Loss
+from rirn.video.losses import ALPHA, CAPTIONS, EXIF, STEREO, Loss
 from rirn.video.options import Options
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
 from rirn.video.photos import PhotoOutput, is_one_picture
@@ -207,6 +207,7 @@ class _Losses:
         keeps_alpha = getattr(self._output, "keeps_alpha", False) and not self._compares
         kept = {
             ALPHA: keeps_alpha,
+            EXIF: isinstance(self._output, PhotoOutput) and not self._compares,
             CAPTIONS: getattr(self._output, "keeps_captions", False),
             # Matroska has it as a tag of the stream.
             STEREO: self._suffix == ".mkv" and "stereo_mode" in self._reader.info.stream_metadata,

@@ -4,12 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from rirn.cli import main
+from rirn.data import read_image
 from rirn.errors import RirnError
-from rirn.video import Reader, deblur
+from rirn.video import BrokenStream, Reader, deblur
 from rirn.video.batch import plan, unread
 from rirn.video.parts import source_settings
 from tests.video.clips import Identity, Invert, picture, probe, psnr, write_clip
@@ -55,8 +56,9 @@ def test_transparency_is_turned_with_the_photo(tmp_path, orientation, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
     rgba.save(tmp_path / f"in{suffix}", exif=exif, **options)
     deblur(Identity(), tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", progress=False)
-    with Image.open(tmp_path / f"in{suffix}") as before, Image.open(tmp_path / f"out{suffix}") as after:
-        upright = ImageOps.exif_transpose(before)
+    method = [None, 0, 3, 1, 5, 4, 6, 2][orientation - 1]
+    upright = rgba if method is None else rgba.transpose(Image.Transpose(method))
+    with Image.open(tmp_path / f"out{suffix}") as after:
         assert np.array_equal(np.asarray(after)[..., 3], np.asarray(upright)[..., 3])
 
 
@@ -101,6 +103,7 @@ def deep(path):
         (lambda path: told(path, icc_profile=bytes(16) + b"RGB " + bytes(108)), "in.jpg", "out.jpg", None),
         (photo, "in.jpg", "out.bmp", "EXIF data"),
         (photo, "in.jpg", "out.webp", None),
+        (photo, "in.jpg", "out.mkv", "EXIF data"),
     ],
 )
 def test_what_a_photo_does_not_keep_is_named(tmp_path, caplog, make, source, target, named):
@@ -108,6 +111,8 @@ def test_what_a_photo_does_not_keep_is_named(tmp_path, caplog, make, source, tar
     deblur(Identity(), tmp_path / source, tmp_path / target, progress=False)
     assert (f"{target} does not hold: {named}." in caplog.text) == (named is not None)
     assert ("does not hold" in caplog.text) == (named is not None)
+    if target == "out.mkv":
+        return
     with Image.open(tmp_path / target) as image, Image.open(tmp_path / source) as before:
         profile = before.info.get("icc_profile", b"")
         assert image.info.get("icc_profile", b"") == (profile if b"RGB " in profile else b"")
@@ -130,6 +135,30 @@ def test_exif_data_that_cannot_be_written_again_is_named(tmp_path, caplog):
     assert "out.jpg does not hold: what the file says of the picture (EXIF data is too long)." in caplog.text
     with Image.open(tmp_path / "out.jpg") as image:
         assert psnr(np.asarray(image), picture(64, 48, 3)) > 30
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".tif", ".jpg", ".png"])
+def test_images_have_the_size_that_is_said_of_them(tmp_path, orientation, suffix):
+    """Pillow turns a TIFF by itself."""
+    photo(tmp_path / f"0{suffix}", orientation=orientation)
+    with Reader(tmp_path / f"0{suffix}") as reader:
+        (frame,) = reader
+        assert frame.rgb.shape[:2] == (reader.info.height, reader.info.width)
+        assert frame.rgb.shape[:2] == ((48, 64) if orientation < 5 else (64, 48))
+
+
+def test_images_that_are_of_another_size_than_they_say_end_the_clip(tmp_path, monkeypatch):
+    for i in range(3):
+        Image.fromarray(picture(64, 48, i)).save(tmp_path / f"{i}.png")
+    read = read_image
+    monkeypatch.setattr("rirn.video.images.read_image", lambda f: np.rot90(read(f), f.stem == "2"))
+    with (
+        Reader(tmp_path) as reader,
+        pytest.raises(BrokenStream, match=r"2\.png is 48x64, and not 64x48") as broken,
+    ):
+        assert len(list(reader)) < 3
+    assert broken.value.frames == 2
 
 
 def test_an_animation_does_not_become_one_image(tmp_path):
