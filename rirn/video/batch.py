@@ -122,20 +122,20 @@ def _files(folder: Path, target: str, recursive: bool) -> list[Path]:
     """Files that are there, not hidden, and not what runs with this target or others left."""
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.resolve() == Path(target).resolve():
             continue
         if path.is_file():
             found.append(path)
-        elif recursive and _is_source(path, target):
+        elif recursive and _is_source(path):
             found += _files(path, target, recursive)
     return found
 
 
-def _is_source(path: Path, target: str) -> bool:
+def _is_source(path: Path) -> bool:
     """Whether to look into a folder in a folder."""
     if not path.is_dir() or path.is_symlink() or path.suffix == PARTS:
         return False
-    return os.access(path, os.R_OK | os.X_OK) and path.resolve() != Path(target).resolve()
+    return os.access(path, os.R_OK | os.X_OK)
 
 
 def _of_folder(folder: Path, target: str, photos: bool, recursive: bool) -> list[tuple[str, str]]:

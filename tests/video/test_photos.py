@@ -271,6 +271,13 @@ def test_what_earlier_runs_left_in_a_folder_is_no_source(tmp_path):
         assert unread([str(tmp_path)], str(target), recursive=True) == []
 
 
+def test_the_target_in_a_folder_of_images_is_none_of_them(tmp_path):
+    """Ctrl-C leaves a part of it there, and --resume goes on."""
+    for name in ("0.png", "1.png", "out.mp4"):
+        (tmp_path / name).touch()
+    assert len(plan([str(tmp_path)], str(tmp_path / "out.mp4"))) == 1
+
+
 def test_a_refused_batch_makes_no_folders(tmp_path, capsys):
     (tmp_path / "in" / "b").mkdir(parents=True)
     for name in ("a.png", "b/a.png"):
