@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from rirn.errors import RirnError
 from rirn.lazy import names_of
-from rirn.version import __version__
 
 if TYPE_CHECKING:
     from rirn.models import State, create_model, model_names
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from rirn.models.window import Window
     from rirn.streaming import stream
     from rirn.training.losses import register_loss
+    from rirn.version import __version__
     from rirn.weights import load, save_weights
 
 __all__ = [
@@ -40,6 +40,7 @@ __getattr__ = names_of(
         "GraphedStep": "models.graphed",
         "State": "models.state",
         "Window": "models.window",
+        "__version__": "version",
         "create_model": "models.registry",
         "load": "weights.files",
         "model_names": "models.registry",

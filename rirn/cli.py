@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from rirn import __version__
 from rirn.commands.parser import CommandParser, OneLine
 from rirn.errors import RirnError, describe
 from rirn.plugins import take_plugins
@@ -53,13 +53,23 @@ def _parser() -> CommandParser:
         usage="rirn [-h] [-V] [--plugin MODULE|FILE.py] COMMAND ...",
         description="Deblur video with recurrence-in-recurrence networks.",
     )
-    parser.add_argument("-V", "--version", action="version", version=f"rirn {__version__}")
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version and exit")
     parser.add_argument(
         "--plugin",
         metavar="MODULE|FILE.py",
         help="load a module of networks and losses of one's own first, in any place on the line; repeatable",
     )
     return parser
+
+
+class _Version(argparse.Action):
+    """Finds the version when it is asked for: looking at what is installed takes as long as all else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from rirn.version import __version__
+
+        print(f"rirn {__version__}")
+        parser.exit()
 
 
 def _module(name: str) -> Any:

@@ -37,6 +37,6 @@ class Later:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what Python and jsonargparse ask of any object
+        if name.startswith("__"):  # what Python asks of any object
             raise AttributeError(name)
         return getattr(import_module(self._name), name)

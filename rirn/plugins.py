@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -62,7 +61,9 @@ def find_plugins() -> None:
     _found = True
     for name in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         load_plugin(name)
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    from importlib.metadata import entry_points  # takes as long to import as all that a command line needs
+
+    for point in entry_points(group=ENTRY_POINTS):
         load_plugin(point.value.partition(":")[0])
 
 

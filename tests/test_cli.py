@@ -154,7 +154,7 @@ def test_damaged_weights(capsys, clip, weights, tmp_path):
         (["deblur", "-", "-", "--raw-size", "0x4"], "Raw frames of 0x4 are not possible"),
         (["deblur", "-", "-", "--raw-size", "999999x999999"], "Raw frames of 999999x999999 are not possible"),
         (["deblur", "a.mp4", ""], "The target has no name"),
-        (["deblur", "a.mp4", "b.mp4", "/dev/null/out/"], "Cannot write /dev/null/out/: Not a directory."),
+        (["deblur", "a.mp4", "b.mp4", "/dev/null/out/"], "Cannot write /dev/null/out/: Not a directory"),
         (["deblur"], "are required: SOURCE ... TARGET (see rirn deblur --help)"),
         (["compare", "a.mp4"], "are required: B (see rirn compare --help)"),
         (["train"], "are required: --out, --data.train (see rirn train --help)"),

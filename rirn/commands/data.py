@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rirn.commands.parser import CommandParser, OneLine, Parser, add_blur, check_there, default_threads
 from rirn.errors import RirnError
@@ -66,6 +65,8 @@ def _synth_parser() -> OneLine:
     from rirn.synth import SynthConfig
 
     parser = SettingsParser(
+        SynthConfig,
+        usage="%(prog)s [-h] --out DIR [--workers N] [--NAME VALUE ...] SOURCE ...",
         description=_SYNTH,
         epilog="examples:\n"
         "  rirn data synth ride240fps.mp4 --out data/ride --window 13\n"
@@ -81,21 +82,20 @@ def _synth_parser() -> OneLine:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the data set")
     parser.add_argument("--workers", type=int, default=default_threads(), help="threads for optical flow")
-    parser.add_class_arguments(SynthConfig)
     return parser
 
 
-def _synth(options: Any) -> None:
+def _synth(options: Namespace) -> None:
     check_there(*options.sources)
-    from rirn.synth import MANIFEST, SynthConfig, synthesize
+    from rirn.synth import MANIFEST, synthesize
 
-    settings = vars(_synth_parser().instantiate(options))
-    sources, out, workers = (settings.pop(name) for name in ("sources", "out", "workers"))
-    made = synthesize(sources, out, SynthConfig(**settings), workers=workers)["sequences"]
-    print(f"{sum(s['pairs'] for s in made)} pairs in {len(made)} sequences; {out / MANIFEST} says how")
+    made = synthesize(options.sources, options.out, options.settings(), workers=options.workers)["sequences"]
+    print(
+        f"{sum(s['pairs'] for s in made)} pairs in {len(made)} sequences; {options.out / MANIFEST} says how"
+    )
 
 
-ACTIONS: dict[str, tuple[Callable[[], OneLine], Callable[[Any], None]]] = {
+ACTIONS: dict[str, tuple[Callable[[], OneLine], Callable[[Namespace], None]]] = {
     "check": (_check_parser, _check),
     "synth": (_synth_parser, _synth),
 }

@@ -1,4 +1,4 @@
-"""`rirn deblur`."""
+"""``rirn deblur``."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def run(options: Namespace) -> int:
         make_parser().error("the target is missing")
     how = _options(options)
     if options.jobs < 1:
-        raise RirnError(f"--jobs must be at least 1, not {options.jobs}.")
+        raise RirnError(f"--jobs must be at least 1, not {options.jobs}")
     find_weights(options.model)
     if options.benchmark:
         return _benchmark(options, how)
@@ -201,17 +201,17 @@ def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bo
 
     from rirn.distributed import WORK_APART, join_world
 
-    left_out = unread(options.paths[:-1], options.recursive)
+    left_out = unread(options.paths[:-1], options.paths[-1], options.recursive)
     device = how.chosen_device
-    for folder in {os.path.dirname(job.target) for job in jobs} if is_many else ():
-        with write_failures(options.paths[-1]):
-            Path(folder).mkdir(parents=True, exist_ok=True)
     with join_world("cpu", WORK_APART) as world:
         existing = [] if options.resume else [job.target for job in jobs if _is_finished_video(job)]
         world.gather(existing)  # all have looked before one of them writes
         if existing:
             may_ask = world.size == 1
             options.overwrite = _may_replace(existing, len(jobs), options.overwrite, may_ask)
+        for folder in {os.path.dirname(job.target) for job in jobs} if is_many else ():
+            with write_failures(options.paths[-1]):
+                Path(folder).mkdir(parents=True, exist_ok=True)
         mine = jobs[world.rank :: world.size]
         if options.resume:
             for job in filter(_is_done, mine):
@@ -238,7 +238,7 @@ def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bo
 def _raise_unread(files: Sequence[str]) -> None:
     if files:
         named = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
-        raise RirnError(f"Left out, since nothing here reads them: {named}; convert them first.")
+        raise RirnError(f"Left out, since nothing here reads them: {named}; convert them first")
 
 
 def _may_replace(existing: Sequence[str], count: int, overwrite: bool, may_ask: bool) -> bool:
@@ -259,10 +259,10 @@ def _may_replace(existing: Sequence[str], count: int, overwrite: bool, may_ask: 
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return True
     if count == 1:
-        raise RirnError(f"{named} exists; add --overwrite to replace it, or give another name.")
+        raise RirnError(f"{named} exists; add --overwrite to replace it, or give another name")
     raise RirnError(
         f"{len(existing)} of {count} targets exist ({named}); add --overwrite to replace them, --resume to leave "
-        "them and do the rest, or give another folder."
+        "them and do the rest, or give another folder"
     )
 
 
@@ -274,7 +274,7 @@ def _report(parts: Sequence[tuple[int, Sequence[tuple[Job, str]]]]) -> None:
     for job, reason in failures:
         print(f"{job.source}: {reason}", file=sys.stderr)
     count = sum(count for count, _ in parts)
-    raise RirnError(f"{len(failures)} of {count} videos failed, the others are done.")
+    raise RirnError(f"{len(failures)} of {count} videos failed, the others are done")
 
 
 def _is_finished_video(job: Job) -> bool:
@@ -341,7 +341,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise RirnError(f"'{text}' is no frame size; use width and height such as 1280x720.")
+        raise RirnError(f"'{text}' is no frame size; use width and height such as 1280x720")
     return int(width), int(height)
 
 
@@ -355,6 +355,6 @@ def _encoding(options: Namespace) -> Encoding:
     for item in options.encoder_option or []:
         name, separator, value = item.partition("=")
         if not separator or not name:
-            raise RirnError(f"'{item}' is no encoder option; use NAME=VALUE, such as tune=film.")
+            raise RirnError(f"'{item}' is no encoder option; use NAME=VALUE, such as tune=film")
         further[name] = value
     return Encoding(options.codec, options.crf, options.preset, options.pix_fmt, further)

@@ -6,14 +6,20 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rirn.errors import RirnError
 
 LONGEST_MESSAGE = 1000
+
+
+def nearest(word: str | None, known: Iterable[str], dashes: str = "") -> str:
+    """'; did you mean x?' where an option or setting is near, else nothing."""
+    close = difflib.get_close_matches(word or "", list(known), n=1)
+    return f"; did you mean {dashes}{close[0]}?" if close else ""
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -30,30 +36,11 @@ class HelpFormatter(argparse.HelpFormatter):
 class OneLine(argparse.ArgumentParser):
     """Answers a mistake in one line, with the near match if an option or key is unknown."""
 
-    config_file: str | None = None
-    """The configuration file that was read last."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        if self.config_file is not None and message.startswith("Unexpected config"):
-            content = message.partition(":")[2].strip() or "it is empty"
-            message = (
-                f"the configuration file {self.config_file} holds no settings that can be read: {content}"
-            )
-        # On the command line, or in a configuration file.
-        unknown = re.search(
-            r"nrecognized arguments: (--)([\w.-]+)"
-            r"|(?:Group '(?P<group>[\w.]+)' does )?not accept option '([\w.-]+)'"
-            r"|Option '([\w.-]+)' is not accepted",
-            message,
-        )
+    def error(self, message: str) -> NoReturn:
+        unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
         if unknown:
-            dashes, word = unknown[1] or "", unknown[2] or unknown[4] or unknown[5]
-            if not dashes and self.config_file is not None:
-                message += f" in {self.config_file}"
-            word = f"{unknown['group']}.{word}" if unknown["group"] else word
-            options = [o.lstrip("-") for a in self._actions for o in a.option_strings if o.startswith("--")]
-            close = difflib.get_close_matches(word, options, n=1)
-            message += f"; did you mean {dashes}{close[0]}?" if close else ""
+            options = [o[2:] for a in self._actions for o in a.option_strings if o.startswith("--")]
+            message += nearest(unknown[1], options, dashes="--")
         message = " ".join(message.split())
         if len(message) > LONGEST_MESSAGE:  # it may quote a whole file
             message = f"{message[:LONGEST_MESSAGE]} ..."

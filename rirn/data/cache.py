@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rirn.data.images import read_image
 from rirn.errors import RirnError
 from rirn.lazy import Later
 
+multiprocessing = Later("multiprocessing")
 np, torch_data = Later("numpy"), Later("torch.utils.data")
 
 

@@ -12,12 +12,13 @@ from rirn.lazy import Later
 np = Later("numpy")
 Image, ImageOps = Later("PIL.Image"), Later("PIL.ImageOps")
 
+ORIENTATION = 0x0112
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".webp")
 
 
 def _failures() -> tuple[type[Exception], ...]:
     """What Pillow raises for a file that is no image, or a damaged one."""
-    return OSError, SyntaxError, ValueError, Image.DecompressionBombError
+    return OSError, SyntaxError, ValueError, LookupError, Image.DecompressionBombError
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -41,7 +42,9 @@ def image_size(file: str | Path) -> tuple[int, int]:
     """
     try:
         with Image.open(file) as image:
-            width, height = image.size
+            # Of a TIFF, some versions of Pillow state the upright size.
+            is_tiff = image.format == "TIFF"
+            width, height = (image.tag_v2[tag] for tag in (256, 257)) if is_tiff else image.size
             # EXIF orientations 5 to 8 swap the axes.
             return (height, width) if _orientation(image) >= 5 else (width, height)
     except _failures() as error:
@@ -55,7 +58,8 @@ def read_image(file: str | Path) -> np.ndarray:
         RirnError: the file is missing, no image, or of 32 bits per sample.
     """
     try:
-        with Image.open(file) as image:
+        # Not by its name: Pillow would map a TIFF that is to be turned into memory, and read the rows of RGBA wrongly.
+        with open(file, "rb") as opened, Image.open(opened) as image:
             if _orientation(image) != 1:
                 image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):
@@ -74,7 +78,8 @@ def _orientation(image: Image.Image) -> int:
     # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
-    return image.getexif().get(0x0112, 1)
+    value = image.getexif().get(ORIENTATION, 1)
+    return value if value in range(1, 9) else 1
 
 
 def _unreadable(file: str | Path, error: Exception) -> RirnError:
@@ -84,7 +89,7 @@ def _unreadable(file: str | Path, error: Exception) -> RirnError:
     else:
         reason = (str(error) or type(error).__name__).split("\n")[0].replace(repr(str(file)), "the file")
     reason = reason.rstrip(".")
-    return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it.")
+    return RirnError(f"{file} is not an image that can be read ({reason}); replace or remove it")
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:

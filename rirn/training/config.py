@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from rirn.data.camera import Camera
 from rirn.data.scenes import Scene
 from rirn.data.sources import Pairing, Shutter, Source
 from rirn.errors import RirnError
 from rirn.files import replacing
+from rirn.lazy import Later
 from rirn.plugins import find_plugins
+
+yaml = Later("yaml")
 
 OWN_LOSSES = ("l1", "psnr")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -290,11 +292,11 @@ def _losses(wanted: str) -> Collection[str]:
     """Names of losses, those of plugins too unless the one that is wanted comes with the package."""
     if wanted in OWN_LOSSES:
         return OWN_LOSSES
-    from rirn.training.losses import LOSSES  # torch takes seconds to import
-
-    if wanted not in LOSSES:
-        find_plugins()
-    return LOSSES
+    find_plugins()
+    losses = sys.modules.get(
+        "rirn.training.losses"
+    )  # there if anything registered one; torch takes seconds to import
+    return OWN_LOSSES if losses is None else losses.LOSSES
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rirn.errors import RirnError
-from rirn.video.files import FORMATS, PIPE, camera_name, is_image_folder, is_photo
+from rirn.video.files import FORMATS, PARTS, PIPE, camera_name, is_image_folder, is_photo
 
 log = logging.getLogger("rirn.video")
 
@@ -45,8 +45,8 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
     """One job for each clip or photo that the sources name.
 
     A source is a video, a photo, a folder of images, a folder of videos and photos, or a pattern such as
-    "clips/*.mp4" that the shell left alone. A single clip goes to `target` itself. Several, or those of a folder
-    of videos or a pattern, go into the folder `target` under their own names; a format that cannot be written
+    "clips/*.mp4" that the shell left alone. A single clip goes to ``target`` itself. Several, or those of a folder
+    of videos or a pattern, go into the folder ``target`` under their own names; a format that cannot be written
     becomes .mkv. Images of one size in a folder are one clip; those of several sizes, or beside videos, are photos,
     each for itself, and so are image files that are named.
 
@@ -59,17 +59,17 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
     Raises:
         RirnError: a pattern or folder holds no video, several clips go to one file, or two have one name.
     """
-    clips, is_many = _clips(sources, photos, recursive)
+    clips, is_many = _clips(sources, target, photos, recursive)
     if not is_many and not (is_photo(clips[0][0]) and is_image_folder(target)):
         return [Job(clips[0][0], target)]
     folder = Path(target)
     is_file = folder.suffix.lower() in FORMATS or is_photo(folder)
     if (is_file and not is_image_folder(target)) or (folder.exists() and not folder.is_dir()):
-        raise RirnError(f"{len(clips)} clips cannot all become {target}; give a folder as the target.")
+        raise RirnError(f"{len(clips)} clips cannot all become {target}; give a folder as the target")
     jobs: dict[str, Job] = {}
     for clip, inside in clips:
         if clip == PIPE or camera_name(clip) is not None:
-            raise RirnError(f"{clip} cannot be one of several sources; restore it alone.")
+            raise RirnError(f"{clip} cannot be one of several sources; restore it alone")
         path = Path(clip)
         if os.path.isdir(clip):
             name = path.resolve().name if recursive or photos else f"{path.stem}.mkv"
@@ -81,21 +81,23 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
         other = jobs.setdefault(os.path.normcase(job.target).casefold(), job)
         if other is not job:
             raise RirnError(
-                f"{other.source} and {clip} would both become {job.target}; restore them separately."
+                f"{other.source} and {clip} would both become {job.target}; restore them separately"
             )
     return list(jobs.values())
 
 
-def unread(sources: Iterable[str], recursive: bool = False) -> list[str]:
-    """Pictures and videos in the folders among `sources` that no job is made for, as their kind is not read."""
+def unread(sources: Iterable[str], target: str, recursive: bool = False) -> list[str]:
+    """Pictures and videos in the folders among ``sources`` that no job is made for, as their kind is not read."""
     found = []
     for source in sources:
         if os.path.isdir(source):
-            found += [str(p) for p in _files(Path(source), recursive) if p.suffix.lower() in _UNREAD]
+            found += [str(p) for p in _files(Path(source), target, recursive) if p.suffix.lower() in _UNREAD]
     return found
 
 
-def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[tuple[str, str]], bool]:
+def _clips(
+    sources: Iterable[str], target: str, photos: bool, recursive: bool
+) -> tuple[list[tuple[str, str]], bool]:
     """The clips, each with the folder of the target that it goes into, and whether they are several by the look
     of the command."""
     clips: list[tuple[str, str]] = []
@@ -104,11 +106,11 @@ def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[
         if not os.path.exists(source) and glob.has_magic(source):
             found = sorted(glob.glob(source))
             if not found:
-                raise RirnError(f"No file matches {source}.")
+                raise RirnError(f"No file matches {source}")
             clips += [(clip, "") for clip in found]
             is_many = True
         elif os.path.isdir(source) and os.access(source, os.R_OK):
-            inside = _of_folder(Path(source), photos, recursive)
+            inside = _of_folder(Path(source), target, photos, recursive)
             clips += inside or [(source, "")]
             is_many |= bool(inside)
         else:
@@ -116,22 +118,29 @@ def _clips(sources: Iterable[str], photos: bool, recursive: bool) -> tuple[list[
     return clips, is_many or len(clips) > 1
 
 
-def _files(folder: Path, recursive: bool) -> list[Path]:
-    """Files that are there and not hidden."""
+def _files(folder: Path, target: str, recursive: bool) -> list[Path]:
+    """Files that are there, not hidden, and not what runs with this target or others left."""
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.resolve() == Path(target).resolve():
             continue
         if path.is_file():
             found.append(path)
-        elif recursive and path.is_dir() and os.access(path, os.R_OK | os.X_OK) and not path.is_symlink():
-            found += _files(path, recursive)
+        elif recursive and _is_source(path):
+            found += _files(path, target, recursive)
     return found
 
 
-def _of_folder(folder: Path, photos: bool, recursive: bool) -> list[tuple[str, str]]:
+def _is_source(path: Path) -> bool:
+    """Whether to look into a folder in a folder."""
+    if not path.is_dir() or path.is_symlink() or path.suffix == PARTS:
+        return False
+    return os.access(path, os.R_OK | os.X_OK)
+
+
+def _of_folder(folder: Path, target: str, photos: bool, recursive: bool) -> list[tuple[str, str]]:
     """What a folder is made of, with its place in it; nothing if it is one clip of images."""
-    files = _files(folder, recursive)
+    files = _files(folder, target, recursive)
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     images = [p for p in files if is_photo(p) and p not in videos]
     if not videos and not (images and recursive) and not photos and not _differ_in_size(images):
@@ -158,7 +167,7 @@ def _differ_in_size(images: Sequence[Path]) -> bool:
 
 
 def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 1) -> list[tuple[Job, str]]:
-    """Call `restore` for every job, `workers` at a time; the jobs that failed, with the reason.
+    """Call ``restore`` for every job, ``workers`` at a time; the jobs that failed, with the reason.
 
     One failure does not stop the others; Ctrl-C does.
     """
@@ -179,7 +188,7 @@ def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 
 
 
 def in_process(job: Job, options: Sequence[str], threads: int) -> None:
-    """Run `rirn deblur` with `options` in a process of its own, which may crash without harm to others.
+    """Run ``rirn deblur`` with ``options`` in a process of its own, which may crash without harm to others.
 
     What it said is passed on once it has succeeded: results to the standard output, warnings to the errors.
 

@@ -21,10 +21,10 @@ from rirn.video.tiles import Tiled
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Speed of a run: `latency` in seconds from a decoded frame to its restored one on the CPU, p50 and p95.
+    """Speed of a run: ``latency`` in seconds from a decoded frame to its restored one on the CPU, p50 and p95.
 
-    `decode` and `model` are the shares of the wall-clock time in which each of the two worked; they overlap.
-    The first frame, in which libraries warm up, does not count. `graphs` says how many steps a GPU replayed.
+    ``decode`` and ``model`` are the shares of the wall-clock time in which each of the two worked; they overlap.
+    The first frame, in which libraries warm up, does not count. ``graphs`` says how many steps a GPU replayed.
     """
 
     frames: int
@@ -81,10 +81,10 @@ def benchmark(
     options: Options | None = None,
     **fields: Any,
 ) -> Benchmark:
-    """Decode and restore all of `source` and write nothing; the arguments are those of `deblur`.
+    """Decode and restore all of ``source`` and write nothing; the arguments are those of ``deblur``.
 
     Raises:
-        RirnError: as `deblur`.
+        RirnError: as ``deblur``.
     """
     options = replace(options or Options(), **fields)
     device, dtype = options.chosen_device, pick_dtype(options.dtype)

@@ -13,11 +13,11 @@ class Cancelled(Exception):
 
 
 class Channel:
-    """First in, first out, at most `capacity` weight inside; `put` waits for room, iteration for items.
+    """First in, first out, at most ``capacity`` weight inside; ``put`` waits for room, iteration for items.
 
-    The producer ends with `close(error)`: the consumer still gets what is queued and then the error, if any.
-    The consumer ends with `cancel(error)`: the queue is dropped and the producer's next `put` raises the
-    error, or `Cancelled` without one.
+    The producer ends with ``close(error)``: the consumer still gets what is queued and then the error, if any.
+    The consumer ends with ``cancel(error)``: the queue is dropped and the producer's next ``put`` raises the
+    error, or ``Cancelled`` without one.
     """
 
     def __init__(self, capacity: int):
@@ -30,7 +30,7 @@ class Channel:
         self._changed = threading.Condition()
 
     def put(self, item: Any, weight: int = 1) -> None:
-        """Append `item`; something of weight 0 never waits."""
+        """Append ``item``; something of weight 0 never waits."""
         with self._changed:
             while not self._cancelled and weight and self._weight + weight > self._capacity:
                 self._changed.wait()
@@ -40,7 +40,7 @@ class Channel:
             self._changed.notify_all()
 
     def put_newest(self, item: Any) -> int:
-        """Append `item`, and drop the oldest instead of waiting for room; returns how many were dropped."""
+        """Append ``item``, and drop the oldest instead of waiting for room; returns how many were dropped."""
         with self._changed:
             self._raise_if_cancelled()
             dropped = 0

@@ -80,9 +80,9 @@ def captions_of(picture: av.VideoFrame) -> av.VideoFrame:
 
 
 class ToPicture:
-    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of `pix_fmt`; opaque without [H, W] alpha.
+    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of ``pix_fmt``; opaque without [H, W] alpha.
 
-    The side data of `captions` comes along.
+    The side data of ``captions`` comes along.
     """
 
     def __init__(self, colour: Colour, width: int, height: int, pix_fmt: str):

@@ -16,7 +16,7 @@ from typing import Any
 
 from rirn.video import pyav as av
 from rirn.video.files import FORMATS, write_failures
-from rirn.video.tags import own_tags
+from rirn.video.tags import keeps_language, own_tags
 from rirn.video.times import Clock, timed_streams
 
 log = logging.getLogger("rirn.video")
@@ -81,12 +81,18 @@ class Companions:
         self.source, self.replaced, self.begin = source, replaced, begin
         self.kept: set[int] = set()
         self.left_out: dict[int, str] = {}
+        self.languages: list[str] = []  # that the format has no code for
         format = FORMATS[target.suffix.lower()]
         with write_failures(target), self.open() as original:
             heads = _heads(original, replaced)
             for template in original.streams:
                 index = template.index
-                if index == replaced or _rewritten(template, original, heads[index]):
+                if index != replaced and _rewritten(template, original, heads[index]):
+                    continue
+                language = template.metadata.get("language", "und")
+                if not keeps_language(format, language):
+                    self.languages.append(f"language {language} of {describe(template)}")
+                if index == replaced:
                     continue
                 reason = _refusal(template, heads[index], format)
                 if reason is None:
@@ -113,7 +119,7 @@ class Companions:
         original: av.container.InputContainer,
         refused: Mapping[int, Refused],
     ) -> dict[int, av.stream.Stream]:
-        """Add the streams that are kept to `out`; returns those that want packets, by their index."""
+        """Add the streams that are kept to ``out``; returns those that want packets, by their index."""
         wholly = {index for index, what in refused.items() if what.is_whole}
         copies = {}
         for template in original.streams:
@@ -134,9 +140,9 @@ class Companions:
         end: Fraction | None,
         problems: list[str],
     ) -> Iterator[tuple[int, int, av.Packet]]:
-        """(index of the stream, number of the packet in it, packet) with times that go on, up to `end` seconds.
+        """(index of the stream, number of the packet in it, packet) with times that go on, up to ``end`` seconds.
 
-        Each stream's decoding times rise; what is moved for it or cannot be read is added to `problems`.
+        Each stream's decoding times rise; what is moved for it or cannot be read is added to ``problems``.
         """
         if not wanted:
             return
@@ -170,7 +176,7 @@ class Companions:
                     yield index, number, audible
 
     def examine(self, format: str, end: Fraction | None) -> dict[int, Refused]:
-        """What a muxer of `format` does not take, found by giving it each stream alone."""
+        """What a muxer of ``format`` does not take, found by giving it each stream alone."""
         refused: dict[int, Refused] = {}
         with self.open() as original:
             alone, counts = {}, defaultdict(int)
@@ -278,7 +284,7 @@ def _is_cover(stream: av.stream.Stream) -> bool:
 
 
 def _heads(original: av.container.InputContainer, replaced: int) -> dict[int, list[av.Packet]]:
-    """The first packets of each stream but `replaced`."""
+    """The first packets of each stream but ``replaced``."""
     heads: dict[int, list[av.Packet]] = defaultdict(list)
     wanted = [s for s in original.streams if s.index != replaced and s.type != "attachment"]
     read = looked_at = 0
@@ -316,7 +322,7 @@ def _rewritten(
 
 
 def _add(out: av.container.OutputContainer, template: av.stream.Stream) -> av.stream.Stream:
-    """A stream like `template`, for packets that are not recoded, with its tags."""
+    """A stream like ``template``, for packets that are not recoded, with its tags."""
     try:
         # As it is: PyAV would look for an encoder by the name of the decoder, and many have none.
         stream = out.add_stream_from_template(template, opaque=True)
@@ -337,7 +343,7 @@ def _add(out: av.container.OutputContainer, template: av.stream.Stream) -> av.st
 
 
 def _add_by_force(out: av.container.OutputContainer, template: av.stream.Stream) -> av.stream.Stream:
-    """A stream like `template` where PyAV asks a table that knows less than the muxer, or has no decoder for it.
+    """A stream like ``template`` where PyAV asks a table that knows less than the muxer, or has no decoder for it.
 
     It is let in as one of another codec, and then given its own parameters.
     """
@@ -363,7 +369,7 @@ def _attach(out: av.container.OutputContainer, template: av.stream.Stream, pictu
 
 
 def _refusal(template: av.stream.Stream, head: list[av.Packet], format: str) -> str | None:
-    """Why a container of `format` cannot hold `template`, or None; only writing a file tells for sure."""
+    """Why a container of ``format`` cannot hold ``template``, or None; only writing a file tells for sure."""
     sink = io.BytesIO()
     try:
         with muxer(sink, format) as trial:
@@ -428,7 +434,7 @@ class _Trimmed:
 
 
 def _moved_to_begin(packet: av.Packet, begin: Fraction) -> bool:
-    """Make `begin` the time 0 of a packet; whether any of it is shown after that. Sound is not cut within a packet."""
+    """Make ``begin`` the time 0 of a packet; whether any of it is shown after that. Sound is not cut within a packet."""
     if _is_cover(packet.stream):
         return True
     ticks = math.ceil(begin / packet.time_base)
@@ -454,7 +460,7 @@ def _end_by(packet: av.Packet, end: Fraction | None) -> None:
 
 
 def _put_in_order(packet: av.Packet, last: dict[int, int]) -> None:
-    """Give `packet` a decoding time after the one before it in its stream, as muxers demand."""
+    """Give ``packet`` a decoding time after the one before it in its stream, as muxers demand."""
     index, before = packet.stream_index, last.get(packet.stream_index)
     if packet.dts is None:
         packet.dts = packet.pts if packet.pts is not None else (0 if before is None else before + 1)

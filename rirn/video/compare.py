@@ -16,24 +16,19 @@ _LABEL = "input  |  restored"
 class SideBySide:
     """Joins frames as the viewer sees them: input on the left, restored on the right, a labelled bar between.
 
-    `info` describes the joined frames. A clip that players turn by a quarter is stored turned, so the parts
-    are joined along the axis that ends up horizontal.
+    ``info`` describes the joined frames, which are upright: nothing is left for players to turn or mirror.
     """
 
     def __init__(self, info: VideoInfo):
-        self._turns = round(info.rotation / 90) % 4
-        shown_height = info.width if self._turns % 2 else info.height
-        self._bar = _bar(shown_height)
-        info = replace(info, has_alpha=False)
-        if self._turns % 2:
-            self.info = replace(info, height=2 * info.height + BAR)
-        else:
-            self.info = replace(info, width=2 * info.width + BAR)
+        self._upright = info.upright
+        shown = info.as_shown()
+        self._bar = _bar(shown.height)
+        self.info = replace(shown, width=2 * shown.width + BAR, has_alpha=False)
 
     def join(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] twice -> uint8 [H', W', 3] of the size in `info`."""
-        parts = [np.rot90(left, self._turns), self._bar, np.rot90(right, self._turns)]
-        return np.ascontiguousarray(np.rot90(np.concatenate(parts, axis=1), -self._turns))
+        """uint8 or uint16 [H, W, 3] twice -> [H', W', 3] of the size in ``info``."""
+        bar = self._bar if left.dtype == np.uint8 else self._bar.astype(left.dtype) * 257
+        return np.concatenate([self._upright(left), bar, self._upright(right)], axis=1)
 
 
 def _bar(height: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from rirn.errors import RirnError
 
 @dataclass(frozen=True)
 class Cut:
-    """The frames shown from `start` on, for `duration`, and at most so many of them; by default all.
+    """The frames shown from ``start`` on, for ``duration``, and at most so many of them; by default all.
 
     Args:
         start: seconds from where the video begins.
@@ -28,11 +28,11 @@ class Cut:
 
     def __post_init__(self) -> None:
         if self.start < 0:
-            raise RirnError(f"A start at {float(self.start):g} s is not possible; give 0 or more.")
+            raise RirnError(f"A start at {float(self.start):g} s is not possible; give 0 or more")
         if self.duration is not None and self.duration <= 0:
-            raise RirnError(f"A duration of {float(self.duration):g} s is not possible; give more than 0.")
+            raise RirnError(f"A duration of {float(self.duration):g} s is not possible; give more than 0")
         if self.frames is not None and self.frames < 1:
-            raise RirnError(f"The number of frames must be at least 1, not {self.frames}.")
+            raise RirnError(f"The number of frames must be at least 1, not {self.frames}")
 
     @property
     def is_all(self) -> bool:
@@ -45,7 +45,7 @@ class Cut:
         return None if self.duration is None else self.start + self.duration
 
     def is_over(self, time: Fraction, count: int) -> bool:
-        """Whether a frame shown at `time` comes after the part, of which there were `count` frames."""
+        """Whether a frame shown at ``time`` comes after the part, of which there were ``count`` frames."""
         return (self.end is not None and time >= self.end) or (
             self.frames is not None and count >= self.frames
         )

@@ -31,7 +31,7 @@ class Encoding:
         codec: FFmpeg's name of an encoder: libx264 (the default for 8 bits), libx265 (the default for more),
             prores_ks, libsvtav1, libvpx-vp9, ffv1 or another that PyAV has.
         crf: constant rate factor of the encoder, smaller is better and larger; 18 for libx264, 20 for libx265.
-        preset: the encoder's trade of speed for size, `ultrafast` to `veryslow` for x264 and x265.
+        preset: the encoder's trade of speed for size, ``ultrafast`` to ``veryslow`` for x264 and x265.
         pix_fmt: FFmpeg's name of the sample format. By default 4:2:0 with 8 bits, with 10 where the input
             has more than 8, and 4:4:4 for an odd width or height.
         options: any further private options of the encoder, by name.
@@ -44,10 +44,10 @@ class Encoding:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, info: VideoInfo) -> Encoding:
-        """The same with every None decided for frames as in `info`.
+        """The same with every None decided for frames as in ``info``.
 
         Raises:
-            RirnError: there is no such encoder of pictures, or it does not take the sample format or `crf`.
+            RirnError: there is no such encoder of pictures, or it does not take the sample format or ``crf``.
         """
         codec = self.codec or self._default_codec(info.bits)
         try:
@@ -55,24 +55,24 @@ class Encoding:
         except ValueError as error:  # PyAV's UnknownCodecError is one
             raise RirnError(
                 f"This PyAV has no encoder '{codec}'; libx264 and libx265 come with its wheels, or write a "
-                "folder of images."
+                "folder of images"
             ) from error
         if encoder.type != "video":
             raise RirnError(
-                f"The encoder {codec} is for {encoder.type}, not for pictures; use libx264 or libx265."
+                f"The encoder {codec} is for {encoder.type}, not for pictures; use libx264 or libx265"
             )
         formats = [f.name for f in encoder.video_formats or ()]
         pix_fmt = self.pix_fmt or self._default_pix_fmt(codec, info, formats)
         if formats and pix_fmt not in formats:
             raise RirnError(
-                f"The encoder {codec} does not take the sample format {pix_fmt}; it takes {', '.join(formats)}."
+                f"The encoder {codec} does not take the sample format {pix_fmt}; it takes {', '.join(formats)}"
             )
         options = dict(self.options)
         crf = self.crf if self.crf is not None else _CRF.get(codec)
         if crf is not None:
             if codec in _CRF and not 0 <= crf <= _WORST_CRF:
                 raise RirnError(
-                    f"A constant rate factor of {crf} is not possible; {codec} takes 0 to {_WORST_CRF}."
+                    f"A constant rate factor of {crf} is not possible; {codec} takes 0 to {_WORST_CRF}"
                 )
             options["crf"] = str(crf)
         if self.preset is not None:

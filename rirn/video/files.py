@@ -19,6 +19,7 @@ _IMAGES_WRITTEN = frozenset(
 )
 CAMERA_PREFIX = "camera:"
 PIPE = "-"
+PARTS = ".resume"
 _LONGEST_NAME = 255
 """Bytes of a file's name on the usual file systems, where the system does not say."""
 
@@ -44,19 +45,19 @@ def camera_name(source: str) -> str | None:
 
 
 def check_source(source: str | os.PathLike) -> None:
-    """Raise RirnError if there is nothing to read at `source`; costs nothing and opens nothing."""
+    """Raise RirnError if there is nothing to read at ``source``; costs nothing and opens nothing."""
     name = os.fspath(source)
     if name == PIPE or camera_name(name) is not None:
         return
     if not os.path.exists(name):
         hint = ", and addresses are not read: download it first" if "://" in name else ""
-        raise RirnError(f"{name} does not exist{hint}; give a video file or a folder of images.")
+        raise RirnError(f"{name} does not exist{hint}; give a video file or a folder of images")
     if not os.access(name, os.R_OK):
-        raise RirnError(f"{name} cannot be read; check its permissions.")
+        raise RirnError(f"{name} cannot be read; check its permissions")
 
 
 def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Raise RirnError if `target` cannot be written or is the input; costs nothing and touches nothing.
+    """Raise RirnError if ``target`` cannot be written or is the input; costs nothing and touches nothing.
 
     A name that ends in .mp4, .m4v, .mov or .mkv is a video: an existing regular file is replaced once its
     successor is whole. An existing folder, or a name without a suffix or with a slash at its end, is a folder
@@ -66,41 +67,41 @@ def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
     if os.fspath(target) == PIPE:
         return
     if not os.fspath(target):
-        raise RirnError("The target has no name; give a video file or a folder for PNG images.")
+        raise RirnError("The target has no name; give a video file or a folder for PNG images")
     path = Path(os.path.realpath(target))
     size, most = len(os.fsencode(path.name)), _longest_name(path.parent)
     if size > most:
         raise RirnError(
-            f"The name {path.name[:30]}... has {size} bytes, and this file system takes {most}; give a shorter one."
+            f"The name {path.name[:30]}... has {size} bytes, and this file system takes {most}; give a shorter one"
         )
     if path.exists() and os.path.exists(source) and os.path.samefile(path, source):
-        raise RirnError(f"The output {target} is the input itself; give another name.")
+        raise RirnError(f"The output {target} is the input itself; give another name")
     if not path.parent.is_dir():
         raise RirnError(
-            f"The folder {path.parent} does not exist; create it or choose another place for {path.name}."
+            f"The folder {path.parent} does not exist; create it or choose another place for {path.name}"
         )
     if is_image_folder(target):
         if path.exists() and not path.is_dir():
-            raise RirnError(f"{target} exists and is no folder; choose another name for the images.")
+            raise RirnError(f"{target} exists and is no folder; choose another name for the images")
         if path.is_dir() and any(path.iterdir()) and not parts_folder(path).exists():
-            raise RirnError(f"The folder {target} is not empty; empty it or choose another for the images.")
+            raise RirnError(f"The folder {target} is not empty; empty it or choose another for the images")
     elif is_photo(path) and is_photo(source):
         if path.exists() and not path.is_file():
-            raise RirnError(f"{target} exists and is no regular file; choose another name.")
+            raise RirnError(f"{target} exists and is no regular file; choose another name")
     elif path.suffix.lower() not in FORMATS:
         raise RirnError(
             f"{target} ends in '{path.suffix}', which is no format that can be written; "
-            f"use {', '.join(FORMATS)}, or a name without a suffix for a folder of PNG images."
+            f"use {', '.join(FORMATS)}, or a name without a suffix for a folder of PNG images"
         )
     elif path.exists() and not path.is_file():
-        raise RirnError(f"{target} exists and is no regular file; choose another name.")
+        raise RirnError(f"{target} exists and is no regular file; choose another name")
     # The parts of the result grow beside it.
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RirnError(f"The folder {path.parent} is not writable; choose another place for {path.name}.")
+        raise RirnError(f"The folder {path.parent} is not writable; choose another place for {path.name}")
 
 
 def is_image_folder(target: str | os.PathLike) -> bool:
-    """Whether `target` names a folder of images rather than a video file."""
+    """Whether ``target`` names a folder of images rather than a video file."""
     text = os.fspath(target)
     return text.endswith((os.sep, "/")) or os.path.isdir(text) or not Path(text).suffix
 
@@ -114,17 +115,17 @@ def keep_times(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def parts_folder(target: Path) -> Path:
-    """Where the parts of `target` grow and wait to be resumed."""
-    return target.with_name(_fitting(target, "", ".resume"))
+    """Where the parts of ``target`` grow and wait to be resumed."""
+    return target.with_name(_fitting(target, "", PARTS))
 
 
 def part_name(path: Path) -> Path:
-    """A hidden name in the folder of `path` that nobody else uses."""
+    """A hidden name in the folder of ``path`` that nobody else uses."""
     return path.with_name(_fitting(path, ".", f".{secrets.token_hex(4)}.part"))
 
 
 def free_name(path: Path) -> Path:
-    """`path`, or a name like it that is free."""
+    """``path``, or a name like it that is free."""
     number, free = 1, path
     while free.exists():
         number += 1
@@ -133,7 +134,7 @@ def free_name(path: Path) -> Path:
 
 
 def _fitting(path: Path, before: str, after: str) -> str:
-    """The name of `path` between two others; a long one is cut, and told from its like by a digest."""
+    """The name of ``path`` between two others; a long one is cut, and told from its like by a digest."""
     name = os.fsencode(path.name)
     room = _longest_name(path.parent) - len(before.encode()) - len(after.encode())
     if len(name) <= room:
@@ -152,8 +153,8 @@ def _longest_name(folder: Path) -> int:
 
 @contextmanager
 def write_failures(path: Path | str) -> Iterator[None]:
-    """Turn errors of FFmpeg and the system into one sentence about `path`."""
+    """Turn errors of FFmpeg and the system into one sentence about ``path``."""
     try:
         yield
     except (*pyav.failures(), OSError) as error:
-        raise RirnError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise RirnError(f"Cannot write {path}: {error.strerror or error}") from error

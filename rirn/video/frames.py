@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ MOST_PIXELS = 1 << 28
 class Colour:
     """How the YUV samples of a stream are meant; the numbers are the code points of ISO/IEC 23091-2.
 
-    `matrix` 2 and `range` 0 mean that the stream does not say. Such a stream stays untagged on the way out,
+    ``matrix`` 2 and ``range`` 0 mean that the stream does not say. Such a stream stays untagged on the way out,
     so that a player makes the same guess for the restored video as for the input.
     """
 
@@ -56,10 +56,10 @@ IMAGE_COLOUR = Colour(MATRIX_BT709, PRIMARIES_BT709, TRANSFER_SRGB, RANGE_LIMITE
 class VideoInfo:
     """Everything about a stream of frames that is the same for all of them.
 
-    `width` and `height` are the stored size in pixels; a player that honours `display_matrix` may show them
-    turned by `rotation` degrees (counter-clockwise, -180..180). `time_base` is the unit of all time stamps in
-    seconds, `rate` the average in frames per second, `frames` the number of frames the container states or
-    its duration suggests (None: unknown), `bits` those of a sample.
+    ``width`` and ``height`` are the stored size in pixels; a player that honours ``display_matrix`` may show them
+    turned by ``rotation`` degrees (counter-clockwise, -180..180). ``time_base`` is the unit of all time stamps in
+    seconds, ``rate`` the average in frames per second, ``frames`` the number of frames the container states or
+    its duration suggests (None: unknown), ``bits`` those of a sample.
     """
 
     width: int
@@ -80,18 +80,32 @@ class VideoInfo:
     def shown_size(self) -> tuple[int, int]:
         """(width, height) of an upright picture."""
         size = (self.width, self.height)
-        return size[::-1] if self._is_transposed else size
+        return size[::-1] if self.is_transposed else size
 
     @property
-    def _is_transposed(self) -> bool:
+    def is_transposed(self) -> bool:
+        """Whether an upright picture is as wide as the stored one is high."""
         return self.display_matrix is not None and abs(self.display_matrix[1]) > abs(self.display_matrix[0])
+
+    def as_shown(self) -> VideoInfo:
+        """The same of the pictures that ``upright`` returns, which leave nothing for players to turn or mirror."""
+        width, height = self.shown_size
+        aspect = self.sample_aspect_ratio
+        return replace(
+            self,
+            width=width,
+            height=height,
+            sample_aspect_ratio=1 / aspect if aspect and self.is_transposed else aspect,
+            rotation=0,
+            display_matrix=None,
+        )
 
     def upright(self, picture: np.ndarray) -> np.ndarray:
         """A stored picture [H, W, ...] as a player shows it: turned by quarters and mirrored by the display matrix."""
         if self.display_matrix is None:
             return picture
         a, b, c, d = (self.display_matrix[i] for i in (0, 1, 3, 4))
-        if self._is_transposed:
+        if self.is_transposed:
             picture, a, d = picture.swapaxes(0, 1), c, b
         return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
@@ -106,7 +120,7 @@ def checked_rate(rate: Fraction | int) -> Fraction:
     if not Fraction(1, 1000) <= rate <= 1000:  # Matroska counts milliseconds
         number = Decimal(rate.numerator) / rate.denominator  # no float holds 1e400
         raise RirnError(
-            f"A frame rate of {number:.6g} frames per second is not possible; use one between 1/1000 and 1000."
+            f"A frame rate of {number:.6g} frames per second is not possible; use one between 1/1000 and 1000"
         )
     return rate.limit_denominator(1_000_000)
 
@@ -120,7 +134,7 @@ def checked_size(size: tuple[int, int]) -> tuple[int, int]:
     width, height = size
     if min(width, height) < 1 or width * height > MOST_PIXELS:
         raise RirnError(
-            f"Raw frames of {width}x{height} are not possible; give a size above 0 of at most {MOST_PIXELS:,} pixels."
+            f"Raw frames of {width}x{height} are not possible; give a size above 0 of at most {MOST_PIXELS:,} pixels"
         )
     return size
 
@@ -129,9 +143,9 @@ def checked_size(size: tuple[int, int]) -> tuple[int, int]:
 class Frame:
     """One picture with its place in time.
 
-    `rgb` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. `pts` and `duration`
-    count in `time_base` seconds; `duration` 0 means unknown. `name` is the stem of the image file the frame
-    was read from, None for a video. `alpha` is [H, W] of the same dtype where there is transparency. `captions` is
+    ``rgb`` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. ``pts`` and ``duration``
+    count in ``time_base`` seconds; ``duration`` 0 means unknown. ``name`` is the stem of the image file the frame
+    was read from, None for a video. ``alpha`` is [H, W] of the same dtype where there is transparency. ``captions`` is
     a small picture with the closed captions of this one as side data, where there are some.
     """
 
@@ -145,7 +159,7 @@ class Frame:
 
 
 class BrokenStream(RirnError):
-    """The input broke off or holds damaged parts; `frames` good frames were delivered before this came."""
+    """The input broke off or holds damaged parts; ``frames`` good frames were delivered before this came."""
 
     def __init__(self, message: str, frames: int):
         super().__init__(message)

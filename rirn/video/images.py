@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rirn.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image
+from rirn.data.images import IMAGE_SUFFIXES, ORIENTATION, image_size, list_images, read_image
 from rirn.errors import RirnError
 from rirn.video.files import part_name, write_failures
 from rirn.video.frames import BrokenStream, Frame, VideoInfo, checked_rate
+from rirn.video.losses import EXIF, Loss
+
+log = logging.getLogger("rirn.video")
 
 
 def to_8_bits(rgb: np.ndarray) -> np.ndarray:
@@ -23,7 +28,7 @@ def to_8_bits(rgb: np.ndarray) -> np.ndarray:
 
 
 class FolderSource:
-    """The images of a folder, or one, as frames of `rate` frames per second; see `Reader`."""
+    """The images of a folder, or one, as frames of ``rate`` frames per second; see ``Reader``."""
 
     def __init__(self, path: Path, rate: Fraction | int):
         self._path = path
@@ -36,11 +41,12 @@ class FolderSource:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise RirnError(
                 f"The images in {path} differ in size ({first.name} is {a[0]}x{a[1]}, {second.name} is "
-                f"{b[0]}x{b[1]}); a clip needs one size, and --photos restores each on its own."
+                f"{b[0]}x{b[1]}); a clip needs one size, and --photos restores each on its own"
             )
         ((width, height),) = sizes
         self._first: np.ndarray | None = read_image(self._files[0])
         self.info = VideoInfo(width, height, 1 / rate, rate, len(self._files))
+        self.not_kept = _not_kept(self._files[0], path.is_dir())
 
     def close(self) -> None:
         self._first = None
@@ -55,8 +61,34 @@ class FolderSource:
                 try:
                     rgb = read_image(file)
                 except RirnError as error:
-                    raise BrokenStream(f"{error} The {index} images before it were kept.", index) from error
+                    raise BrokenStream(f"{error}; the {index} images before it were kept", index) from error
+            height, width = rgb.shape[:2]
+            if (width, height) != (
+                self.info.width,
+                self.info.height,
+            ):  # as the header of a damaged one does not say
+                raise BrokenStream(
+                    f"{file} is {width}x{height}, and not {self.info.width}x{self.info.height} as the images before; "
+                    f"the {index} images before it were kept",
+                    index,
+                )
             yield Frame(rgb, index, self.info.time_base, 1, file.stem)
+
+
+def _not_kept(file: Path, is_clip: bool) -> list[Loss]:
+    """What there is of an image beside its samples: EXIF data but the orientation, and, of a photo alone, the pictures
+    behind the first of a TIFF or of a stereoscopic JPEG."""
+    found = []
+    try:
+        with Image.open(file) as image:
+            if set(image.getexif()) - {ORIENTATION}:
+                found.append(EXIF)
+            count = 0 if is_clip else getattr(image, "n_frames", 1) - 1
+        if count:
+            found.append(Loss(f"further pictures ({count})", "left out; save each as a file of its own"))
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
+        log.debug("what %s says of itself is damaged", file)
+    return found
 
 
 def _images(folder: Path) -> list[Path]:
@@ -65,21 +97,21 @@ def _images(folder: Path) -> list[Path]:
         inside = any(p.is_dir() and not p.name.startswith(".") for p in folder.iterdir())
         raise RirnError(
             f"{folder} holds no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) and no videos"
-            + (", only folders; add --recursive to look into them." if inside else ".")
+            + (", only folders; add --recursive to look into them" if inside else "")
         )
     stems: dict[str, Path] = {}
     for file in files:
         other = stems.setdefault(file.stem, file)
         if other is not file:
             a, b = sorted((other.name, file.name))
-            raise RirnError(f"{folder} holds both {a} and {b}; keep one image for each frame.")
+            raise RirnError(f"{folder} holds both {a} and {b}; keep one image for each frame")
     return files
 
 
 class ImageFolderWriter:
     """A new folder of RGB PNG images of 8 bits, named by their frames.
 
-    It grows under a hidden name beside `target` and takes its name in `finish`; `abort` removes it.
+    It grows under a hidden name beside ``target`` and takes its name in ``finish``; ``abort`` removes it.
 
     Args:
         target: folder to write; it must not exist, its parent must.
@@ -112,12 +144,12 @@ class ImageFolderWriter:
             self._part.rename(self._path)
 
     def abort(self) -> None:
-        """Remove what was written; harmless after `finish`."""
+        """Remove what was written; harmless after ``finish``."""
         shutil.rmtree(self._part, ignore_errors=True)
 
 
 def place_images(folders: Sequence[Path], target: Path) -> None:
-    """Bring the images of some folders together in `target`; they stay where they are, too.
+    """Bring the images of some folders together in ``target``; they stay where they are, too.
 
     Nothing is lost if this is interrupted. A new target appears when it is whole. One that exists is kept (it
     may be a mount point or somebody's working directory), and images of the same names in it are replaced.

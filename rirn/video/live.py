@@ -41,20 +41,20 @@ def open_camera(source: str) -> av.container.InputContainer:
     try:
         return av.open(f"video={device}" if format == "dshow" else device, format=format)
     except (av.FFmpegError, OSError) as error:
-        raise RirnError(f"The camera {device} cannot be opened: {error.strerror or error}.") from error
+        raise RirnError(f"The camera {device} cannot be opened: {error.strerror or error}") from error
 
 
 def open_pipe(name: str, spool: Path | None) -> tuple[av.container.InputContainer, Path | None]:
     """Open the video on the standard input, or on a named pipe.
 
-    What holds more than pictures, or cannot be read from a pipe, is read whole into the file `spool` first.
+    What holds more than pictures, or cannot be read from a pipe, is read whole into the file ``spool`` first.
 
     Args:
         name: "-" or the name of a pipe.
         spool: a file that does not exist yet; None to do without.
 
     Returns:
-        The container, and `spool` if it was written.
+        The container, and ``spool`` if it was written.
 
     Raises:
         RirnError: nothing came, or nothing that FFmpeg can read.
@@ -84,12 +84,12 @@ def open_pipe(name: str, spool: Path | None) -> tuple[av.container.InputContaine
             spool.unlink(missing_ok=True)
         raise RirnError(
             f"{title[0].upper()}{title[1:]} is not a video that can be read ({error.strerror or error}); give y4m "
-            "(ffmpeg ... -f yuv4mpegpipe -), or --raw-size for frames without a header."
+            "(ffmpeg ... -f yuv4mpegpipe -), or --raw-size for frames without a header"
         ) from error
 
 
 class _Tee:
-    """A pipe of which all that is read is kept, until `stop`."""
+    """A pipe of which all that is read is kept, until ``stop``."""
 
     def __init__(self, pipe: BinaryIO, copy: BinaryIO):
         self._pipe, self._copy = pipe, copy
@@ -123,7 +123,7 @@ class RawSource:
             if len(data) < shape[0] * shape[1] * 3:
                 raise BrokenStream(
                     f"The standard input ended {len(data)} bytes into frame {index}; check --raw-size "
-                    f"({shape[1]}x{shape[0]}, RGB of 8 bits).",
+                    f"({shape[1]}x{shape[0]}, RGB of 8 bits)",
                     index,
                 )
             if index >= skip:
@@ -148,7 +148,8 @@ class PipeOutput:
     def __init__(self, info: VideoInfo, *, raw: bool = False, pipe: BinaryIO | None = None):
         self.frames = 0
         self._pipe = pipe if pipe is not None else sys.stdout.buffer
-        self._raw = raw
+        self._raw, self._upright = raw, info.upright
+        info = info.as_shown()  # neither has a flag for it
         sampling = "yuv444p" if info.width % 2 or info.height % 2 else "yuv420p"
         self._pix_fmt = sampling if info.bits <= 8 else f"{sampling}10le"
         colour = info.colour if info.colour.matrix != MATRIX_RGB else Colour()
@@ -161,10 +162,10 @@ class PipeOutput:
             if self._header:
                 self._pipe.write(self._header)
                 self._header = None
-            if self._raw:
-                self._pipe.write(frame.rgb.tobytes())
-            else:
-                self._pipe.write(b"FRAME\n" + self._picture(frame.rgb).to_ndarray().tobytes())
+            rgb = np.ascontiguousarray(self._upright(frame.rgb))
+            self._pipe.write(
+                rgb.tobytes() if self._raw else b"FRAME\n" + self._picture(rgb).to_ndarray().tobytes()
+            )
             self._pipe.flush()
         self.frames += 1
 

@@ -29,7 +29,7 @@ _SIDE_DATA = {
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that is left out: `what` it is, and why or what to do about it."""
+    """Something that is left out: ``what`` it is, and why or what to do about it."""
 
     what: str
     remark: str = "left out"
@@ -44,6 +44,7 @@ INTERLACING = Loss(
 HIDDEN_ALPHA = Loss(
     "transparency", "FFmpeg's own decoders of VP8 and VP9 do not read it; make a ProRes 4444 of it first"
 )
+EXIF = Loss("EXIF data", "left out; a photo that becomes a photo keeps it")
 STEREO = Loss("marks of a stereoscopic video")
 CAPTIONS = Loss("closed captions", "left out; videos of libx264 and libx265 keep them")
 ALPHA = Loss(

@@ -27,7 +27,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on `device`; None where nobody says."""
+    """Bytes that can still be allocated on ``device``; None where nobody says."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -79,7 +79,7 @@ def _control_groups() -> list[int]:
 
 
 def _address_space() -> list[int]:
-    """What `ulimit -v` leaves."""
+    """What ``ulimit -v`` leaves."""
     try:
         import resource  # not on Windows
 
@@ -91,7 +91,7 @@ def _address_space() -> list[int]:
 
 
 def needed_bytes(model: Any, frame: Tensor) -> tuple[int, int] | None:
-    """Bytes that a step on `frame` [1, 3, H, W] needs, and those of the state after it, from steps on a piece of it.
+    """Bytes that a step on ``frame`` [1, 3, H, W] needs, and those of the state after it, from steps on a piece of it.
 
     On a smaller piece first, since buffers that libraries make once would count as if they grew with the frame. A model
     that looks ahead does nothing in its first steps, so there are as many as it takes to see a result. None if not measurable.

@@ -37,13 +37,13 @@ def assemble(
     whole: bool = True,
     rehearsal: bool = False,
 ) -> list[str]:
-    """Write `target` from segments of its pictures and the other streams of a source, without recoding.
+    """Write ``target`` from segments of its pictures and the other streams of a source, without recoding.
 
     Sound, subtitles, attachments, further pictures and data come along as they are, with chapters, tags and
     dispositions. The file grows under a hidden name and takes its own at the end.
 
     What of a stream the muxer refuses is left out, packets or the stream; if it still refuses, all but the
-    pictures; if it refuses those, they become a file of another format beside `target`.
+    pictures; if it refuses those, they become a file of another format beside ``target``.
 
     Matroska has no times below zero: where sound starts before zero, all streams move together.
 
@@ -99,7 +99,7 @@ def _pictures_alone(parts: _Whole, problems: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Whole:
-    """What `assemble` puts together, to be tried with more or less of it."""
+    """What ``assemble`` puts together, to be tried with more or less of it."""
 
     target: Path
     segments: Sequence[Path]
@@ -123,7 +123,7 @@ class _Whole:
         refused: Mapping[int, Refused] = MappingProxyType({}),
         problems: Sequence[str] = (),
     ) -> list[str]:
-        """Write the target without what is refused; returns `problems` and what else went wrong."""
+        """Write the target without what is refused; returns ``problems`` and what else went wrong."""
         problems, format = list(problems), self.format
         options = muxer_options(format, self.info.time_base)
         if options:
@@ -191,7 +191,7 @@ def _pictures(segments: Sequence[Path], stream: av.VideoStream) -> Iterator[av.P
     """Packets of all segments with decoding times that go on from one to the next.
 
     A segment begins with the delay of its B-frames, which with uneven frames can lie before the end of the
-    one before. Decoding times are therefore given anew: all presentation times in order, `delay` packets late.
+    one before. Decoding times are therefore given anew: all presentation times in order, ``delay`` packets late.
     """
     delay = max(_delay(path) for path in segments)
     times: deque[int] = deque()
@@ -232,14 +232,14 @@ def decoding_times(pts: Sequence[int]) -> list[int]:
 
 
 def _lead(shown: Sequence[int], delay: int) -> list[int]:
-    """Decoding times of the first `delay` packets, before anything is shown."""
+    """Decoding times of the first ``delay`` packets, before anything is shown."""
     if len(shown) > delay:  # as x264 counts
         return [shown[0] - shown[delay] + shown[i] for i in range(delay)]
     return [shown[0] - delay + i for i in range(delay)]
 
 
 def _damaged(segment: Path) -> RirnError:
-    return RirnError(f"{segment} is damaged; delete its folder to start again.")
+    return RirnError(f"{segment} is damaged; delete its folder to start again")
 
 
 def _reordering(pts: Sequence[int]) -> int:
@@ -280,7 +280,7 @@ def _end(segment: Path) -> Fraction:
 
 
 def _chapters(original: av.container.InputContainer, end: Fraction | None, begin: Fraction) -> list[dict]:
-    """The chapters of a source from `begin` on, which becomes 0, those after `end` left out."""
+    """The chapters of a source from ``begin`` on, which becomes 0, those after ``end`` left out."""
     origin = Clock(original).origin + begin
     chapters = []
     for chapter in original.chapters():
@@ -297,7 +297,7 @@ def _chapters(original: av.container.InputContainer, end: Fraction | None, begin
 
 
 def muxer_options(format: str, time_base: Fraction) -> dict[str, str]:
-    """What keeps the muxers of MP4 and MOV from rounding times that count in `time_base`."""
+    """What keeps the muxers of MP4 and MOV from rounding times that count in ``time_base``."""
     if format not in ("mp4", "mov"):
         return {}
     # In milliseconds, the default, the time of the first frame would be rounded.

@@ -25,7 +25,7 @@ PROGRESS = ("bar", "json", "off")
 
 @dataclass(frozen=True)
 class Options:
-    """How `deblur` works, the same for every video of a run.
+    """How ``deblur`` works, the same for every video of a run.
 
     Args:
         device: where the network runs.
@@ -37,13 +37,13 @@ class Options:
         encoding: encoder and options; by default what plays everywhere.
         rate: frames per second of a folder of images, or of raw frames.
         raw_size: (width, height) of raw frames on the standard input.
-        tile: "auto", a side in pixels, or None for whole frames, see `Tiled`.
+        tile: "auto", a side in pixels, or None for whole frames, see ``Tiled``.
         scene_reset: forget the state at a cut.
         resume: continue what an interrupted run with the same settings left, if it left something.
         hdr: "refuse", or "pass" to restore the code values of an HDR video as if they were SDR.
         deinterlace: fill in the lines of interlaced pictures first (bwdif).
         keep_times: a file made of a whole other file gets its time of change.
-        cut: the part that is restored, see `Cut`; sound and subtitles are cut alike.
+        cut: the part that is restored, see ``Cut``; sound and subtitles are cut alike.
 
     Raises:
         RirnError: a value is not possible.
@@ -69,7 +69,7 @@ class Options:
         if isinstance(self.progress, bool):
             object.__setattr__(self, "progress", "bar" if self.progress else "off")
         if self.progress not in PROGRESS:
-            raise RirnError(f"'{self.progress}' is no way to show progress; use {', '.join(PROGRESS)}.")
+            raise RirnError(f"'{self.progress}' is no way to show progress; use {', '.join(PROGRESS)}")
         checked_dtype(self.dtype)
         checked_strength(self.strength)
         checked_tile(self.tile)
@@ -77,11 +77,11 @@ class Options:
         if self.raw_size is not None:
             checked_size(self.raw_size)
         if self.hdr not in ("refuse", "pass"):
-            raise RirnError(f"'{self.hdr}' is no way to treat HDR; use refuse or pass.")
+            raise RirnError(f"'{self.hdr}' is no way to treat HDR; use refuse or pass")
 
     @cached_property
     def chosen_device(self) -> torch.device:
-        """The device that `device` names.
+        """The device that ``device`` names.
 
         Raises:
             RirnError: there is none.
@@ -115,7 +115,7 @@ def checked_dtype(name: str) -> str:
         RirnError: there is none of that name.
     """
     if name not in DTYPES:
-        raise RirnError(f"'{name}' is no number format; use {', '.join(DTYPES)}.")
+        raise RirnError(f"'{name}' is no number format; use {', '.join(DTYPES)}")
     return name
 
 
@@ -126,7 +126,7 @@ def checked_strength(strength: float) -> float:
         RirnError: it is not between 0 and 1.5.
     """
     if not 0 <= strength <= STRONGEST:
-        raise RirnError(f"The strength must lie between 0 and {STRONGEST}; got {strength}.")
+        raise RirnError(f"The strength must lie between 0 and {STRONGEST}; got {strength}")
     return strength
 
 
@@ -139,6 +139,6 @@ def checked_tile(tile: int | str | None) -> int | str | None:
     is_side = isinstance(tile, int) and not isinstance(tile, bool) and tile >= SMALLEST and not tile % ALIGN
     if not is_side and tile not in ("auto", None):
         raise RirnError(
-            f"A tile of {tile} pixels is not possible; use auto, off, or a multiple of {ALIGN} of at least {SMALLEST}."
+            f"A tile of {tile} pixels is not possible; use auto, off, or a multiple of {ALIGN} of at least {SMALLEST}"
         )
     return tile

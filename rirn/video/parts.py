@@ -41,7 +41,7 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class Parts:
-    """The folder `<target>.resume` with finished segments, and what is needed to go on after the last one.
+    """The folder ``<target>.resume`` with finished segments, and what is needed to go on after the last one.
 
     Segments are encoded one by one with the same settings, whether a run is interrupted or not; that is why
     a continued run gives the same file as one in one go.
@@ -52,7 +52,7 @@ class Parts:
         resume: continue with the parts of an earlier run, if there are some.
 
     Raises:
-        RirnError: parts are there but `resume` is not set, or they were made with other settings; another
+        RirnError: parts are there but ``resume`` is not set, or they were made with other settings; another
             run writes the same target; the folder cannot be written.
     """
 
@@ -61,6 +61,8 @@ class Parts:
         self.target = target
         self._manifest = self.path / "settings.json"
         existed = self.path.exists()
+        if existed and not self.path.is_dir():
+            raise _in_the_way(self.path)
         with write_failures(self.path):
             self.path.mkdir(exist_ok=True)
             self._lock = (self.path / "lock").open("w")
@@ -69,12 +71,12 @@ class Parts:
             if self._manifest.exists() and not resume:
                 raise RirnError(
                     f"An interrupted run left its parts in {self.path}; continue with --resume, or delete that "
-                    "folder to start again."
+                    "folder to start again"
                 )
             if self._manifest.exists():
                 self._compare(dict(settings))
             elif existed and [p.name for p in self.path.iterdir()] != ["lock"]:
-                raise RirnError(f"{self.path} is in the way and was not made by rirn; move it.")
+                raise _in_the_way(self.path)
             else:
                 with write_failures(self.path):
                     self._manifest.write_text(json.dumps(dict(settings), indent=1) + "\n")
@@ -95,7 +97,7 @@ class Parts:
         return self.path / f"segment-{number:06d}{suffix}"
 
     def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """What `save` was given after the last finished segment, None at the start."""
+        """What ``save`` was given after the last finished segment, None at the start."""
         count = len(self.segments())
         if not count:
             return None
@@ -108,11 +110,11 @@ class Parts:
             return read_torch_file(io.BytesIO(content), location=device, classes=(State, TileStates))
         except (OSError, ValueError) as error:
             raise RirnError(
-                f"The state in {self.path} cannot be read ({error}); delete the folder to start again."
+                f"The state in {self.path} cannot be read ({error}); delete the folder to start again"
             ) from error
 
     def save(self, checkpoint: Mapping[str, Any], count: int) -> None:
-        """Keep what is needed to go on after `count` segments; call before the last of them gets its name."""
+        """Keep what is needed to go on after ``count`` segments; call before the last of them gets its name."""
         name = self._checkpoint_name(count)
         content = io.BytesIO()
         torch.save(dict(checkpoint), content)
@@ -157,13 +159,13 @@ class Parts:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise RirnError(f"{self.target} is being written by another run; wait for it.") from error
+            raise RirnError(f"{self.target} is being written by another run; wait for it") from error
 
     def _compare(self, settings: dict[str, Any]) -> None:
         try:
             before = dict(json.loads(self._manifest.read_text()))
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise RirnError(f"{self._manifest} cannot be read; delete {self.path} to start again.") from error
+            raise RirnError(f"{self._manifest} cannot be read; delete {self.path} to start again") from error
         settings = json.loads(json.dumps(settings))
         for name in settings | before:
             if settings.get(name) != before.get(name):
@@ -171,7 +173,7 @@ class Parts:
                 was, now = (repr(values.get(name)) for values in (before, settings))
                 raise RirnError(
                     f"Cannot continue {self.target}: {name!r:.100} was {was:.300} and is {now:.300} now; "
-                    f"use the same again, or delete {self.path} to start afresh."
+                    f"use the same again, or delete {self.path} to start afresh"
                 )
 
     def _clean(self) -> None:
@@ -184,6 +186,10 @@ class Parts:
             remove(numbered.pop())
 
 
+def _in_the_way(path: Path) -> RirnError:
+    return RirnError(f"{path} is in the way and was not made by rirn; move it")
+
+
 class PartsOutput:
     """Writes frames segment by segment, and puts the whole together at the end.
 
@@ -192,7 +198,7 @@ class PartsOutput:
         info: what the frames are.
         encoding: for a video, with nothing left to decide; None for a folder of images.
         companions: the other streams of the source that come along; None for none.
-        frames: how many frames the segments that `parts` already has hold.
+        frames: how many frames the segments that ``parts`` already has hold.
         can_resume: whether the source can be read again; if not, no parts are kept for later.
     """
 
@@ -257,7 +263,7 @@ class PartsOutput:
         self.frames += 1
 
     def border(self, checkpoint: Mapping[str, Any]) -> None:
-        """End a segment here; `checkpoint` is what is needed to go on behind it."""
+        """End a segment here; ``checkpoint`` is what is needed to go on behind it."""
         count = len(self._parts.segments()) + 1
         with self._explained():
             self._parts.save({**checkpoint, "frames": self.frames}, count)
@@ -310,8 +316,7 @@ class PartsOutput:
             if not self._safe or not self._can_resume:
                 raise
             raise RirnError(
-                f"{str(error).rstrip('.')}; the first {self._safe} frames wait in {self._parts.path}, continue "
-                "with --resume."
+                f"{error}; the first {self._safe} frames wait in {self._parts.path}, continue with --resume"
             ) from error
 
     def _open(self, number: int) -> VideoWriter | ImageFolderWriter:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
-from rirn.data.images import IMAGE_SUFFIXES
+from rirn.data.images import IMAGE_SUFFIXES, ORIENTATION
 from rirn.errors import RirnError
 from rirn.video import pyav as av
 from rirn.video.files import is_photo, part_name, write_failures
@@ -27,10 +28,22 @@ _OPTIONS = {
     "AVIF": {"quality": 90},
 }
 _WITH_ALPHA = {"PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA"}
-_ORIENTATION = 0x0112
+_XMP = 700
+_SPACE = slice(16, 20)
+"""Where a colour profile names the space of the samples that it is for."""
 # Description, make, model, software, date, artist, copyright; the directories of EXIF and GPS.
 _DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298}
 _DIRECTORIES = {0x8769, 0x8825}
+# What Pillow raises where EXIF data is damaged, or too long for the format.
+_CANNOT_BE_WRITTEN = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    SyntaxError,
+    OverflowError,
+    struct.error,
+)
 # What the first bytes of HEIC, HEIF and AVIF name.
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 
@@ -65,14 +78,14 @@ def refuse_tiles(path: str | os.PathLike) -> None:
     if count > 1:
         raise RirnError(
             f"{path} is a photo in {count} tiles, of which only one would be read; make a JPEG of it first, with "
-            "heif-convert or any viewer."
+            "heif-convert or any viewer"
         )
 
 
 class PhotoOutput:
     """One restored photo in the format of its name.
 
-    EXIF data, colour profile and resolution are those of `source`, but the orientation, since the picture is
+    EXIF data, colour profile and resolution are those of ``source``, but the orientation, since the picture is
     upright; so is its transparency, where the format has one.
 
     Args:
@@ -83,6 +96,7 @@ class PhotoOutput:
     def __init__(self, target: Path, source: Path | None):
         self.frames = 0
         self.problems: list[str] = []
+        self.left_out: list[str] = []  # of the original, a word or two each
         self.keeps_alpha = True  # where the format has any
         self._target, self._source = target, source
         suffix = target.suffix.lower().lstrip(".")
@@ -91,34 +105,60 @@ class PhotoOutput:
 
     def write(self, frame: Frame) -> None:
         """Save the photo."""
-        if self.frames:
-            raise RirnError(f"{self._target} is one image, and the input has more; give a folder or a video.")
         image = Image.fromarray(to_8_bits(frame.rgb))
         part = part_name(self._target)
         try:
             with write_failures(self._target):
-                facts = self._facts(image) if self._source is not None else {}
-                image.save(part, format=self._format, **self._options, **facts)
+                try:
+                    facts = self._facts(image) if self._source is not None else {}
+                    image.save(part, format=self._format, **self._options, **facts)
+                except _CANNOT_BE_WRITTEN as error:
+                    self.left_out = [f"what the file says of the picture ({error or type(error).__name__})"]
+                    image.save(part, format=self._format, **self._options)
                 os.replace(part, self._target)
         finally:
             part.unlink(missing_ok=True)
         self.frames += 1
 
     def _facts(self, image: Image.Image) -> dict:
-        with Image.open(self._source) as original:
-            exif = original.getexif()
-            exif.pop(_ORIENTATION, None)
+        """What ``save`` is given of the original; ``left_out`` names what it is not. Transparency goes into the image."""
+        kept: dict = {}
+        plain = self._format in ("BMP", "PPM", "TGA")
+        with open(self._source, "rb") as opened, Image.open(opened) as original:  # as read_image does
+            deep = "16" in original.mode or any(";16" in str(tile[3]) for tile in original.tile)
+            opaque = _has_alpha(original) and not self._add_alpha(image, original)
+            info, exif = original.info, original.getexif()
+            exif.pop(ORIENTATION, None)
             if "TIFF" in (original.format, self._format):
                 exif = _about_the_picture(exif)
-            kept = {name: original.info[name] for name in ("icc_profile", "dpi") if original.info.get(name)}
-            if self._format in ("BMP", "PPM", "TGA"):
-                kept = {}
-            elif len(exif) and self._format != "JPEG2000":
+            if info.get("dpi") and not plain:
+                kept["dpi"] = info["dpi"]
+            profile = info.get("icc_profile")
+            # Those of grey and CMYK samples do not fit the RGB that is written.
+            if profile and profile[_SPACE] == b"RGB " and not plain:
+                kept["icc_profile"] = profile
+            if len(exif) and not plain and self._format != "JPEG2000":
                 kept["exif"] = exif.tobytes() if self._format != "TIFF" else exif
-            has_alpha = "A" in original.getbands() or "transparency" in original.info
-            if has_alpha and self._format in _WITH_ALPHA and original.size == image.size:
-                image.putalpha(original.convert("RGBA").getchannel("A"))
+            texts = [name for name in getattr(original, "text", {}) if "xmp" not in name.lower()]
+            there = {
+                "transparency": opaque,
+                "colour profile": profile and "icc_profile" not in kept,
+                "EXIF data": len(exif) and "exif" not in kept,
+                "XMP data": any("xmp" in str(name).lower() for name in info)
+                or _XMP in getattr(original, "tag_v2", ()),
+                "comment": info.get("comment"),
+                "texts": texts,
+                "16 bits": deep,
+            }
+            self.left_out += [name for name, is_there in there.items() if is_there]
         return kept
+
+    def _add_alpha(self, image: Image.Image, original: Image.Image) -> bool:
+        """Make an image as transparent as the original is; False where the format cannot be."""
+        if self._format not in _WITH_ALPHA:
+            return False
+        image.putalpha(ImageOps.exif_transpose(original.convert("RGBA")).getchannel("A"))
+        return True
 
     def border(self, checkpoint: dict) -> None:
         """One frame is not continued; nothing is kept."""
@@ -131,6 +171,10 @@ class PhotoOutput:
 
     def fail(self) -> None:
         """Nothing is half-written."""
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
 
 
 def _about_the_picture(exif: Image.Exif) -> Image.Exif:

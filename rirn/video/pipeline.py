@@ -102,7 +102,7 @@ class Pipeline:
 
         Raises:
             BrokenStream, KeyboardInterrupt: after what there is was made playable.
-            Exception: anything else, after `output.fail()`.
+            Exception: anything else, after ``output.fail()``.
         """
         waiting = checkpoint["waiting"] if checkpoint else 0
         skip = checkpoint["read"] - waiting if checkpoint else 0

@@ -20,7 +20,7 @@ class Progress:
 
     Args:
         how: "bar" for a bar if stderr is a terminal, and an estimate of a long run in any case; "json" for a line
-            with `frame`, `of`, `fps` and `eta` (seconds) every second; "off".
+            with ``frame``, ``of``, ``fps`` and ``eta`` (seconds) every second; "off".
         total: frames that there will be, None if nobody knows.
         done: frames from before.
         name: of what is restored.

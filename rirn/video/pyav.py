@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     except ImportError as error:
         raise RirnError(
             f"Videos are read and written with PyAV, which does not import ({error}): run `pip install 'av>=18'`, or use "
-            "folders of images."
+            "folders of images"
         ) from None
     return getattr(av, name)
 

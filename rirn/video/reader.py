@@ -24,9 +24,9 @@ from rirn.video.source import VideoSource, open_file, too_late
 class Reader:
     """Frames of a video file, of a folder of images sorted by the numbers in their names, a pipe or a camera.
 
-    Opening decodes the first frame, so that `info` is exact and a source without a picture is refused before
+    Opening decodes the first frame, so that ``info`` is exact and a source without a picture is refused before
     any work starts. Iterate over the reader for its frames, once. The stored orientation is kept:
-    `info.display_matrix` says how a player turns it. Samples of more than 8 bits come as uint16.
+    ``info.display_matrix`` says how a player turns it. Samples of more than 8 bits come as uint16.
 
     Args:
         path: any file FFmpeg reads; a folder with images of one size (png, jpg, tif, bmp, ppm, webp); "-" for
@@ -36,7 +36,7 @@ class Reader:
         raw_size: (width, height) of raw frames on the standard input, RGB of 8 bits, without any header.
         cut: the part that is read, whose first frame gets the time 0; by default all.
         deinterlace: fill in the lines of interlaced pictures.
-        spool: where a pipe with sound or subtitles is copied to, so that they can be read again; removed by `close`.
+        spool: where a pipe with sound or subtitles is copied to, so that they can be read again; removed by ``close``.
 
     Raises:
         RirnError: nothing to read there: missing, unreadable, no video inside, no images, images of different
@@ -69,7 +69,7 @@ class Reader:
         self.can_rewind = not self.is_camera and not is_pipe
         self.companions_path: Path | None = None
         if raw_size is not None and name != PIPE:
-            raise RirnError(f"A raw size is for frames on the standard input, given as -, not for {name}.")
+            raise RirnError(f"A raw size is for frames on the standard input, given as -, not for {name}")
         if self.is_camera:
             self._source = VideoSource(name, open_camera(name), cut=cut, deinterlace=deinterlace)
         elif raw_size is not None:
@@ -118,7 +118,7 @@ class Reader:
         return self.frames()
 
     def frames(self, skip: int = 0) -> Iterator[Frame]:
-        """Frames from the one with number `skip` on; those before are decoded, which finds it for certain."""
+        """Frames from the one with number ``skip`` on; those before are decoded, which finds it for certain."""
         if isinstance(self._source, VideoSource):
             return self._source.frames(skip)
         return self._part(skip)

@@ -21,8 +21,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(eq=False)
 class Restored:
-    """A result on its way to the CPU: `image` (uint8 or uint16 [H, W, 3]) and `finite` (bool) are valid at
-    `ready`."""
+    """A result on its way to the CPU: ``image`` (uint8 or uint16 [H, W, 3]) and ``finite`` (bool) are valid at
+    ``ready``."""
 
     frame: Frame
     image: torch.Tensor
@@ -40,7 +40,7 @@ class Restored:
         if not self.finite.item():
             raise RirnError(
                 f"The network returned values that are not finite for frame {index}; "
-                "check the weights, or use fp32 if it ran in less."
+                "check the weights, or use fp32 if it ran in less"
             )
         return self.image.numpy()
 
@@ -49,7 +49,7 @@ class Restorer:
     """Feeds frames to a model and gives their restored pictures back in order.
 
     Args:
-        model: `model.step(frame, state)` with frames [1, 3, H, W]; `delay` and `flush` if it looks ahead.
+        model: ``model.step(frame, state)`` with frames [1, 3, H, W]; ``delay`` and ``flush`` if it looks ahead.
         device: where the model is.
         dtype: of its frames.
         cuts: forgets the state where it says that a scene begins; None never does.
@@ -68,7 +68,7 @@ class Restorer:
         if getattr(model, "dropped", 0):
             raise RirnError(
                 "These weights give no image for the first and last frames of a video (ends='drop'), and every frame must "
-                "come back; make or convert them with ends='replicate'."
+                "come back; make or convert them with ends='replicate'"
             )
         self.device = device
         self._model, self._dtype, self._cuts = model, dtype, cuts
@@ -78,7 +78,7 @@ class Restorer:
         self._waiting: deque[Frame] = deque()
 
     def feed(self, frame: Frame, rgb: torch.Tensor) -> list[Restored]:
-        """The results that are complete with `frame`, whose `rgb` is given as a tensor, pinned for a GPU."""
+        """The results that are complete with ``frame``, whose ``rgb`` is given as a tensor, pinned for a GPU."""
         ended = []
         if self._cuts is not None and self._cuts(frame.rgb):
             ended = self.end()
@@ -107,7 +107,7 @@ class Restorer:
         }
 
     def load_state_dict(self, content: dict[str, Any], waiting: list[Frame]) -> None:
-        """Go on from a `state_dict`; `waiting` are the last of the frames that were read."""
+        """Go on from a ``state_dict``; ``waiting`` are the last of the frames that were read."""
         self._read, self._state = content["read"], content["state"]
         self._waiting.extend(waiting)
         if self._cuts is not None:
@@ -133,7 +133,7 @@ class Restorer:
                 height, width = self._waiting[-1].rgb.shape[:2]
                 raise RirnError(
                     f"A frame of {width}x{height} does not fit in the memory of {self.device}; "
-                    "use tiles, bf16, a smaller model or a smaller video."
+                    "use tiles, bf16, a smaller model or a smaller video"
                 ) from error
 
     def _result(self, sharp: torch.Tensor) -> Restored:
@@ -162,7 +162,7 @@ class Restorer:
 
 
 def to_tensor(frame: Frame, device: torch.device) -> torch.Tensor:
-    """The picture of a frame, ready to be copied to `device`: [H, W, 3]."""
+    """The picture of a frame, ready to be copied to ``device``: [H, W, 3]."""
     tensor = torch.from_numpy(frame.rgb)
     # Only pinned memory is copied to a GPU while it computes.
     return tensor.pin_memory() if device.type == "cuda" else tensor
@@ -185,7 +185,7 @@ def set_strength(model: Any, strength: float) -> None:
     elif strength != 1:
         raise RirnError(
             "These weights do not predict a difference to the input (residual=False), so that there is nothing to scale; "
-            "leave the strength at 1."
+            "leave the strength at 1"
         )
 
 

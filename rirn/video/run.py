@@ -22,10 +22,10 @@ from rirn.video.encoding import Encoding
 from rirn.video.files import FORMATS, PIPE, check_target, is_image_folder, is_photo, keep_times, part_name
 from rirn.video.frames import HDR_TRANSFERS, BrokenStream, VideoInfo
 from rirn.video.live import PipeOutput
-from rirn.video.losses import ALPHA, CAPTIONS, STEREO, Loss
+from rirn.video.losses import ALPHA, CAPTIONS, EXIF, STEREO, Loss
 from rirn.video.options import Options
 from rirn.video.parts import Parts, PartsOutput, fingerprint, source_settings
-from rirn.video.photos import PhotoOutput
+from rirn.video.photos import PhotoOutput, is_one_picture
 from rirn.video.pipeline import QUEUED, Busy, Output, Pipeline, frames_ahead
 from rirn.video.progress import Progress
 from rirn.video.reader import Reader
@@ -45,10 +45,10 @@ _TONE_MAPPING = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What `deblur` did: frames written, wall-clock seconds until the file was closed, where, what size.
+    """What ``deblur`` did: frames written, wall-clock seconds until the file was closed, where, what size.
 
-    `resumed` of the frames were there from an earlier run, `dropped` came from a camera while the network was
-    busy. `busy` has the seconds that each stage worked.
+    ``resumed`` of the frames were there from an earlier run, ``dropped`` came from a camera while the network was
+    busy. ``busy`` has the seconds that each stage worked.
     """
 
     frames: int
@@ -73,23 +73,23 @@ def deblur(
     options: Options | None = None,
     **fields: Any,
 ) -> Summary:
-    """Run every frame of `source` through a recurrent `model` and write the result to `target`.
+    """Run every frame of ``source`` through a recurrent ``model`` and write the result to ``target``.
 
     Frames out equal frames in, with the same time stamps; sound, subtitles, chapters and tags come along as
-    they are. The recurrent state goes from the first frame of a scene to its last without a break. `target`
+    they are. The recurrent state goes from the first frame of a scene to its last without a break. ``target``
     appears when it is complete. If the input breaks off, or on Ctrl-C, what was restored until then is closed
-    properly and kept as `target`. After Ctrl-C or a failure the finished parts wait in `<target>.resume`.
+    properly and kept as ``target``. After Ctrl-C or a failure the finished parts wait in ``<target>.resume``.
 
     Args:
-        model: `model.step(frame, state) -> (sharp, state)` with frame and sharp [1, 3, H, W], RGB in 0..1,
-            and `state` None at the start. If `model.delay` (default 0) is above 0, `sharp` is None for that
-            many first frames and `model.flush(state)` returns the list of the frames still to come. It is
+        model: ``model.step(frame, state) -> (sharp, state)`` with frame and sharp [1, 3, H, W], RGB in 0..1,
+            and ``state`` None at the start. If ``model.delay`` (default 0) is above 0, ``sharp`` is None for that
+            many first frames and ``model.flush(state)`` returns the list of the frames still to come. It is
             moved to the device and number format in place and set to evaluation.
-        source: a video file, a folder of images, "-" or a camera, see `Reader`; never changed.
+        source: a video file, a folder of images, "-" or a camera, see ``Reader``; never changed.
         target: a video file (.mp4, .m4v, .mov, .mkv; replaced if it exists), a folder of PNG images (empty
             if it exists), or "-" for y4m (raw RGB if the source is raw) on the standard output.
-        options: how, see `Options`.
-        fields: those of `Options`, instead of an object.
+        options: how, see ``Options``.
+        fields: those of ``Options``, instead of an object.
 
     Returns:
         Summary: what was done.
@@ -97,8 +97,8 @@ def deblur(
     Raises:
         RirnError: an option is not possible, the input cannot be read, the output not written, the network does
             not fit in memory or returns non-finite values.
-        BrokenStream: the input is cut short or damaged; the frames before are in `target`.
-        KeyboardInterrupt: after closing `target`.
+        BrokenStream: the input is cut short or damaged; the frames before are in ``target``.
+        KeyboardInterrupt: after closing ``target``.
 
     Example:
         >>> summary = deblur(model, "clip.mp4", "sharp.mp4", progress=False)
@@ -161,6 +161,8 @@ def _open_output(
         return PipeOutput(info, raw=options.raw_size is not None), QUEUED, None
     path = Path(os.path.realpath(target))
     if is_photo(target) and not is_image_folder(target):
+        if reader.path.is_dir() or not is_one_picture(reader.path):
+            raise RirnError(f"{target} is one image, and the input has more; give a folder or a video")
         return PhotoOutput(path, None if options.compare else reader.path), QUEUED, None
     encoding = _encoding(target, info, options.encoding)
     settings = {"model": fingerprint(model), "encoding": encoding and vars(encoding), **options.settings()}
@@ -205,6 +207,7 @@ class _Losses:
         keeps_alpha = getattr(self._output, "keeps_alpha", False) and not self._compares
         kept = {
             ALPHA: keeps_alpha,
+            EXIF: isinstance(self._output, PhotoOutput) and not self._compares,
             CAPTIONS: getattr(self._output, "keeps_captions", False),
             # Matroska has it as a tag of the stream.
             STEREO: self._suffix == ".mkv" and "stereo_mode" in self._reader.info.stream_metadata,
@@ -214,7 +217,12 @@ class _Losses:
     def say(self) -> None:
         """One line with all of it."""
         companions = getattr(self._output, "companions", None)
-        beside = self._reader.others if companions is None else list(companions.left_out.values())
+        beside = (
+            self._reader.others
+            if companions is None
+            else [*companions.left_out.values(), *companions.languages]
+        )
+        beside = [*beside, *getattr(self._output, "left_out", [])]
         if tags := getattr(self._output, "lost_tags", []):
             beside = [*beside, f"tags {', '.join(tags)}"]
         words = dict.fromkeys([*(loss.what for loss in self.seen()), *beside])
@@ -233,18 +241,16 @@ def _problems_said(
         losses.say()
         if not getattr(output, "problems", []):
             raise
-        raise BrokenStream(
-            f"{str(error).rstrip('.')}; also, {'; '.join(output.problems)}.", error.frames
-        ) from error
+        raise BrokenStream(f"{error}; also, {'; '.join(output.problems)}", error.frames) from error
     losses.say()
     if getattr(output, "problems", []):
         raise BrokenStream(
-            f"{source} is damaged: {target} is written, but {'; '.join(output.problems)}.", output.frames
+            f"{source} is damaged: {target} is written, but {'; '.join(output.problems)}", output.frames
         )
 
 
 def _encoding(target: str | os.PathLike, info: VideoInfo, encoding: Encoding) -> Encoding | None:
-    """What a video named `target` is encoded with; None for a folder of images."""
+    """What a video named ``target`` is encoded with; None for a folder of images."""
     if is_image_folder(target):
         if info.bits > 8:
             log.warning(

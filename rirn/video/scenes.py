@@ -49,7 +49,7 @@ class CutDetector:
         self._changes: deque[float] = deque(maxlen=HISTORY)
 
     def __call__(self, rgb: np.ndarray) -> bool:  # uint8 or uint16 [H, W, 3]
-        """Whether `rgb` is the first frame of a new scene; the very first frame is none."""
+        """Whether ``rgb`` is the first frame of a new scene; the very first frame is none."""
         means = _block_means(rgb)
         last, self._last = self._last, means
         if last is None or last.shape != means.shape:
@@ -71,11 +71,11 @@ class CutDetector:
         return is_cut
 
     def state_dict(self) -> tuple:
-        """What the detector remembers, as plain numbers, for `load_state_dict`."""
+        """What the detector remembers, as plain numbers, for ``load_state_dict``."""
         return (None if self._last is None else self._last.tolist(), list(self._changes))
 
     def load_state_dict(self, state: tuple) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what ``state_dict`` returned."""
         last, changes = state
         self._last = None if last is None else np.array(last)
         self._changes = deque(changes, maxlen=HISTORY)

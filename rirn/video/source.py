@@ -27,11 +27,11 @@ _HIGHEST_RATE = 1000  # frames per second
 
 
 class VideoSource:
-    """The best moving picture of an open container, as `Reader` hands it over.
+    """The best moving picture of an open container, as ``Reader`` hands it over.
 
     Args:
         name: for messages.
-        container: of which nothing was read yet; closed by `close`, or if this fails.
+        container: of which nothing was read yet; closed by ``close``, or if this fails.
         missing: bytes that the file lacks at its end.
         cut: the part that is read.
         path: the file, if it is one that can be opened once more.
@@ -78,9 +78,9 @@ class VideoSource:
             if first is None:
                 if self._container.format.name.startswith("webp"):
                     raise RirnError(
-                        f"{name} is an animated WebP, which FFmpeg does not decode; save it as GIF first."
+                        f"{name} is an animated WebP, which FFmpeg does not decode; save it as GIF first"
                     )
-                raise RirnError(f"{name} holds no frame that can be decoded; check that it plays elsewhere.")
+                raise RirnError(f"{name} holds no frame that can be decoded; check that it plays elsewhere")
             self.info = self._describe(first)
             self._deinterlaces = deinterlace
             self.not_kept: list[Loss] = []
@@ -128,12 +128,12 @@ class VideoSource:
         if problem:
             raise BrokenStream(
                 f"{self._name} is damaged ({problem}): {self._frames} frames could be read and were kept; "
-                "get an intact copy for the rest.",
+                "get an intact copy for the rest",
                 self._frames,
             )
 
     def _note(self, picture: av.VideoFrame) -> list[Loss]:
-        """What a picture holds beside its samples; it is remembered for `not_kept`."""
+        """What a picture holds beside its samples; it is remembered for ``not_kept``."""
         found = [loss for loss in of_picture(picture) if not (self._deinterlaces and loss is INTERLACING)]
         self.not_kept += [loss for loss in found if loss not in self.not_kept]
         return found
@@ -227,7 +227,7 @@ class VideoSource:
         if (picture.width, picture.height) != (self.info.width, self.info.height):
             raise BrokenStream(
                 f"{self._name} is {self.info.width}x{self.info.height} and then {picture.width}x{picture.height} "
-                f"after {self._frames} frames, which were kept; split the file there.",
+                f"after {self._frames} frames, which were kept; split the file there",
                 self._frames,
             )
         pts, step = picture.pts, max(1, round(1 / (self.info.rate * self.info.time_base)))
@@ -303,7 +303,7 @@ class _Skipped:
         self._holds = bool(start)
 
     def decodable(self, packet: av.Packet | None) -> list[av.Packet | None]:
-        """What is to be decoded once `packet`, None at the end, has come."""
+        """What is to be decoded once ``packet``, None at the end, has come."""
         if not self._holds:
             return [packet]
         if packet is not None and (not packet.size or packet.pts is None):
@@ -321,7 +321,7 @@ class _Skipped:
 
 
 def too_late(name: str, cut: Cut) -> RirnError:
-    return RirnError(f"{name} has no frame at or after {float(cut.start):g} s; give an earlier --start.")
+    return RirnError(f"{name} has no frame at or after {float(cut.start):.9g} s; give an earlier --start")
 
 
 class _Deinterlacer:
@@ -371,7 +371,7 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
 
 def open_file(path: Path) -> av.container.InputContainer:
     if not path.stat().st_size:
-        raise RirnError(f"{path} is empty (0 bytes); give a video file or a folder of images.")
+        raise RirnError(f"{path} is empty (0 bytes); give a video file or a folder of images")
     try:
         # The prefix keeps FFmpeg from reading a colon in the name as a protocol.
         container = av.open(f"file:{path}", metadata_errors="replace")
@@ -380,12 +380,12 @@ def open_file(path: Path) -> av.container.InputContainer:
         if missing_bytes(str(path)):
             cause = "it is cut short"
         raise RirnError(
-            f"{path} is not a video that can be read ({cause}); give a video file or a folder of images."
+            f"{path} is not a video that can be read ({cause}); give a video file or a folder of images"
         ) from error
     # FFmpeg draws text files as ANSI art, which nobody means to deblur.
     if container.format.name == "tty":
         container.close()
-        raise RirnError(f"{path} is a text file; give a video file or a folder of images.")
+        raise RirnError(f"{path} is a text file; give a video file or a folder of images")
     return container
 
 
@@ -393,11 +393,11 @@ def _video_stream(container: av.container.InputContainer, name: str) -> av.Video
     """The best moving picture inside; cover art does not count."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not moving:
-        raise RirnError(f"{name} holds no video stream; give a video file or a folder of images.")
+        raise RirnError(f"{name} holds no video stream; give a video file or a folder of images")
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:
         raise RirnError(
-            f"{name} is coded in a way that this FFmpeg has no decoder for; convert it to H.264 first."
+            f"{name} is coded in a way that this FFmpeg has no decoder for; convert it to H.264 first"
         )
     return stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping
 
@@ -49,3 +50,17 @@ def tag_flags(format: str, tags: Mapping[str, str]) -> tuple[str, list[str]]:
             there = {key.lower() for key in written.metadata}
         tried.append((flag, [name for name in wanted if name.lower() not in there]))
     return min(tried, key=lambda pair: len(pair[1]))
+
+
+@functools.cache
+def keeps_language(format: str, language: str) -> bool:
+    """Whether a format has a code for the language of a stream: MP4 has three letters, MOV some of those."""
+    if format not in ("mp4", "mov"):
+        return True  # Matroska takes any
+    sink = io.BytesIO()
+    with av.open(sink, "w", format=format, container_options={"movflags": "empty_moov"}) as trial:
+        trial.add_stream("mpeg4", rate=25).metadata["language"] = language
+        trial.start_encoding()
+    sink.seek(0)
+    with av.open(sink) as written:
+        return written.streams[0].metadata.get("language", "und") == language

@@ -28,7 +28,7 @@ COPIES = 5
 
 @dataclass(frozen=True)
 class TileStates:
-    """States of all tiles after a frame of `size` (height, width)."""
+    """States of all tiles after a frame of ``size`` (height, width)."""
 
     size: tuple[int, int]
     boxes: tuple[Box, ...]
@@ -36,14 +36,14 @@ class TileStates:
 
 
 class Tiled:
-    """A model with the same `step` and `flush` that works on overlapping tiles of the frame.
+    """A model with the same ``step`` and ``flush`` that works on overlapping tiles of the frame.
 
     Every tile has its own recurrent state, from the first frame to the last. Results are feathered over the
     overlap. When memory runs out, the tiles are halved, the states of the old tiles are cut to the new ones,
     and the same frame is taken again. A network that averages over the whole frame sees one tile instead.
 
     Args:
-        model: `step(frame, state) -> (sharp, state)` with frames [1, 3, H, W]; `delay` and `flush` if it looks
+        model: ``step(frame, state) -> (sharp, state)`` with frames [1, 3, H, W]; ``delay`` and ``flush`` if it looks
             ahead.
         tile: side of the tiles in pixels, a multiple of 16 of at least 64; None for whole frames; "auto" for whole
             frames if the free memory holds one, else the largest tile that it holds.
@@ -52,7 +52,7 @@ class Tiled:
 
     Raises:
         ValueError: the overlap is not possible.
-        RirnError: the tile is none of these; from `step`, when even the smallest tile does not fit in memory.
+        RirnError: the tile is none of these; from ``step``, when even the smallest tile does not fit in memory.
 
     Example:
         >>> tiled = Tiled(model.eval(), tile=64)
@@ -89,7 +89,7 @@ class Tiled:
         return getattr(self._model, "dropped", 0)
 
     def prepare(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> None:
-        """Choose the tiles for frames of `size` (height, width) before the first one.
+        """Choose the tiles for frames of ``size`` (height, width) before the first one.
 
         What a step needs is the growth of the whole process on a CPU, so other threads had better not be at work yet.
         """
@@ -188,7 +188,7 @@ class Tiled:
         if side < SMALLEST:
             raise RirnError(
                 f"A frame of {width}x{height} does not fit in memory, not even in tiles of "
-                f"{_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs."
+                f"{_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs"
             )
         self._overlap = min(self._overlap, side // 2 // ALIGN * ALIGN)
         self._tile = side
@@ -241,13 +241,13 @@ def _side(boxes: Sequence[Box]) -> int:
 
 
 def boxes(size: tuple[int, int], side: int, overlap: int) -> tuple[Box, ...]:
-    """Tiles of at most `side` x `side` pixels that cover a frame of `size`, row by row."""
+    """Tiles of at most ``side`` x ``side`` pixels that cover a frame of ``size``, row by row."""
     rows, columns = (_spans(length, side, overlap) for length in size)
     return tuple((*row, *column) for row in rows for column in columns)
 
 
 def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
-    """Begin and end of pieces of at most `side` that share at least `overlap` with the next one."""
+    """Begin and end of pieces of at most ``side`` that share at least ``overlap`` with the next one."""
     if length <= side:
         return [(0, length)]
     step = side - overlap

@@ -52,7 +52,7 @@ class Clock:
         return min([Fraction(0), *pictures])
 
     def place(self, packet: av.Packet) -> None:
-        """Move `packet`; to be called for all packets of `timed_streams` in the order of the file."""
+        """Move ``packet``; to be called for all packets of ``timed_streams`` in the order of the file."""
         index = packet.stream_index
         shift = self._watch(packet) if index in self._timed else self._shift
         if shift:

@@ -31,11 +31,11 @@ class VideoWriter:
     Time stamps are copied in the input's time base. MP4 and MOV keep them exactly, Matroska rounds to
     milliseconds.
 
-    The file grows under a hidden name beside `target` and takes its name in `finish`; `abort` removes it.
+    The file grows under a hidden name beside ``target`` and takes its name in ``finish``; ``abort`` removes it.
 
     Args:
-        target: file name ending in .mp4, .m4v, .mov or .mkv; an existing file is replaced by `finish`.
-        info: what the frames are; their size must be `info.width` x `info.height`.
+        target: file name ending in .mp4, .m4v, .mov or .mkv; an existing file is replaced by ``finish``.
+        info: what the frames are; their size must be ``info.width`` x ``info.height``.
         encoding: encoder and options; by default H.264, visually lossless.
 
     Raises:
@@ -57,14 +57,14 @@ class VideoWriter:
         self._path = Path(os.path.realpath(target))
         format = _FORMATS.get(self._path.suffix.lower())
         if format is None:
-            raise RirnError(f"{target} ends in '{self._path.suffix}'; use {', '.join(FORMATS)}.")
+            raise RirnError(f"{target} ends in '{self._path.suffix}'; use {', '.join(FORMATS)}")
         encoding = (encoding or Encoding()).resolve(info)
         self._part = part_name(self._path)
         try:
             # Exclusive creation claims the name and proves that the folder can be written.
             os.close(os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
-            raise RirnError(f"Cannot create {self._path}: {error.strerror}.") from error
+            raise RirnError(f"Cannot create {self._path}: {error.strerror}") from error
         try:
             self._container = av.open(
                 f"file:{self._part}",
@@ -88,7 +88,7 @@ class VideoWriter:
         self._held: av.Packet | None = None
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame; a `pts` that is not above the last frame's is moved to the next free one."""
+        """Encode one frame; a ``pts`` that is not above the last frame's is moved to the next free one."""
         height, width = frame.rgb.shape[:2]
         if (width, height) != (self._info.width, self._info.height):
             raise ValueError(
@@ -130,7 +130,7 @@ class VideoWriter:
             os.replace(self._part, self._path)
 
     def abort(self) -> None:
-        """Remove what was written; harmless after `finish`."""
+        """Remove what was written; harmless after ``finish``."""
         try:
             self._container.close()
         except (av.FFmpegError, OSError) as error:
@@ -163,7 +163,7 @@ class VideoWriter:
 
 
 def check_encoding(target: Path, info: VideoInfo, encoding: Encoding) -> None:
-    """Raise RirnError if `target` cannot be a video of `info` in `encoding`, where nothing is left to decide.
+    """Raise RirnError if ``target`` cannot be a video of ``info`` in ``encoding``, where nothing is left to decide.
 
     The encoder is opened for it, and nothing is written.
     """
@@ -174,13 +174,13 @@ def check_encoding(target: Path, info: VideoInfo, encoding: Encoding) -> None:
 def _add_video(
     container: av.container.OutputContainer, suffix: str, info: VideoInfo, encoding: Encoding
 ) -> av.VideoStream:
-    """A stream with its encoder open, in a container of files that end in `suffix`."""
+    """A stream with its encoder open, in a container of files that end in ``suffix``."""
     rate = info.rate.limit_denominator(1 << 30)
     try:
         stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
     except ValueError as error:
         raise RirnError(
-            f"{suffix} files cannot hold what the encoder {encoding.codec} makes; use .mkv or .mov."
+            f"{suffix} files cannot hold what the encoder {encoding.codec} makes; use .mkv or .mov"
         ) from error
     stream.width, stream.height, stream.pix_fmt = info.width, info.height, encoding.pix_fmt
     context = stream.codec_context
@@ -200,11 +200,11 @@ def _add_video(
         options = "".join(f" {name}={value}" for name, value in encoding.options.items())
         raise RirnError(
             f"The encoder {encoding.codec} does not start with{options or ' its defaults'} on {encoding.pix_fmt} "
-            f"frames of {info.width}x{info.height} ({error.strerror}); change its options or the sample format."
+            f"frames of {info.width}x{info.height} ({error.strerror}); change its options or the sample format"
         ) from error
     if context.options:  # what the encoder did not take
         raise RirnError(
             f"The encoder {encoding.codec} has no option '{next(iter(context.options))}'; leave it out, or see "
-            f"ffmpeg -h encoder={encoding.codec}."
+            f"ffmpeg -h encoder={encoding.codec}"
         )
     return stream

@@ -26,12 +26,13 @@ from tests.fuzz.worker import Outcome
 ROOT = Path(__file__).resolve().parents[2]
 
 SHARES = {
-    "containers": 41,
+    "containers": 33,
     "weights": 30,
     "configs": 7,
     "datasets": 10,
     "checkpoints": 4,
     "resumes": 8,
+    "photos": 8,
 }
 """How many of a hundred cases are of a kind; those that take longer are fewer."""
 

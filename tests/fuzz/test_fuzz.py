@@ -26,6 +26,7 @@ CASES = {
     "datasets": 6,
     "checkpoints": 4,
     "resumes": 5,
+    "photos": 8,
 }
 SEED = 1000
 """Another one than that of the long run."""

@@ -6,6 +6,7 @@ import pytest
 
 from rirn import RirnError, create_model
 from rirn.cli import COMMANDS, main
+from rirn.data import Camera
 from rirn.models import model_names
 from rirn.training import DataConfig, ModelConfig, OptimConfig, TrainConfig, train
 from rirn.training.recipes import find_recipe, recipes
@@ -18,10 +19,7 @@ PAPER = {"gopro": (500, [300]), "reds": (200, [100]), "dvd": (500, [200, 400])}
 
 def parse(*argv):
     """What the command line makes of some arguments."""
-    parser = COMMANDS["train"][0]()
-    options = parser.instantiate(parser.parse_args([str(a) for a in argv]))
-    options.pop("config", None)
-    return TrainConfig(**vars(options))
+    return COMMANDS["train"][0]().parse_args([str(a) for a in argv]).settings()
 
 
 def test_learning_rate_rises_then_falls_to_zero():
@@ -74,7 +72,7 @@ def test_unknown_recipe_has_a_near_match(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("text", "near"),
     [
-        ("optm:\n  lr: 1\n", "optim.lr"),
+        ("optm:\n  lr: 1\n", "optim"),
         ("optim:\n  lrr: 1\n", "optim.lr"),
         ("data:\n  bach: 3\n", "data.batch"),
         ("sed: 1\n", "seed"),
@@ -94,7 +92,29 @@ def test_unknown_key_has_a_near_match(capsys, tmp_path, text, near):
     [
         ("", "c.yaml holds no settings"),
         ("- 3\n", "c.yaml holds no settings"),
-        ("optim: 3\n", "optim must be a group of settings in the configuration; got 3"),
+        ("[\n", "c.yaml is no YAML"),
+        ("seed: 2024-13-45\n", "c.yaml is no YAML (month must be in 1..12"),
+        ("model: &m\n  options: *m\n", "c.yaml refers to itself"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+            + "\n".join(
+                f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]"
+                for old, new in itertools.pairwise("abcdefghi")
+            ),
+            "c.yaml refers to itself, or has more than 100000 values",
+        ),
+        ("optim: 3\n", "c.yaml, optim must be a group of settings; got 3"),
+        ("optim:\n", "c.yaml, optim is empty; give its settings, or leave it out"),
+        ("optim:\n  lr: fast\n", "c.yaml, optim.lr must be a number; got 'fast'"),
+        ("optim:\n  steps: 1.5\n", "c.yaml, optim.steps must be a whole number; got 1.5"),
+        ("compile: 1\n", "c.yaml, compile must be true or false; got 1"),
+        ("precision: fp8\n", "c.yaml, precision must be one of fp32, bf16, fp16; got 'fp8'"),
+        ("data:\n  chunk: x\n", "c.yaml, data.chunk must be a whole number or null; got 'x'"),
+        (
+            "data:\n  scene: {layers: [1]}\n",
+            "data.scene.layers must be a list of 2 values, each a whole number; got [1]",
+        ),
+        ("data:\n  val: [[a]]\n", "data.val must be a path; got ['a']"),
     ],
 )
 def test_files_that_are_no_settings_are_named(capsys, tmp_path, text, message):
@@ -156,24 +176,70 @@ def test_frames_around_reach_the_model():
 
 
 @pytest.mark.parametrize(
-    "words", [["--data.train", "a"], ["--data.train+=a"], ["--data.train=[a]"], ["--data.train", "[a, b]"]]
+    ("words", "paths"),
+    [
+        (["--data.train", "a"], ["a"]),
+        (["--data.train+=a"], ["a"]),
+        (["--data.train=[a]"], ["a"]),
+        (["--data.train", "[a, b]"], ["a", "b"]),
+        (["--data.train", "a", "--data.train+=[b, c]", "--data.train+=d"], ["a", "b", "c", "d"]),
+        (
+            ["--data.train+=2024-01-01", "--data.train+=12", "--data.train+=null"],
+            ["2024-01-01", "12", "null"],
+        ),
+        (["--data.train+=[Title] of a: video"], ["[Title] of a: video"]),
+    ],
 )
-def test_folders_are_given_in_any_spelling(words, tmp_path):
+def test_folders_are_given_in_any_spelling(words, paths, tmp_path):
     found = parse("--out", tmp_path, *words).data
-    assert [str(source.path) for source in found.sources] == (["a", "b"] if "b" in words[-1] else ["a"])
+    assert [str(source.path) for source in found.sources] == paths
     assert not found.mixed
     words = [word.replace("train", "val") for word in words]
     watched = parse("--out", tmp_path, "--data.train", "t", *words).data.val
     assert [str(path) for path in watched] == (["a", "b"] if "b" in words[-1] else ["a"])
 
 
-def test_what_a_command_line_does_not_say_of_a_model_is_left_to_the_weights_it_starts_from(tmp_path):
-    from rirn.commands.train import make_parser
+def test_a_source_with_its_kind_and_share(tmp_path):
+    found = parse(
+        "--out", tmp_path, "--data.train+=a", "--data.train+={path: b, kind: sharp, share: 2e-1}"
+    ).data
+    assert [(str(s.path), s.kind, s.share) for s in found.sources] == [("a", "pairs", 1), ("b", "sharp", 0.2)]
 
-    words = ["--out", str(tmp_path), "--data.train+=d", "--model.blocks", "3"]
-    given = make_parser().instantiate(make_parser().parse_args([*words, "--model.start", "rirn-tiny"])).model
+
+def test_what_is_typed_overrides_files_and_these_the_defaults(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(
+        "\ufeffoptim: {lr: 1e-3, steps: 7}\ndata: {val: [a], camera: {crf: [20, 30]}}\nkeep: 5\n"
+    )
+    second.write_text("optim: {steps: 8}\nmodel: {variant: null, options: {depth: 2}}\n")
+    typed = ["--keep", "6", "--data.val+=b", "--data.camera.jpeg_rate", "0.5", "--model.options.wide=true"]
+    found = parse(*typed, "--config", first, "--config", second, "--out", tmp_path, "--data.train+=d")
+    assert (found.optim.lr, found.optim.steps, found.keep, found.save_every) == (1e-3, 8, 6, 500)
+    assert [str(path) for path in found.data.val] == ["a", "b"]
+    assert found.data.camera == Camera(crf=(20, 30), jpeg_rate=0.5)
+    assert found.model.options == {"depth": 2, "wide": True}
+    without = parse(*typed, "--config", first, "--data.camera=null", "--out", tmp_path, "--data.train+=d")
+    assert without.data.camera is None
+
+
+def test_every_setting_is_explained(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "--data.val [...], --data.val+ [...] Folders of sequences to watch; none of their frames is learnt from. --data.frames",
+        "--precision {fp32,bf16,fp16} ``bf16``",
+        "--compile {true,false} Train through torch.compile. (default: false)",
+        "--data.camera.crf [...] Its constant rate factor",
+        "--model.variant TEXT CxHy of IFI-RNN. --model.blocks",
+    ):
+        assert words in text
+
+
+def test_what_a_command_line_does_not_say_of_a_model_is_left_to_the_weights_it_starts_from(tmp_path):
+    given = parse(
+        "--out", tmp_path, "--data.train+=d", "--model.blocks", "3", "--model.start", "rirn-tiny"
+    ).model
     assert (given.name, given.width, given.residual, given.blocks) == (None, None, None, 3)
-    plain = make_parser().instantiate(make_parser().parse_args(words))
-    plain.pop("config")
-    assert TrainConfig(**vars(plain)).model == ModelConfig(blocks=3)
+    assert parse("--out", tmp_path, "--data.train+=d", "--model.blocks", "3").model == ModelConfig(blocks=3)
     assert TrainConfig(tmp_path, DataConfig(["d"])).model == ModelConfig()

@@ -145,19 +145,6 @@ def test_compare_shows_input_left_and_result_right(tmp_path, clip, model):
         assert psnr(b[:, 64 + BAR :], 255 - a if model is Invert else a) > 32
 
 
-@pytest.mark.parametrize("rotation", [0, 90, -90, 180])
-def test_compare_is_side_by_side_as_players_show_it(rotation):
-    left, right = picture(64, 48, 0), picture(64, 48, 5)
-    joined = SideBySide(VideoInfo(64, 48, Fraction(1, 25), Fraction(25), rotation=rotation))
-    stored = joined.join(left, right)
-    assert stored.shape == (joined.info.height, joined.info.width, 3)
-    turns = rotation // 90
-    shown = np.rot90(stored, turns)
-    width = np.rot90(left, turns).shape[1]
-    assert np.array_equal(shown[:, :width], np.rot90(left, turns))
-    assert np.array_equal(shown[:, width + BAR :], np.rot90(right, turns))
-
-
 def test_the_bar_is_labelled_where_there_is_room():
     small, large = (SideBySide(VideoInfo(8, h, Fraction(1), Fraction(1)))._bar for h in (20, 240))
     assert small.shape == (20, BAR, 3) and np.unique(small).size == 1
@@ -278,7 +265,7 @@ def test_too_little_memory_is_one_sentence(tmp_path, clip):
 
 def test_an_error_of_the_encoder_comes_once_and_leaves_nothing(tmp_path, clip, monkeypatch):
     def fail(self, frame):
-        raise RirnError("The disk is full.")
+        raise RirnError("The disk is full")
 
     monkeypatch.setattr(VideoWriter, "write", fail)
     with pytest.raises(RirnError, match="disk is full"):

@@ -1,8 +1,10 @@
 """What is special about the files of phones, drones and cameras, and about the names and folders that people have."""
 
+import io
 import os
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,8 +15,9 @@ from rirn.cli import main
 from rirn.errors import RirnError
 from rirn.video import Encoding, Reader, deblur
 from rirn.video.batch import plan
+from rirn.video.compare import BAR
 from rirn.video.cut import Cut
-from tests.video.clips import Identity, picture, probe, psnr, write_clip
+from tests.video.clips import Identity, Invert, picture, probe, psnr, write_clip
 from tests.video.tools import ffmpeg
 
 ONE = 1 << 16
@@ -44,6 +47,50 @@ def test_images_are_upright_however_the_camera_was_held(tmp_path, turn):
     deblur(Identity(), clip, tmp_path / "out.mp4", progress=False)
     with Reader(clip) as a, Reader(tmp_path / "out.mp4") as b:
         assert a.info.display_matrix == b.info.display_matrix
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+@pytest.mark.parametrize("target", ["out.mp4", "out"])
+def test_compared_videos_are_side_by_side_however_the_camera_was_held(tmp_path, turn, target):
+    context = {"sample_aspect_ratio": Fraction(4, 3)}
+    clip = write_clip(tmp_path / "in.mp4", 2, matrix=matrix(*turn), **context)
+    deblur(Invert(), clip, tmp_path / target, compare=True, progress=False)
+    path = tmp_path / "out" / "%08d.png" if target == "out" else tmp_path / target
+    shown = [TURNS[turn](picture(64, 48, i)) for i in range(2)]
+    _, frames, _ = probe(path)
+    with Reader(tmp_path / target) as reader:
+        assert reader.info.display_matrix is None
+        if target != "out":
+            assert reader.info.sample_aspect_ratio == (Fraction(3, 4) if turn[1] else Fraction(4, 3))
+    for wanted, frame in zip(shown, frames, strict=True):
+        height, width = wanted.shape[:2]
+        assert frame.shape == (height, 2 * width + BAR, 3)
+        assert psnr(frame[:, :width], wanted) > 28
+        assert psnr(frame[:, width + BAR :], 255 - wanted) > 28
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_frames_on_a_pipe_are_upright_however_the_camera_was_held(tmp_path, monkeypatch, turn):
+    """y4m has no flag for it."""
+    clip = write_clip(tmp_path / "in.mp4", 2, matrix=matrix(*turn), sample_aspect_ratio=Fraction(4, 3))
+    pipe = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=pipe))
+    deblur(Identity(), clip, "-", progress=False)
+    pipe.seek(0)
+    with av.open(pipe) as container:
+        (stream,) = container.streams
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert stream.sample_aspect_ratio == (Fraction(3, 4) if turn[1] else Fraction(4, 3))
+    for i, frame in enumerate(frames):
+        assert psnr(frame, TURNS[turn](picture(64, 48, i))) > 28
+    assert len(frames) == 2
+
+
+def test_the_bar_between_compared_pictures_of_10_bits_is_as_bright(tmp_path):
+    clip = write_clip(tmp_path / "in.mkv", 2, codec="ffv1", pix_fmt="yuv420p10le")
+    deblur(Invert(), clip, tmp_path / "out.mp4", compare=True, progress=False)
+    bar = probe(tmp_path / "out.mp4")[1][1][:, 64 : 64 + BAR]
+    assert abs(int(np.median(bar)) - 64) < 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -172,6 +219,25 @@ def test_place_date_and_maker_are_kept(tmp_path, suffix, tags, target):
     wanted = {k: v for k, v in before.items() if k in tags}
     assert len(wanted) >= len(tags) - 1
     assert {k: after.get(k) for k in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("target", "lost"),
+    [
+        ("out.mp4", ["en-US of video stream 0, h264", "zh-Hans of audio stream 1, aac"]),
+        ("out.mkv", []),
+    ],
+)
+def test_a_language_that_has_no_code_is_named(tmp_path, caplog, target, lost):
+    write_clip(tmp_path / "in.mp4", 2, audio=("aac", "aac"))
+    languages = ["-metadata:s:v", "language=en-US", "-metadata:s:a:0", "language=zh-Hans"]
+    ffmpeg("-i", tmp_path / "in.mp4", "-map", "0", "-c", "copy", *languages, tmp_path / "in.mkv")
+    deblur(Identity(), tmp_path / "in.mkv", tmp_path / target, progress=False)
+    words = f"{target} does not hold: " + "; ".join(f"language {name}" for name in lost) + "."
+    assert (words in caplog.text) == bool(lost) and ("language" in caplog.text) == bool(lost)
+    with av.open(str(tmp_path / target)) as container:
+        kept = [stream.metadata.get("language") for stream in container.streams.audio]
+    assert kept[1] == "fra" and (bool(lost) or kept[0] == "zh-Hans")
 
 
 @pytest.mark.parametrize(

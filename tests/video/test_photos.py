@@ -5,10 +5,12 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from rirn.cli import main
+from rirn.data import read_image
 from rirn.errors import RirnError
-from rirn.video import Reader, deblur
+from rirn.video import BrokenStream, Reader, deblur
 from rirn.video.batch import plan, unread
 from rirn.video.parts import source_settings
 from tests.video.clips import Identity, Invert, picture, probe, psnr, write_clip
@@ -43,6 +45,128 @@ def test_transparency_of_a_photo_stays(tmp_path):
     deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
     with Image.open(tmp_path / "out.png") as image:
         assert np.array_equal(np.asarray(image), rgba)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_transparency_is_turned_with_the_photo(tmp_path, orientation, suffix):
+    rgba = Image.fromarray(np.dstack([picture(16, 12, 0), np.arange(192, dtype=np.uint8).reshape(12, 16)]))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"lossless": True} if suffix == ".webp" else {}
+    rgba.save(tmp_path / f"in{suffix}", exif=exif, **options)
+    deblur(Identity(), tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", progress=False)
+    method = [None, 0, 3, 1, 5, 4, 6, 2][orientation - 1]
+    upright = rgba if method is None else rgba.transpose(Image.Transpose(method))
+    with Image.open(tmp_path / f"out{suffix}") as after:
+        assert np.array_equal(np.asarray(after)[..., 3], np.asarray(upright)[..., 3])
+
+
+def pages(path, kind="TIFF"):
+    first, *others = (Image.fromarray(picture(64, 48, i)) for i in range(3))
+    first.save(path, kind, save_all=True, append_images=others)
+
+
+def told(path, **options):
+    Image.fromarray(picture(64, 48, 0)).convert(options.pop("mode", "RGB")).save(path, **options)
+
+
+def texts(path):
+    about = PngInfo()
+    about.add_text("Author", "somebody")
+    told(path, pnginfo=about)
+
+
+PROFILE = bytes(16) + b"%s" + bytes(108)
+
+
+def deep(path):
+    Image.fromarray(np.arange(3072, dtype=np.uint16).reshape(48, 64)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "target", "named"),
+    [
+        (pages, "in.tif", "out.tif", "further pictures (2)"),
+        (lambda path: pages(path, "MPO"), "in.jpg", "out.jpg", "further pictures (2)"),
+        (texts, "in.png", "out.png", "texts"),
+        (deep, "in.png", "out.png", "16 bits"),
+        (lambda path: told(path, xmp=b"<x:xmpmeta/>"), "in.jpg", "out.jpg", "XMP data"),
+        (lambda path: told(path, comment=b"hello"), "in.jpg", "out.jpg", "comment"),
+        (lambda path: told(path, mode="RGBA"), "in.png", "out.jpg", "transparency"),
+        (
+            lambda path: told(path, mode="CMYK", icc_profile=bytes(16) + b"CMYK" + bytes(108)),
+            "in.jpg",
+            "out.jpg",
+            "colour profile",
+        ),
+        (lambda path: told(path, icc_profile=bytes(16) + b"RGB " + bytes(108)), "in.jpg", "out.jpg", None),
+        (photo, "in.jpg", "out.bmp", "EXIF data"),
+        (photo, "in.jpg", "out.webp", None),
+        (photo, "in.jpg", "out.mkv", "EXIF data"),
+    ],
+)
+def test_what_a_photo_does_not_keep_is_named(tmp_path, caplog, make, source, target, named):
+    make(tmp_path / source)
+    deblur(Identity(), tmp_path / source, tmp_path / target, progress=False)
+    assert (f"{target} does not hold: {named}." in caplog.text) == (named is not None)
+    assert ("does not hold" in caplog.text) == (named is not None)
+    if target == "out.mkv":
+        return
+    with Image.open(tmp_path / target) as image, Image.open(tmp_path / source) as before:
+        profile = before.info.get("icc_profile", b"")
+        assert image.info.get("icc_profile", b"") == (profile if b"RGB " in profile else b"")
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_that_is_none_is_upright(tmp_path, orientation):
+    photo(tmp_path / "in.png", orientation=orientation)
+    deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
+    with Image.open(tmp_path / "out.png") as image:
+        assert np.array_equal(np.asarray(image), picture(64, 48, 3))
+
+
+def test_exif_data_that_cannot_be_written_again_is_named(tmp_path, caplog):
+    """A JPEG holds 64 KiB of it."""
+    exif = Image.Exif()
+    exif[MAKE] = "x" * 70000
+    Image.fromarray(picture(64, 48, 3)).save(tmp_path / "in.png", exif=exif)
+    deblur(Identity(), tmp_path / "in.png", tmp_path / "out.jpg", progress=False)
+    assert "out.jpg does not hold: what the file says of the picture (EXIF data is too long)." in caplog.text
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert psnr(np.asarray(image), picture(64, 48, 3)) > 30
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".tif", ".jpg", ".png"])
+def test_images_have_the_size_that_is_said_of_them(tmp_path, orientation, suffix):
+    """Pillow turns a TIFF by itself."""
+    photo(tmp_path / f"0{suffix}", orientation=orientation)
+    with Reader(tmp_path / f"0{suffix}") as reader:
+        (frame,) = reader
+        assert frame.rgb.shape[:2] == (reader.info.height, reader.info.width)
+        assert frame.rgb.shape[:2] == ((48, 64) if orientation < 5 else (64, 48))
+
+
+def test_images_that_are_of_another_size_than_they_say_end_the_clip(tmp_path, monkeypatch):
+    for i in range(3):
+        Image.fromarray(picture(64, 48, i)).save(tmp_path / f"{i}.png")
+    read = read_image
+    monkeypatch.setattr("rirn.video.images.read_image", lambda f: np.rot90(read(f), f.stem == "2"))
+    with (
+        Reader(tmp_path) as reader,
+        pytest.raises(BrokenStream, match=r"2\.png is 48x64, and not 64x48") as broken,
+    ):
+        assert len(list(reader)) < 3
+    assert broken.value.frames == 2
+
+
+def test_an_animation_does_not_become_one_image(tmp_path):
+    first, *others = (Image.fromarray(picture(64, 48, i)) for i in range(3))
+    first.save(tmp_path / "in.png", save_all=True, append_images=others)
+    with pytest.raises(RirnError, match="is one image, and the input has more"):
+        deblur(Identity(), tmp_path / "in.png", tmp_path / "out.png", progress=False)
+    assert os.listdir(tmp_path) == ["in.png"]
 
 
 def test_pictures_with_exif_data_are_read_from_videos(tmp_path):
@@ -115,7 +239,7 @@ def test_what_is_not_read_does_not_matter(tmp_path):
     before = source_settings(folder)
     (folder / ".DS_Store").write_bytes(b"x" * 99)
     (folder / "out.mp4").write_bytes(b"x" * 99)
-    assert source_settings(folder) == before and unread([str(folder)]) == []
+    assert source_settings(folder) == before and unread([str(folder)], "out") == []
     assert deblur(Identity(), folder, tmp_path / "out.mp4", progress=False).frames == 1
 
 
@@ -134,3 +258,32 @@ def test_tiles_of_a_photo_are_not_taken_for_the_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("rirn.video.photos.av.open", lambda name: Tiles())
     with pytest.raises(RirnError, match="is a photo in 48 tiles"):
         deblur(Identity(), tmp_path / "in.heic", tmp_path / "out", progress=False)
+
+
+def test_what_earlier_runs_left_in_a_folder_is_no_source(tmp_path):
+    """The target inside, under any spelling, and the parts of a run that was interrupted."""
+    for name in ("a.mp4", "b/a.mp4", "out/a.mp4", "b/x.mp4.resume/segment-000000.mov", "out/b/raw.dng"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for target in (tmp_path / "out", tmp_path / "b" / ".." / "out", f"{tmp_path}/out/"):
+        jobs = plan([str(tmp_path)], str(target), recursive=True)
+        assert [os.path.relpath(job.source, tmp_path) for job in jobs] == ["a.mp4", "b/a.mp4"]
+        assert unread([str(tmp_path)], str(target), recursive=True) == []
+
+
+def test_the_target_in_a_folder_of_images_is_none_of_them(tmp_path):
+    """Ctrl-C leaves a part of it there, and --resume goes on."""
+    for name in ("0.png", "1.png", "out.mp4"):
+        (tmp_path / name).touch()
+    assert len(plan([str(tmp_path)], str(tmp_path / "out.mp4"))) == 1
+
+
+def test_a_refused_batch_makes_no_folders(tmp_path, capsys):
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    for name in ("a.png", "b/a.png"):
+        photo(tmp_path / "in" / name)
+    (tmp_path / "out").mkdir()
+    photo(tmp_path / "out" / "a.png")
+    command = ["deblur", str(tmp_path / "in"), str(tmp_path / "out"), "--recursive", "--model", "rirn-tiny"]
+    assert main(command) == 1 and "1 of 2 targets exist" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out") == ["a.png"]

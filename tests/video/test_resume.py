@@ -121,7 +121,7 @@ def test_a_crash_of_the_encoder_keeps_what_is_finished(tmp_path, clip, monkeypat
     def failing(self, frame):
         count.append(0)
         if len(count) == at:
-            raise RirnError(f"Cannot write {self._path}: No space left on device.")
+            raise RirnError(f"Cannot write {self._path}: No space left on device")
         write(self, frame)
 
     before = digest(clip)
@@ -250,6 +250,9 @@ def test_a_foreign_folder_is_left_alone(tmp_path, clip):
     with pytest.raises(RirnError, match="in the way"):
         run(Identity(), clip, tmp_path / "out.mp4", resume=True)
     assert "photo.jpg" in os.listdir(tmp_path / "out.mp4.resume")
+    (tmp_path / "file.mp4.resume").touch()
+    with pytest.raises(RirnError, match="in the way"):
+        run(Identity(), clip, tmp_path / "file.mp4")
 
 
 def test_resume_without_parts_starts_at_the_beginning(tmp_path, clip):

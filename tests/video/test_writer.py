@@ -208,7 +208,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     writer = VideoWriter(tmp_path / "out.mkv", info())
     writer._part.unlink()
     writer._part.symlink_to("/dev/full")
-    with pytest.raises(RirnError, match=r"Cannot write .*out\.mkv: No space left on device\."):
+    with pytest.raises(RirnError, match=r"Cannot write .*out\.mkv: No space left on device$"):
         rng = np.random.default_rng(0)
         for i in range(200):
             writer.write(Frame(rng.integers(0, 256, (48, 64, 3), np.uint8), 3600 * i, MS90))
@@ -263,7 +263,7 @@ def test_bad_targets_are_refused_in_one_sentence(tmp_path, kind, words):
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(RirnError, match=words) as caught:
         check_target(source, target)
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value) and not str(caught.value).endswith(".")
     assert sorted(os.listdir(tmp_path)) == before and source.read_bytes() == b"source"
 
 

@@ -7,6 +7,7 @@ from tests.fuzz.kinds.checkpoints import Checkpoints
 from tests.fuzz.kinds.configs import Configs
 from tests.fuzz.kinds.containers import Containers
 from tests.fuzz.kinds.datasets import Datasets
+from tests.fuzz.kinds.photos import Photos
 from tests.fuzz.kinds.resumes import Resumes
 from tests.fuzz.kinds.weights import WeightsFiles
 
@@ -17,4 +18,5 @@ KINDS: dict[str, type[Kind]] = {
     "datasets": Datasets,
     "checkpoints": Checkpoints,
     "resumes": Resumes,
+    "photos": Photos,
 }
