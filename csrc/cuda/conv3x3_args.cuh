@@ -134,7 +134,7 @@ template <class W>
 __device__ __forceinline__ W scaled(W x, W slope) {
   return slope == 0 ? W(0) : x * slope;
 }
-// What of a gradient gets through an activation whose result is `gate`, as torch has it: a NaN there is no closed ReLU.
+// What of a gradient gets through an activation whose result is `gate`, as in torch; NaN gradients propagate.
 template <class W>
 __device__ __forceinline__ W gated(W grad, W gate, W slope) {
   return (slope == 0 ? gate <= 0 : !(gate > 0)) ? scaled(grad, slope) : grad;

@@ -25,7 +25,7 @@ def make_parser() -> OneLine:
         TrainConfig,
         _find_recipe,
         "YAML file with any of the options below, or a recipe that comes with rirn: gopro, reds, dvd, mini-gopro, "
-        "mini-reds, mini-dvd",
+        "mini-reds, mini-dvd, rirn-small, rirn-tiny",
         usage="%(prog)s [-h] [--config FILE] --out PATH --data.train+=PATH [--NAME VALUE ...]",
         description=SUMMARY,
         epilog="examples:\n"

@@ -157,7 +157,9 @@ def ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if not isinstance(model, VideoDeblurrer):
         return model
     layout = model.layout_on(device)
-    return GraphedStep(model if layout is None else model.to(memory_format=layout))
+    if layout is not None:
+        model.to(memory_format=layout)  # type: ignore[call-overload]
+    return GraphedStep(model)
 
 
 def _on_gpu(frame: Tensor) -> bool:

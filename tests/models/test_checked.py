@@ -135,7 +135,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("parts", "message"), WRONG, ids=str)
+@pytest.mark.parametrize(
+    ("parts", "message"), WRONG, ids=lambda value: value if isinstance(value, str) else ",".join(value)
+)
 @pytest.mark.parametrize("addition", ["", "+rirn"])
 def test_what_does_not_fit_is_named(parts, message, addition):
     with pytest.raises(RirnError) as caught:
