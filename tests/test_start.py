@@ -1,5 +1,6 @@
 """Help, versions and plain mistakes are answered without importing torch, which takes seconds."""
 
+import os
 import subprocess
 import sys
 
@@ -70,6 +71,8 @@ def test_torch_is_not_imported(lines, fails, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(words=lines, fails=fails)],
         cwd=tmp_path,
+        # Which the command line hands to what it starts, and other tests in this process may have given plugins.
+        env={name: value for name, value in os.environ.items() if name != "RIRN_PLUGINS"},
         capture_output=True,
         text=True,
         check=False,

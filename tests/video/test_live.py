@@ -84,7 +84,7 @@ def test_a_device_that_does_not_open_is_one_sentence(monkeypatch):
         Reader("/dev/video7")
     monkeypatch.setattr("av.formats_available", {"devices"})
     monkeypatch.setattr("av.open", refuse)
-    with pytest.raises(RirnError, match=r"^The camera front cannot be opened: Permission denied\.$"):
+    with pytest.raises(RirnError, match=r"^The camera front cannot be opened: Permission denied$"):
         Reader("camera:front")
 
 

@@ -265,7 +265,7 @@ def test_what_may_not_be_read_is_said_in_one_sentence(tmp_path, monkeypatch, kin
     if not os.geteuid():  # root may read everything
         monkeypatch.setattr(os, "access", lambda *_: False)
     (job,) = plan([str(path)], "out.mp4")
-    with pytest.raises(RirnError, match=r"in cannot be read; check its permissions\.$"):
+    with pytest.raises(RirnError, match=r"in cannot be read; check its permissions$"):
         Reader(job.source)
     path.chmod(0o700)
 

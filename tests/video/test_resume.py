@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_keeps_the_input_and_what_is_finished(tmp_path, clip
     size, before = (tmp_path / "whole.mp4").stat().st_size, digest(clip)
     # There is room for the segments, but not for the whole.
     full = (
-        r"^Cannot write .*out\.mp4: File too large; the first 20 frames wait in .*, continue with --resume\.$"
+        r"^Cannot write .*out\.mp4: File too large; the first 20 frames wait in .*, continue with --resume$"
     )
     with files_at_most(size - 100), pytest.raises(RirnError, match=full):
         run(Identity(), clip, tmp_path / "out.mp4")
