@@ -227,8 +227,8 @@ def test_every_setting_is_explained(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for words in (
-        "--data.val [...], --data.val+ [...] A folder of sequences to watch, or a list of them; none of their frames is learnt from. "
-        "--data.frames",
+        "--data.val [...], --data.val+ [...] A folder of sequences to watch, or a list of them; none of their frames is "
+        "learnt from. --data.frames",
         "--precision {fp32,bf16,fp16} ``bf16``",
         "--compile {true,false} Train through torch.compile. (default: false)",
         "--data.camera.crf [...] Its constant rate factor",
