@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
@@ -95,7 +98,39 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     if not is_autocast(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
-    return tuple(t.to(dtype) if t.dtype in CASTABLE else t for t in tensors)
+    return tuple(_in_dtype(t, dtype) if t.dtype in CASTABLE else t for t in tensors)
+
+
+class _Casts(threading.local):
+    """What parameters were cast to, within :func:`keep_casts` in this thread."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Hashable, Tensor] | None = None
+
+
+_casts = _Casts()
+
+
+@contextmanager
+def keep_casts() -> Iterator[None]:
+    """Cast each parameter once for all calls inside the block, which must not change any: autocast casts those of the library's
+    layers once, too."""
+    before = _casts.kept
+    _casts.kept = {}
+    try:
+        yield
+    finally:
+        _casts.kept = before
+
+
+def _in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    # What replaces a parameter for a moment, in torch.func or a compiled program, is none.
+    if torch.compiler.is_compiling() or _casts.kept is None or type(tensor) is not Parameter:
+        return tensor.to(dtype)
+    key = id(tensor), dtype, torch.is_grad_enabled()
+    if key not in _casts.kept:
+        _casts.kept[key] = tensor.to(dtype)
+    return _casts.kept[key]
 
 
 def _has_autocast(device_type: str) -> bool:
