@@ -95,7 +95,7 @@ _steps_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 @functools.cache
 def _steps(op: str, device: torch.device, kind: str) -> Steps:
     # What was measured with another build of rirn may name a form that cannot run in this one.
-    found = measured(device).get(op, COUNTED[op]).get(kind, ())
+    found = measured(device).get(op, {}).get(kind, COUNTED[op].get(kind, ()))
     lacking = {form for form in ("cuda", "triton") if why_not(form, op, device) is not None}
     return tuple((most, OURS if form in lacking else form) for most, form in found)
 

@@ -101,6 +101,9 @@ def test_measured_steps_replace_the_counted_ones(monkeypatch, precision):
     assert list(widths.values()) == ["cuda", "library", "library", "triton", "triton", "library"]
     assert tuning.tuned("conv3x3_chain", x.float(), 4, "cuda") == "library"
     assert tuning.tuned("irm_update", x, 32, "triton") == "triton"  # not measured: counted
+    steps_are(monkeypatch, {"irm_update": {"half": ()}})
+    assert tuning.tuned("irm_update", x, 32, "cuda") == "library"
+    assert tuning.tuned("irm_update", x.float(), 32, "cuda") == "cuda"  # nor was this precision
 
     steps_are(
         monkeypatch,
