@@ -158,8 +158,7 @@ def _device(op: Op, args: Sequence[Any]) -> torch.device:
 def _auto(op: Op, backend: str, args: Sequence[Any]) -> tuple[str, str | None]:
     """What ``auto`` takes where ``backend`` is the first of ours that can run, or why the library is faster."""
     left = None if op.left_to_library is None else op.left_to_library(backend, *args)
-    device = _device(op, args)
-    if left is not None or op.width is None or device.type != "cuda":
+    if left is not None or op.width is None or _device(op, args).type != "cuda":
         return backend, left
     first = args[0] if op.kinds[0] == "Tensor" else args[0][0]
     form = tuned(op.name, first, op.width(*args), backend)
