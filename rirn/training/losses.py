@@ -10,7 +10,7 @@ from torch import Tensor
 from rirn.errors import RirnError
 
 FLOOR = 3e-4
-"""Mean squared error below which :func:`psnr_loss` stops to care, 35 dB: two images alike to the eye."""
+"""Mean squared error below which :func:`psnr_loss` stops to care, 35 dB: what is nearly right weighs little."""
 
 PSNR_SCALE = 0.02
 """Brings the gradient of :func:`psnr_loss` near the size of L1's, so that one ``clip_norm`` suits both."""
