@@ -21,6 +21,7 @@ from rirn.ops.backends import assume
 from rirn.ops.spec import OPS
 from rirn.training.losses import psnr_loss
 from tests.models.cases import quick
+from tests.ops.calls import Recorder
 
 pytestmark = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
 
@@ -168,14 +169,7 @@ def test_a_training_step(device):
         pytest.skip("autograd asks for the GPU of CUDA tensors, fake ones too, and torch sees none here")
     model = create_model("ifi-rnn+rirn", width=0.1)
     optimizer = torch.optim.Adam(model.parameters(), capturable=device == "cuda")
-    called = set()
-
-    class Record(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            called.add(func.overloadpacket.__name__)
-            return func(*args, **(kwargs or {}))
-
-    with Record():
+    with Recorder() as record:
         restored = model(torch.empty(1, 3, 3, 20, 260))
         loss = psnr_loss(restored, torch.empty(1, 3, 3, 20, 260))
         loss.backward()
@@ -191,8 +185,8 @@ def test_a_training_step(device):
             parameter.dtype,
             parameter.stride(),
         )
-    fused = called & set(OPS)
-    assert len(fused) >= 2 and {f"{op}_backward" for op in fused} <= called
+    fused = record.called & set(OPS)
+    assert len(fused) >= 2 and {f"{op}_backward" for op in fused} <= record.called
 
 
 @pytest.mark.parametrize("kernel", [3, 4])

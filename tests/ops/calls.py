@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rirn import ops
@@ -51,3 +52,15 @@ def arguments(
 def call(op: str, args: list[Any], backend: str | None = None) -> Any:
     """The public function of an op with what the torch op of its name takes."""
     return getattr(ops, op)(**dict(zip(OPS[op].signature.parameters, args, strict=True)), backend=backend)
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the names of the torch ops that are called while it is on, as ``called``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.called.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rirn import RirnError
 from rirn.bench import tune
@@ -14,6 +13,7 @@ from rirn.ops import conv3x3_chain, irm_update, tuning
 from rirn.ops.atb_update import runs_atb_update
 from rirn.ops.backends import assume
 from rirn.ops.conv3x3_chain import runs_kernel
+from tests.ops.calls import Recorder
 
 
 @pytest.fixture(autouse=True)
@@ -42,29 +42,17 @@ def steps_are(monkeypatch, table):
     tuning._steps.cache_clear()
 
 
-def recorded(call):
-    called = set()
-
-    class Record(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            called.add(func.overloadpacket.__name__)
-            return func(*args, **(kwargs or {}))
-
-    with Record():
-        call()
-    return called
-
-
 def taken(op, c, dtype):
     """The names of the torch ops that a call makes."""
-    with FakeTensorMode(), assume("cuda"), torch.no_grad():
+    with FakeTensorMode(), assume("cuda"), torch.no_grad(), Recorder() as record:
         x = torch.empty(1, c, 8, 40, dtype=dtype, device="cuda")
         if op == "irm_update":
             outs = [2 * c] * 5 + [c]
             weights = [x.new_empty(out, 2 * c, 3, 3) for out in outs]
-            return recorded(lambda: irm_update(x, x, weights, [x.new_empty(out) for out in outs]))
-        layers = [x.new_empty(c, c, 3, 3)] * 2, [x.new_empty(c)] * 2
-        return recorded(lambda: conv3x3_chain([x], *layers, [0, 1], [0, 1]))
+            irm_update(x, x, weights, [x.new_empty(out) for out in outs])
+        else:
+            conv3x3_chain([x], [x.new_empty(c, c, 3, 3)] * 2, [x.new_empty(c)] * 2, [0, 1], [0, 1])
+    return record.called
 
 
 @pytest.mark.parametrize(
