@@ -27,6 +27,10 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "conv3x3_chain_held_backward(Tensor grad, Tensor held, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, "
       "int[] skips, bool unshuffle, bool shuffle, int output_mask) -> Tensor[]");
+  // conv3x3_chain where factors of products may be rounded to bfloat16. Without a derivative, CPU only.
+  m.def(
+      "conv3x3_chain_fast(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
+      "bool unshuffle, bool shuffle) -> Tensor");
   m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
   // Fourteen gradients: hidden, inner, six weights, six biases; output_mask as above.
   m.def(

@@ -31,6 +31,7 @@ class Tolerance:
 _ROUND_OFF = "order of operations and the exponential's last bits"
 _CANCELLATION = "the exponential's last bits, where the two terms of a single pixel nearly cancel"
 _ONE_ROUNDING = "one rounding at the end"
+_FACTORS = "the factors of products are rounded"
 _EVERY_CONV = "each convolution may round its output"
 _KINK = "a rounded activation may fall on the other side of ReLU's kink, which switches its whole gradient"
 
@@ -49,6 +50,13 @@ TABLE = {  # worst seen on x86-64 CPUs
     ("conv3x3_chain", "gradient", "fp32"): Tolerance(1e-05, 1.8e-06, 3e-06, 1e-06, _ROUND_OFF),
     ("conv3x3_chain", "gradient", "fp16"): Tolerance(0.0005, 0.00042, 0.0003, 0.00021, _ONE_ROUNDING),
     ("conv3x3_chain", "gradient", "bf16"): Tolerance(0.0041, 0.0039, 0.0025, 0.002, _ONE_ROUNDING),
+    # Products in bfloat16 behind Winograd's transform, which makes factors larger than what they stand for.
+    ("conv3x3_chain fast", "output", "fp32"): Tolerance(0.06, 0.027, 0.012, 0.0057, _FACTORS),
+    ("conv3x3_chain fast", "output", "fp16"): Tolerance(0.06, 0.024, 0.012, 0.0047, _FACTORS),
+    ("conv3x3_chain fast", "output", "bf16"): Tolerance(0.06, 0.022, 0.012, 0.005, _FACTORS),
+    ("conv3x3_chain fast, emulated", "output", "fp32"): Tolerance(
+        0.003, 0.0013, 0.0001, 4e-05, "a factor between two roundings falls to one or the other"
+    ),
     ("irm_update", "output", "fp64"): Tolerance(5e-15, 7.8e-16, 1e-15, 1.8e-16, _ROUND_OFF),
     ("irm_update", "output", "fp32"): Tolerance(1e-05, 1.1e-06, 1e-06, 1.4e-07, _ROUND_OFF),
     ("irm_update", "output", "fp16"): Tolerance(0.003, 0.00033, 0.0005, 5.6e-05, _EVERY_CONV),

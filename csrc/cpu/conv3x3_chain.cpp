@@ -202,10 +202,10 @@ int band_rows(int64_t groups, int H, int n) {
 }  // namespace
 
 void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, const Tensor& out, Shuffles shuffles,
-                   float* held) {
+                   float* held, bool fast) {
   if (out.scalar_type() == ScalarType::Double) return conv3x3_direct(inputs, chain, out, shuffles);
   if (!out.numel()) return;
-  const SimdKernels& simd = simd_kernels();
+  const SimdKernels& simd = simd_kernels(fast);
   const Packed packed = pack_layers(simd, chain, chain.size());
   const std::vector<ConvLayer>& layers = packed.layers;
   const int n = (int)layers.size(), H = side(out, 2, shuffles.out);
@@ -394,6 +394,14 @@ Tensor conv3x3_chain_op(Tensors inputs, Tensors weights, Tensors biases, std::ve
   return out;
 }
 
+Tensor conv3x3_chain_fast_op(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
+                             std::vector<int64_t> skips, bool unshuffle, bool shuffle) {
+  check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
+  Tensor out = empty_result(inputs, weights, {unshuffle, shuffle});
+  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out, {unshuffle, shuffle}, nullptr, true);
+  return out;
+}
+
 Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
                     const std::vector<double>& slopes, const std::vector<int64_t>& skips, Shuffles shuffles, int64_t output_mask,
                     float* held) {
@@ -465,6 +473,7 @@ Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs,
 STABLE_TORCH_LIBRARY_IMPL(rirn, CPU, m) {
   m.impl("conv3x3_chain", TORCH_BOX(&rirn::conv3x3_chain_op));
   m.impl("conv3x3_chain_backward", TORCH_BOX(&rirn::conv3x3_chain_backward_op));
+  m.impl("conv3x3_chain_fast", TORCH_BOX(&rirn::conv3x3_chain_fast_op));
   m.impl("conv3x3_chain_holding", TORCH_BOX(&rirn::conv3x3_chain_holding_op));
   m.impl("conv3x3_chain_held_backward", TORCH_BOX(&rirn::conv3x3_chain_held_backward_op));
 }

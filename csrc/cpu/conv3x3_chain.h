@@ -24,9 +24,10 @@ struct Shuffles {
 };
 
 // out [N, co, H, W] from inputs [N, ci_k, H, W], read as if concatenated along the channels. One dtype for all, any strides.
-// `held` gets the inputs of all layers but the first, for the backward pass, unless it is null.
+// `held` gets the inputs of all layers but the first, for the backward pass, unless it is null. `fast`: factors of products may
+// be rounded to bfloat16.
 void conv3x3_chain(const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers, const Tensor& out,
-                   Shuffles shuffles = {}, float* held = nullptr);
+                   Shuffles shuffles = {}, float* held = nullptr, bool fast = false);
 
 // Gradients to fill; an empty tensor (no elements) is not wanted.
 struct ChainGradients {

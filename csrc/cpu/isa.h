@@ -9,10 +9,10 @@
 #endif
 
 namespace rirn {
-enum class Isa { generic, avx2, avx512 };
+enum class Isa { generic, avx2, avx512, avx512_bf16 };
 
 // The best variant that this processor can run, or the lower one that the environment variable RIRN_CPU_ISA
-// (generic, avx2, avx512) asks for; asking for more than the processor has is an error. Read anew at each call.
+// (generic, avx2, avx512, avx512_bf16) asks for; asking for more than the processor has is an error. Read anew at each call.
 Isa current_isa();
 const char* isa_name(Isa isa);
 const char* built_isas();  // comma separated

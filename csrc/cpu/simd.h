@@ -186,19 +186,22 @@ struct SimdKernels {
   int lanes;
   int row_registers;  // of tiles that a row should have where there are images enough
   int paired_from;  // inputs of a layer from which on two registers of tiles share a pass over its weights
+  int channels_together;  // input channels that share one float of packed weights: 1, or 2 rounded to bfloat16
   size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
   void (*sweep)(const SweepJob&);
   size_t (*layer_arena)(int max_channels);
   void (*layer)(const LayerJob&);
   void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H,
                     const Columns& columns);
+  int (*output_block)(int co);  // outputs that are packed together
+  size_t (*pack_arena)(int co, int ci);
+  void (*pack_block)(const PackJob&, int o);  // the block of outputs from o on
+
+  // A variant with bfloat16 products has nothing from here on: they serve forward passes of convolutions.
   void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, const Columns& columns);
   size_t (*point_sums)(int ci, int co);  // floats of one point in WeightJob::weights
   size_t (*weight_arena)(int ci, int co);
   void (*weight_gradient)(const WeightJob&);
-  int (*output_block)(int co);  // outputs that are packed together
-  size_t (*pack_arena)(int co, int ci);
-  void (*pack_block)(const PackJob&, int o);     // the block of outputs from o on
   void (*unpack_output)(const UnpackJob&, int o);
   void (*blend)(const BlendJob&);
   void (*blend_backward)(const BlendBackwardJob&);
@@ -210,8 +213,8 @@ struct SimdKernels {
   int whole_registers(int tiles) const { return (tiles + lanes - 1) / lanes * lanes; }
 };
 
-// The variant for this machine; see isa.h.
-const SimdKernels& simd_kernels();
+// The variant for this machine, see isa.h; `fast`: that with bfloat16 products where there is one.
+const SimdKernels& simd_kernels(bool fast = false);
 
-extern const SimdKernels simd_generic, simd_avx2, simd_avx512;
+extern const SimdKernels simd_generic, simd_avx2, simd_avx512, simd_avx512_bf16;
 }  // namespace rirn

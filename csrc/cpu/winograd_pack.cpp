@@ -15,7 +15,8 @@ int blocks(const SimdKernels& simd, int co) { return (co + simd.output_block(co)
 
 // Floats of `co` outputs of `ci` inputs.
 size_t packed_size(const SimdKernels& simd, int co, int ci) {
-  return (size_t)blocks(simd, co) * simd.output_block(co) * kPoints * ci;
+  const int depth = (ci + simd.channels_together - 1) / simd.channels_together;
+  return (size_t)blocks(simd, co) * simd.output_block(co) * kPoints * depth;
 }
 
 // What packed weights were made of.

@@ -10,7 +10,7 @@
 
 namespace rirn {
 // Packs weights [co][ci][3][3] of any dtype and strides as the layers read them: [co / block][point][ci][block], the last block
-// filled up with zeros. `rotated` is for the convolution that takes the gradient of the output to that of the input: co and ci
+// filled up with zeros; with bfloat16 products, pairs of inputs. `rotated` is for the convolution that takes the gradient of the output to that of the input: co and ci
 // trade places and the kernels are rotated by 180 degrees.
 //
 // The frames of a video or a clip go through the same weights, so packed weights are kept and found again by the values that

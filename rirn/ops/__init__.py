@@ -9,6 +9,7 @@ from rirn.ops.fac import fac
 from rirn.ops.gates import gru_reset, gru_update, lstm_update
 from rirn.ops.held import hold_activations
 from rirn.ops.irm_update import irm_update
+from rirn.ops.precision import use_precision
 
 __all__ = [
     "Explanation",
@@ -24,5 +25,6 @@ __all__ = [
     "irm_update",
     "lstm_update",
     "use_backend",
+    "use_precision",
     "why_not",
 ]

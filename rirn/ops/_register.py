@@ -24,6 +24,7 @@ from rirn.ops._transforms import (
 )
 from rirn.ops.backends import AUTO_ORDER, BACKENDS, choose, find_op, is_auto
 from rirn.ops.held import most_held
+from rirn.ops.precision import runs_fast
 from rirn.ops.spec import OPS, Op
 from rirn.ops.tuning import WIDE, tuned
 
@@ -49,6 +50,8 @@ def call(op: Op, backend: str | None, *args: Any) -> Any:
         name, left = _auto(op, name, given)
         if left is not None:
             return call_reference(op.library or op.reference, device.type, *given)
+    if name == "cpu" and op.as_chain is not None and runs_fast(list(tensors_of(given))):
+        return _as_like(op, given, torch.ops.rirn.conv3x3_chain_fast(*op.as_chain(*given)))
     return form(op.name, name)(*given)
 
 
@@ -262,11 +265,16 @@ def _holding(op: Op, *args: Any) -> tuple[Any, Tensor]:
     """Run an op, which is a chain, and hold its activations as far as they may be held."""
     assert op.as_chain is not None
     result, held = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
+    return _as_like(op, args, result), held
+
+
+def _as_like(op: Op, args: Sequence[Any], result: Tensor) -> Tensor:
+    """What a chain returned in the memory format that the op promises."""
     if op.like:
         like = args[list(op.signature.parameters).index(op.like)]
         if result.stride() != like.stride():
-            result = torch.empty_like(like).copy_(result)
-    return result, held
+            return torch.empty_like(like).copy_(result)
+    return result
 
 
 def _attach(op: Op, name: str) -> None:
@@ -308,5 +316,7 @@ def _attach(op: Op, name: str) -> None:
             "conv3x3_chain_holding", "conv3x3_chain_holding has no derivative: call conv3x3_chain"
         )
         refuse_derivatives("conv3x3_chain_held_backward", once)
+        torch.library.register_fake("rirn::conv3x3_chain_fast", op.fake)
+        refuse_derivatives("conv3x3_chain_fast", "conv3x3_chain_fast has no derivative: call conv3x3_chain")
     register_batching(name, op.images)
     register_batching(f"{name}_backward", n_results + op.images, n_results)

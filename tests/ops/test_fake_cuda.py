@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 import rirn.kernels
 from rirn.errors import RirnError
-from rirn.ops import atb_blend, held
+from rirn.ops import atb_blend, held, precision
 from rirn.ops._library import library
 from rirn.ops._register import define_triton
 from rirn.ops.backends import INFERENCE_OPS, OPS, assume, choose, is_auto
@@ -44,7 +44,7 @@ def has_kernel(name, key):
 
 @pytest.mark.parametrize("folder", ["cpu", "cuda"])
 def test_every_forward_pass_has_its_backward_pass(folder):
-    found = registered(folder) - {*INFERENCE_OPS, *held.TORCH_OPS}
+    found = registered(folder) - {*INFERENCE_OPS, *held.TORCH_OPS, precision.TORCH_OP}
     assert found <= set(NAMES)
     assert {name for name in found if not name.endswith("_backward")} == {
         name.removesuffix("_backward") for name in found if name.endswith("_backward")

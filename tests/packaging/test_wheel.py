@@ -134,7 +134,7 @@ def test_compiled_wheel_contents(compiled):
 def test_wide_instructions_stay_in_their_variant(compiled):
     """A function that the linker shares between variants would bring AVX to processors without it."""
     wheel, _ = compiled
-    for variant in ("avx2", "avx512"):
+    for variant in ("avx2", "avx512", "avx512_bf16"):
         (objects,) = (wheel.parent / "source").rglob(f"simd_{variant}.o")
         listed = subprocess.run(["nm", "-C", objects], capture_output=True, text=True, check=True).stdout
         assert f"rirn::simd_{variant}" in listed

@@ -24,23 +24,23 @@ static int output_block(int co) { return rounded_up(co, kOtherOutputs) < rounded
 static size_t layer_arena(int channels) { return (size_t)kPoints * ((channels + kMostOutputs) * 2 + 2) * kLanes; }
 
 // sums[o][tile] = sum over c of weights[c][o] inputs[c][tile], NV registers of tiles and NB blocks, `block` floats apart, of CB
-// output channels at a time.
+// output channels at a time; c counts product_depth() registers.
 template <int NV, int CB, int NB>
 RIRN_INLINE void multiply(const float* __restrict weights, size_t block, const float* __restrict inputs, float* __restrict sums,
-                          int ci) {
+                          int depth) {
   Vec acc[NB * CB][NV];
 #pragma GCC unroll 12
   for (int o = 0; o < NB * CB; ++o)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) acc[o][v] = Vec{};
-  for (int c = 0; c < ci; ++c, weights += CB, inputs += NV * kLanes) {
+  for (int c = 0; c < depth; ++c, weights += CB, inputs += NV * kLanes) {
     Vec x[NV];
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) x[v] = load(inputs + v * kLanes);
 #pragma GCC unroll 12
     for (int o = 0; o < NB * CB; ++o)
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) acc[o][v] = fma(splat(weights[o / CB * block + o % CB]), x[v], acc[o][v]);
+      for (int v = 0; v < NV; ++v) acc[o][v] = multiply_add(weights + o / CB * block + o % CB, x[v], acc[o][v]);
   }
 #pragma GCC unroll 12
   for (int o = 0; o < NB * CB; ++o)
@@ -56,13 +56,11 @@ RIRN_INLINE IntVec mask(const Columns& columns, int which, int t) {
 }
 RIRN_INLINE Vec keep(Vec v, IntVec mask) { return (Vec)((IntVec)v & mask); }
 
-// The transformed 6x6 patches of kLanes tiles of one channel; rows[i] points to row i of the patches in the first of these
-// tiles, phase 0. Point p is written to out + p * stride. Where several images are side by side, the neighbours beyond an
-// image's edges count as zeros.
+// The 6x6 patches of kLanes tiles of one channel, their columns transformed; rows[i] points to row i of the patches in the first
+// of these tiles, phase 0. Where several images are side by side, the neighbours beyond an image's edges count as zeros.
 template <bool SideBySide>
-RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, int tiles, IntVec left, IntVec right, float* out,
-                                   size_t stride) {
-  Vec columns[kPoints], d[kPatch], o[kPatch];
+RIRN_INLINE void transform_columns(const float* const* rows, ptrdiff_t offset, int tiles, IntVec left, IntVec right, Vec* columns) {
+  Vec d[kPatch];
 #pragma GCC unroll 6
   for (int x = 0; x < kPatch; ++x) {  // column x is pixel kTile t - 1 + x: the outer two belong to the neighbouring tiles
     const ptrdiff_t at = offset + (x == 0 ? (kTile - 1) * tiles - 1 : x == kPatch - 1 ? 1 : (x - 1) * tiles);
@@ -74,22 +72,37 @@ RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, i
     }
     input_transform(d, columns + x, kPatch);
   }
+}
+
+// The transformed patches of `channels` channels, as many as a product takes together or fewer. Point p is written to
+// out + p * stride.
+template <bool SideBySide>
+RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, int tiles, int channels, IntVec left, IntVec right,
+                                   float* out, size_t stride) {
+  Vec columns[kTogether][kPoints], o[kPatch][kTogether];
+  transform_columns<SideBySide>(rows, offset, tiles, left, right, columns[0]);
+  if (kTogether > 1) {
+    if (channels > 1) transform_columns<SideBySide>(rows, offset + kTile * tiles, tiles, left, right, columns[kTogether - 1]);
+    else for (int p = 0; p < kPoints; ++p) columns[kTogether - 1][p] = Vec{};
+  }
 #pragma GCC unroll 6
   for (int i = 0; i < kPatch; ++i) {
-    input_transform(columns + i * kPatch, o, 1);
+#pragma GCC unroll 2
+    for (int k = 0; k < kTogether; ++k) input_transform(columns[k] + i * kPatch, &o[0][k], kTogether);
 #pragma GCC unroll 6
-    for (int x = 0; x < kPatch; ++x) store(out + (i * kPatch + x) * stride, o[x]);
+    for (int x = 0; x < kPatch; ++x) store(out + (i * kPatch + x) * stride, together(o[x]));
   }
 }
 
-// The same for tile t on of channel c of a plane.
-RIRN_INLINE void transform_patches(const float* const* rows, const Plane& in, const Columns& columns, int c, int t, float* out,
-                                   size_t stride) {
+// The same for tile t on of the channels of a plane from c on.
+RIRN_INLINE void transform_patches(const float* const* rows, const Plane& in, const Columns& columns, int c, int channels, int t,
+                                   float* out, size_t stride) {
   const ptrdiff_t offset = (ptrdiff_t)c * kTile * in.tiles + t;
   // Beyond a row that is narrower than the plane there may be what a wider one has left.
   const bool zero_beyond = columns.images == 1 && columns.stride + kLanes == in.tiles;
-  if (zero_beyond) return transform_patches<false>(rows, offset, in.tiles, IntVec{}, IntVec{}, out, stride);
-  transform_patches<true>(rows, offset, in.tiles, mask(columns, kMaskLeft, t), mask(columns, kMaskRight, t), out, stride);
+  if (zero_beyond) return transform_patches<false>(rows, offset, in.tiles, channels, IntVec{}, IntVec{}, out, stride);
+  const IntVec left = mask(columns, kMaskLeft, t), right = mask(columns, kMaskRight, t);
+  transform_patches<true>(rows, offset, in.tiles, channels, left, right, out, stride);
 }
 
 // Where kLanes tiles of a layer's result stand.
@@ -100,17 +113,18 @@ struct Place {
 template <int NV, int CB, int NB>
 static void conv_tiles(const LayerJob& job, const Place* places) {
   const ConvLayer& layer = job.layer;
-  const int tiles = job.in.tiles, width = NV * kLanes;
-  const size_t input_stride = (size_t)layer.ci * width + kLanes, sum_stride = (size_t)NB * CB * width + kLanes;
+  const int tiles = job.in.tiles, width = NV * kLanes, depth = product_depth(layer.ci);
+  const size_t input_stride = (size_t)depth * width + kLanes, sum_stride = (size_t)NB * CB * width + kLanes;
   float *inputs = job.arena, *sums = inputs + kPoints * input_stride;
 
   const float* rows[NV][kPatch];
   for (int v = 0; v < NV; ++v)
     for (int i = 0; i < kPatch; ++i) rows[v][i] = job.in.row(places[v].y - 1 + i);
-  for (int c = 0; c < layer.ci; ++c)
+  for (int c = 0; c < depth; ++c)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v)
-      transform_patches(rows[v], job.in, job.columns, c, places[v].t, inputs + c * width + v * kLanes, input_stride);
+      transform_patches(rows[v], job.in, job.columns, c * kTogether, layer.ci - c * kTogether, places[v].t,
+                        inputs + c * width + v * kLanes, input_stride);
 
   float* to_rows[NV][kTile];
   const float *skip_rows[NV][kTile], *gate_rows[NV][kTile];
@@ -122,14 +136,14 @@ static void conv_tiles(const LayerJob& job, const Place* places) {
       gate_rows[v][i] = job.gate ? job.gate->row(y) : nullptr;
     }
   const bool activated = layer.slope != 1, relu = layer.slope == 0;
-  const size_t block = (size_t)CB * kPoints * layer.ci;
+  const size_t block = (size_t)CB * kPoints * depth;
   for (int o0 = 0; o0 < layer.co; o0 += NB * CB) {
-    const float* weights = layer.weights + (size_t)o0 * kPoints * layer.ci;
+    const float* weights = layer.weights + (size_t)o0 * kPoints * depth;
     const bool last = NB > 1 && o0 + CB >= layer.co;  // of an odd number of blocks
     for (int p = 0; p < kPoints; ++p) {
-      const float *w = weights + (size_t)p * layer.ci * CB, *x = inputs + p * input_stride;
-      last ? multiply<NV, CB, 1>(w, block, x, sums + p * sum_stride, layer.ci)
-           : multiply<NV, CB, NB>(w, block, x, sums + p * sum_stride, layer.ci);
+      const float *w = weights + (size_t)p * depth * CB, *x = inputs + p * input_stride;
+      last ? multiply<NV, CB, 1>(w, block, x, sums + p * sum_stride, depth)
+           : multiply<NV, CB, NB>(w, block, x, sums + p * sum_stride, depth);
     }
     for (int k = 0; k < NB * CB && o0 + k < layer.co; ++k)
       for (int v = 0; v < NV; ++v) {

@@ -1,4 +1,9 @@
-// The body of a SIMD variant; the including file defines RIRN_VARIANT and RIRN_LANES and sets the target.
+// The body of a SIMD variant; the including file defines RIRN_VARIANT and RIRN_LANES and sets the target. One with
+// RIRN_BF16_PRODUCTS holds what a chain's forward pass needs, and nothing else.
+#ifndef RIRN_BF16_PRODUCTS
+#define RIRN_BF16_PRODUCTS 0
+#endif
+
 namespace rirn {
 namespace RIRN_VARIANT {
 namespace {
@@ -6,15 +11,20 @@ constexpr int kLanes = RIRN_LANES;
 // Each builds on those before it.
 #include "vec.h"
 #include "winograd.h"
+#include "products.h"
 #include "planes.h"
 #include "conv_tiles.h"
 #include "sweep.h"
+#if !RIRN_BF16_PRODUCTS
 #include "weight_gradient.h"
+#endif
 #include "weights.h"
+#if !RIRN_BF16_PRODUCTS
 #include "functions.h"
 #include "blend.h"
 #include "pointwise.h"
 #include "fac.h"
+#endif
 }  // namespace
 }  // namespace RIRN_VARIANT
 
@@ -24,23 +34,26 @@ const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_LANES,
     RIRN_VARIANT::kRowRegisters,
     RIRN_VARIANT::kPairedFrom,
+    RIRN_VARIANT::kTogether,
     RIRN_VARIANT::sweep_arena,
     RIRN_VARIANT::sweep,
     RIRN_VARIANT::layer_arena,
     RIRN_VARIANT::layer_rows,
     RIRN_VARIANT::load_rows,
+    RIRN_VARIANT::output_block,
+    RIRN_VARIANT::pack_arena,
+    RIRN_VARIANT::pack_block,
+#if !RIRN_BF16_PRODUCTS
     RIRN_VARIANT::store_rows,
     RIRN_VARIANT::point_sums,
     RIRN_VARIANT::weight_arena,
     RIRN_VARIANT::weight_gradient,
-    RIRN_VARIANT::output_block,
-    RIRN_VARIANT::pack_arena,
-    RIRN_VARIANT::pack_block,
     RIRN_VARIANT::unpack_output,
     RIRN_VARIANT::blend,
     RIRN_VARIANT::blend_backward,
     RIRN_VARIANT::pointwise,
     RIRN_VARIANT::fac,
     RIRN_VARIANT::fac_backward,
+#endif
 };
 }  // namespace rirn

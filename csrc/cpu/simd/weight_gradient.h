@@ -46,7 +46,7 @@ static void transposed_patches(const float* const* rows, const Plane& in, int ci
                                float* inputs, int cp) {
   for (int c0 = 0; c0 < ci; c0 += kLanes) {
     const int count = ci - c0 < kLanes ? ci - c0 : kLanes;
-    for (int c = 0; c < count; ++c) transform_patches(rows, in, columns, c0 + c, t, square + c * kLanes, kLanes * kLanes);
+    for (int c = 0; c < count; ++c) transform_patches(rows, in, columns, c0 + c, 1, t, square + c * kLanes, kLanes * kLanes);
     for (int p = 0; p < kPoints; ++p) {
       Vec v[kLanes];
 #pragma GCC unroll 16

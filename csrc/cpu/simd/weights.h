@@ -42,21 +42,30 @@ RIRN_INLINE void kernel_gradient(const Doubles* u, int from, Doubles* o, int to)
 
 constexpr int kTaps = 9;
 
-static int pack_columns(int co, int ci) { return (ci * output_block(co) + kDoubles - 1) / kDoubles * kDoubles; }
+// Values of a point in a block of outputs, and the floats that hold them, whole registers.
+static int block_values(int co, int ci) { return product_depth(ci) * kTogether * output_block(co); }
+static int pack_columns(int co, int ci) { return (block_values(co, ci) + kLanes - 1) / kLanes * kLanes; }
 
-static size_t pack_arena(int co, int ci) { return (size_t)kTaps * pack_columns(co, ci); }
+static size_t pack_arena(int co, int ci) { return (size_t)(kTaps + kPoints) * pack_columns(co, ci); }
 
-// The block of outputs from o0 on: [point][ci][block].
+// The block of outputs from o0 on: [point][product_depth()][block], of pairs of channels where products take them together.
 static void pack_block(const PackJob& job, int o0) {
-  const int block = output_block(job.co), count = job.ci * block, columns = pack_columns(job.co, job.ci);
+  const int block = output_block(job.co), count = block_values(job.co, job.ci), columns = pack_columns(job.co, job.ci);
   float* taps = job.arena;
   for (int o = 0; o < block; ++o)
-    for (int c = 0; c < job.ci; ++c) {
+    for (int c = 0; c < product_depth(job.ci) * kTogether; ++c) {
+      const bool given = o0 + o < job.co && c < job.ci;
       const float* w = job.weights + (o0 + o) * job.output + c * job.input;
       for (int k = 0; k < kTaps; ++k)
-        taps[k * columns + c * block + o] = o0 + o < job.co ? w[job.rotated ? kTaps - 1 - k : k] : 0.f;
+        taps[k * columns + (c / kTogether * block + o) * kTogether + c % kTogether] =
+            given ? w[job.rotated ? kTaps - 1 - k : k] : 0.f;
     }
-  float* packed = job.packed + (size_t)o0 * kPoints * job.ci;
+  float* packed = job.packed + (size_t)o0 * kPoints * product_depth(job.ci);
+#if RIRN_BF16_PRODUCTS
+  float* points = taps + kTaps * columns;  // in float32 first
+#else
+  float* points = packed;
+#endif
   for (int q = 0; q < count; q += kDoubles) {
     Doubles w[kTaps], rows[kPatch * 3], u[kPatch];
 #pragma GCC unroll 9
@@ -67,11 +76,16 @@ static void pack_block(const PackJob& job, int o0) {
     for (int i = 0; i < kPatch; ++i) {
       kernel_transform(rows + i * 3, 1, u, 1);
 #pragma GCC unroll 6
-      for (int j = 0; j < kPatch; ++j) store_doubles(packed + (size_t)(i * kPatch + j) * count + q, u[j], count - q);
+      for (int j = 0; j < kPatch; ++j) store_doubles(points + (size_t)(i * kPatch + j) * count + q, u[j], count - q);
     }
   }
+#if RIRN_BF16_PRODUCTS
+  for (int q = 0; q < kPoints * count; q += kLanes)
+    store_first<BFloat16>((uint16_t*)packed + q, kPoints * count - q, load_first<Float32>(points + q, kPoints * count - q));
+#endif
 }
 
+#if !RIRN_BF16_PRODUCTS
 // The kernels of output o.
 static void unpack_output(const UnpackJob& job, int o) {
   const int cp = padded_inputs(job.ci);
@@ -94,3 +108,4 @@ static void unpack_output(const UnpackJob& job, int o) {
       for (int k = 0; k < kTaps; ++k) out[i * kTaps + k] = taps[k][i];
   }
 }
+#endif

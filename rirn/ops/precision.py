@@ -1,0 +1,91 @@
+"""How exact the products of convolutions are on the CPU: float32, or rounded to bfloat16 where that is twice as fast."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from rirn.errors import RirnError
+from rirn.ops._library import library
+from rirn.ops._transforms import follows_tangents, within_transform
+
+PRECISIONS = ("exact", "fast")
+
+FAST_ISA = "avx512_bf16"
+"""The instruction set that has such products."""
+
+TORCH_OP = "conv3x3_chain_fast"
+"""What runs in the place of a chain, in the CPU form."""
+
+
+class _Thread(threading.local):
+    """What :func:`use_precision` asked for, per thread: see the class of that name in :mod:`rirn.ops.backends`."""
+
+    def __init__(self) -> None:
+        self.name = "exact"
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def use_precision(name: str) -> Iterator[None]:
+    """Run convolution chains and ``irm_update`` inside the block, in this thread, exactly or fast.
+
+    ``fast`` rounds the factors of products to bfloat16, behind Winograd's transform, and adds up in float32; all else stays
+    as it is. It takes the CPU's AVX512-BF16 instructions. On other processors and devices, and wherever a derivative is
+    wanted, the block changes nothing.
+
+    Args:
+        name: ``exact`` or ``fast``.
+
+    Raises:
+        RirnError: an unknown name.
+
+    Example:
+        >>> import torch
+        >>> from rirn.ops import conv3x3_chain, use_precision
+        >>> x, weight, bias = torch.rand(1, 8, 32, 64), torch.rand(8, 8, 3, 3), torch.zeros(8)
+        >>> exact = conv3x3_chain([x], [weight], [bias], [1], [False])
+        >>> with use_precision("fast"):
+        ...     fast = conv3x3_chain([x], [weight], [bias], [1], [False])
+        >>> bool((fast - exact).abs().max() < 0.05 * exact.abs().max())
+        True
+    """
+    before, _thread.name = _thread.name, checked_precision(name)
+    try:
+        yield
+    finally:
+        _thread.name = before
+
+
+def checked_precision(name: str) -> str:
+    """The name of a precision.
+
+    Raises:
+        RirnError: there is none of that name.
+    """
+    if name not in PRECISIONS:
+        raise RirnError(f"{name!r} is not a precision, choose one of {', '.join(PRECISIONS)}")
+    return name
+
+
+def has_fast() -> bool:
+    """Whether this processor has products that ``use_precision("fast")`` takes."""
+    return library().isa == FAST_ISA
+
+
+# For torch.compile a constant: see rirn.ops.backends.
+has_fast._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def runs_fast(tensors: Sequence[Tensor]) -> bool:
+    """Whether a chain on the CPU that reads these tensors runs as :data:`TORCH_OP`, which has no derivative."""
+    if _thread.name != "fast" or not has_fast():
+        return False
+    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return not (with_gradient or within_transform() or follows_tangents(tensors))
