@@ -16,6 +16,7 @@ from rirn.models.state import State
 from rirn.models.window import Window
 from rirn.nn import ATB, DTB, IRM, Fuse
 from rirn.nn.blocks import bias_of
+from rirn.ops import use_precision
 from rirn.ops._call import CASTABLE, is_autocast, keep_casts
 
 RESIDUAL_SCALE = 0.1
@@ -103,6 +104,8 @@ class VideoDeblurrer(nn.Module):
         self.residual = residual
         self.strength = 1.0
         """Factor on the difference that a residual model adds to its input: 0 gives the input back, above 1 sharpens more."""
+        self.precision: str | None = None
+        """``exact`` or ``fast``, see :func:`rirn.ops.use_precision`; None is what that says where the model is called."""
         self.half_resolution = half_resolution
         self.recompute = False
         """Keep no activations of a stage for the way back but compute them again, stage by stage: see
@@ -200,6 +203,15 @@ class VideoDeblurrer(nn.Module):
         frames: Sequence[Tensor],  # [N, 3, H, W] each
         state: State | None,
         end: bool,
+    ) -> tuple[list[Tensor], State]:
+        """The recurrence in the model's precision."""
+        if self.precision is None:
+            return self._run_frames(frames, state, end)
+        with use_precision(self.precision):
+            return self._run_frames(frames, state, end)
+
+    def _run_frames(
+        self, frames: Sequence[Tensor], state: State | None, end: bool
     ) -> tuple[list[Tensor], State]:
         """The recurrence over some frames; all images that are complete by then, and the state.
 

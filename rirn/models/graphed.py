@@ -150,12 +150,13 @@ class GraphedStep:
         return self._graphs[kind]
 
 
-def ready(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A model where and as its steps run: a network of ours with graphs, and on a GPU in the memory format that suits it; other
-    models, which may remember what a graph would not see, without."""
+def ready(model: Any, device: torch.device, dtype: torch.dtype, precision: str | None = None) -> Any:
+    """A model where and as its steps run: a network of ours in that precision, with graphs, and on a GPU in the memory format
+    that suits it; other models, which may remember what a graph would not see, without."""
     model = model.to(device=device, dtype=dtype).eval()
     if not isinstance(model, VideoDeblurrer):
         return model
+    model.precision = precision
     layout = model.layout_on(device)
     if layout is not None:
         model.to(memory_format=layout)  # type: ignore[call-overload]

@@ -14,6 +14,7 @@ from rirn.errors import RirnError
 from rirn.files import replacing
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import create_model, model_names
+from rirn.ops.precision import checked_precision
 from rirn.plugins import find_plugins
 from rirn.weights.names import find_weights
 
@@ -54,6 +55,7 @@ def load(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    precision: str | None = None,
     trainable: bool = False,
 ) -> VideoDeblurrer:
     """A model ready to run, in evaluation mode, or to be trained.
@@ -62,11 +64,15 @@ def load(
         name: weights that come with the package, ``"rirn-small"`` or ``"rirn-tiny"``, or a file that ``rirn train`` wrote.
         device: where to run.
         dtype: what to compute in, whatever the file stores.
+        precision: ``exact`` or ``fast``, of products on a CPU, see :func:`rirn.ops.use_precision`; None is what that says
+            where the model is called.
         trainable: in training mode, and its parameters want gradients.
 
     Raises:
-        RirnError: there is no such name or file, or the file is damaged or holds other tensors than its model has.
+        RirnError: there is no such name, file or precision, or the file is damaged or holds other tensors than its model has.
     """
+    if precision is not None:
+        checked_precision(precision)
     path = find_weights(name)
     try:
         with safe_open(path, framework="pt") as file:
@@ -87,6 +93,7 @@ def load(
                 f"{shapes[1]} in the model; it is of another version or was edited"
             )
     model.load_state_dict(tensors)
+    model.precision = precision
     return model.to(device, dtype).train(trainable).requires_grad_(trainable)
 
 
