@@ -24,7 +24,7 @@ def stream(
     model: str | os.PathLike | torch.nn.Module = "rirn-small",
     *,
     device: str | torch.device = "cpu",
-    dtype: str = "fp32",
+    dtype: str = "auto",
     strength: float = 1.0,
     tile: int | str | None = "auto",
     scene_reset: bool = True,
@@ -40,7 +40,7 @@ def stream(
         model: weights, by a name that comes with rirn or a path, or a model as ``rirn.video.deblur`` takes it; it is
             moved to ``device`` and ``dtype`` in place and set to evaluation.
         device: where it runs.
-        dtype: "fp32", "bf16" or "fp16", for weights and frames.
+        dtype: "auto", "fp32", "fast", "bf16" or "fp16", see ``rirn.video.restore.resolved_dtype``.
         strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
         tile: see ``rirn.video.Tiled``.
         scene_reset: forget the state at a cut.
@@ -61,10 +61,11 @@ def stream(
         (48, 64, 3) uint8
         (48, 64, 3) uint8
     """
-    device, torch_dtype = pick_device(device), pick_dtype(dtype)
+    device = pick_device(device)
+    torch_dtype, precision = pick_dtype(dtype, device)
     network = model if isinstance(model, torch.nn.Module) else load(model)
     set_strength(network, strength)
-    tiled = Tiled(ready(network, device, torch_dtype), tile)
+    tiled = Tiled(ready(network, device, torch_dtype, precision), tile)
     restorer = Restorer(tiled, device, torch_dtype, CutDetector() if scene_reset else None)
     return _stream(frames, restorer)
 

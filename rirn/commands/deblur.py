@@ -57,7 +57,13 @@ def _add_network(parser: Parser) -> None:
     add = parser.add_argument
     add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
-    add("--dtype", default="fp32", choices=list(DTYPES), help="precision of the network")
+    add(
+        "--dtype",
+        default="auto",
+        choices=list(DTYPES),
+        help="precision of the network: fast multiplies in bfloat16 on CPUs that can, which auto takes there; "
+        "bf16 and fp16 are for GPUs",
+    )
     add(
         "--strength",
         type=float,

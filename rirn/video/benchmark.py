@@ -87,9 +87,10 @@ def benchmark(
         RirnError: as ``deblur``.
     """
     options = replace(options or Options(), **fields)
-    device, dtype = options.chosen_device, pick_dtype(options.dtype)
+    device = options.chosen_device
+    dtype, precision = pick_dtype(options.dtype, device)
     with Reader(source, rate=options.rate, raw_size=options.raw_size, cut=options.cut) as reader:
-        stepped = ready(model, device, dtype)
+        stepped = ready(model, device, dtype, precision)
         tiled, output = Tiled(stepped, options.tile), _Nowhere()
         restorer = _Timed(tiled, device, dtype)
         tiled.prepare((reader.info.height, reader.info.width), device, dtype)

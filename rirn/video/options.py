@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ALIGN = 16
 SMALLEST = 64
 STRONGEST = 1.5
-DTYPES = ("fp32", "bf16", "fp16")
+DTYPES = ("auto", "fp32", "fast", "bf16", "fp16")
 PROGRESS = ("bar", "json", "off")
 
 
@@ -29,7 +29,7 @@ class Options:
 
     Args:
         device: where the network runs.
-        dtype: "fp32", "bf16" or "fp16", for weights and frames.
+        dtype: "auto", "fp32", "fast", "bf16" or "fp16", see ``rirn.video.restore.resolved_dtype``.
         strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
         compare: write input and result side by side instead of the result alone.
         progress: "bar" on stderr if that is a terminal, and an estimate of a long run; "json" for a line every
@@ -50,7 +50,7 @@ class Options:
     """
 
     device: str | torch.device = "cpu"
-    dtype: str = "fp32"
+    dtype: str = "auto"
     strength: float = 1.0
     compare: bool = False
     progress: str | bool = "bar"
@@ -90,11 +90,18 @@ class Options:
 
         return pick_device(self.device)
 
+    @cached_property
+    def chosen_dtype(self) -> str:
+        """What ``dtype`` comes to on the device: "fp32", "fast", "bf16" or "fp16"."""
+        from rirn.video.restore import resolved_dtype
+
+        return resolved_dtype(self.dtype, self.chosen_device)
+
     def settings(self) -> dict[str, object]:
         """What decides the frames and how they are stored, as plain values by name."""
         settings: dict[str, object] = {
             "device": self.chosen_device.type,
-            "dtype": self.dtype,
+            "dtype": self.chosen_dtype,
             "tile": self.tile,
             "scene_reset": self.scene_reset,
             "compare": self.compare,

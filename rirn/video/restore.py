@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from rirn.errors import RirnError
+from rirn.ops.precision import has_fast
 from rirn.video.frames import Frame
 from rirn.video.memory import is_out_of_memory
 from rirn.video.options import checked_dtype, checked_strength
 from rirn.video.scenes import CutDetector
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "fast": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(eq=False)
@@ -133,7 +134,7 @@ class Restorer:
                 height, width = self._waiting[-1].rgb.shape[:2]
                 raise RirnError(
                     f"A frame of {width}x{height} does not fit in the memory of {self.device}; "
-                    "use tiles, bf16, a smaller model or a smaller video"
+                    "use tiles, a smaller model, on a GPU bf16, or a smaller video"
                 ) from error
 
     def _result(self, sharp: torch.Tensor) -> Restored:
@@ -189,10 +190,27 @@ def set_strength(model: Any, strength: float) -> None:
         )
 
 
-def pick_dtype(name: str) -> torch.dtype:
-    """The number format of that name.
+def resolved_dtype(name: str, device: torch.device) -> str:
+    """What a number format comes to on a device: "fp32", "fast", "bf16" or "fp16".
+
+    "fast" is float32 with products in bfloat16, see ``rirn.ops.use_precision``; "auto" takes it on a CPU that has such
+    products, else "fp32". "bf16" and "fp16" are for GPUs: a CPU takes longer over tensors in half precision, so there they
+    mean "auto". On a GPU "auto" and "fast" are "fp32".
 
     Raises:
-        RirnError: there is none.
+        RirnError: there is no such format.
     """
-    return _DTYPES[checked_dtype(name)]
+    checked_dtype(name)
+    if device.type == "cpu":
+        return "fast" if name != "fp32" and has_fast() else "fp32"
+    return "fp32" if name in ("auto", "fast") else name
+
+
+def pick_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The number format of weights and frames, and the precision of products, for what ``resolved_dtype`` takes.
+
+    Raises:
+        RirnError: there is no such format.
+    """
+    found = resolved_dtype(name, device)
+    return _DTYPES[found], "fast" if found == "fast" else "exact"

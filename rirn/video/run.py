@@ -132,8 +132,9 @@ def deblur(
 
 def _restorer(model: torch.nn.Module, info: VideoInfo, options: Options) -> Restorer:
     """The network where it runs, in tiles that fit into memory."""
-    device, dtype = options.chosen_device, pick_dtype(options.dtype)
-    tiled = Tiled(ready(model, device, dtype), options.tile)
+    device = options.chosen_device
+    dtype, precision = pick_dtype(options.dtype, device)
+    tiled = Tiled(ready(model, device, dtype, precision), options.tile)
     tiled.prepare((info.height, info.width), device, dtype)
     return Restorer(tiled, device, dtype, CutDetector() if options.scene_reset else None)
 

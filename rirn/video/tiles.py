@@ -188,7 +188,7 @@ class Tiled:
         if side < SMALLEST:
             raise RirnError(
                 f"A frame of {width}x{height} does not fit in memory, not even in tiles of "
-                f"{_side(state.boxes)} pixels; use a smaller model or bf16, or close other programs"
+                f"{_side(state.boxes)} pixels; use a smaller model, on a GPU bf16, or close other programs"
             )
         self._overlap = min(self._overlap, side // 2 // ALIGN * ALIGN)
         self._tile = side
