@@ -13,8 +13,9 @@ from rirn.errors import RirnError
 from rirn.models import model_names
 from rirn.models.registry import BASES, near_match
 from rirn.ops.spec import OPS
+from rirn.weights.names import shipped
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fast": torch.float32}
 
 DEFAULT_GROUPS = ("ops", "modules", "models")
 DEFAULT_MODEL = "ifi-rnn+rirn"
@@ -90,8 +91,9 @@ def select(
         RirnError: an unknown name.
     """
     for name in models:
-        if name not in model_names():
-            raise RirnError(f"there is no model {name!r} to time; {near_match(name, model_names())}")
+        known = (*model_names(), *shipped())
+        if name not in known:
+            raise RirnError(f"there is no model {name!r} to time; {near_match(name, known)}")
     for name in ops:
         if name not in (*OPS, *MODULES):
             raise RirnError(f"there is no op {name!r} to time; {near_match(name, (*OPS, *MODULES))}")

@@ -14,7 +14,7 @@ from rirn.bench.options import GROUPS
 from rirn.bench.subjects import Subject, make, tensors
 from rirn.measure import memory
 from rirn.measure.timing import Clock, Job, Spread, alternate
-from rirn.ops import use_backend, why_not
+from rirn.ops import use_backend, use_precision, why_not
 
 FUSED = ("cpu", "cuda", "triton")
 
@@ -23,10 +23,10 @@ EAGER = (REFERENCE, WIDE)
 
 # Errors against float64 up to which numbers count as right. Of values: the largest, over the largest value. Of gradients: root
 # mean square over root mean square, of each tensor. Activations that are not kept off the kink change sides for any rounding.
-VALUE_LIMITS = {"fp32": 5e-5, "fp16": 2e-2, "bf16": 1e-1}
-GRADIENT_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
+VALUE_LIMITS = {"fp32": 5e-5, "fp16": 2e-2, "bf16": 1e-1, "fast": 5e-2}
+GRADIENT_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "fast": 1e-4}
 KINKED = ("trunk", "ATB")
-KINKED_GRADIENT_LIMITS = {"fp32": 2e-2, "fp16": 1e-1, "bf16": 3e-1}
+KINKED_GRADIENT_LIMITS = {"fp32": 2e-2, "fp16": 1e-1, "bf16": 3e-1, "fast": 2e-2}
 
 VALUE_BAR = 5e-6
 """What the value of an fp32 path should not exceed; more is right, too, but not as near as it could be."""
@@ -72,7 +72,7 @@ def competitors(case: Case, options: Options) -> list[Competitor]:
     """
     layouts = ("NCHW",) if case.is_pointwise else ("NCHW", "channels_last")
     found = [Competitor(REFERENCE, "reference")]
-    if case.dtype != "fp32" and case.group != "ratios":
+    if DTYPES[case.dtype] != torch.float32 and case.group != "ratios":
         found.append(Competitor(WIDE, "reference", wide=True))
     if options.compiled and case.group != "ratios":
         found += [Competitor(COMPILED, "reference", layout, compiled=True) for layout in layouts]
@@ -89,6 +89,7 @@ class Entrant:
     def __init__(self, competitor: Competitor, subject: Subject, case: Case, device: torch.device):
         self.competitor = competitor
         dtype = torch.float32 if competitor.wide else DTYPES[case.dtype]
+        self.precision = "fast" if case.dtype == "fast" else "exact"
         self.subject = subject.to(device, dtype, competitor.layout)
         module = self.subject.module
         self.function: Callable[..., Any] = (
@@ -98,7 +99,7 @@ class Entrant:
 
     def forward(self) -> list[Tensor]:
         """All outputs, with history if gradients are enabled."""
-        with use_backend(self.competitor.backend):
+        with use_backend(self.competitor.backend), use_precision(self.precision):
             return tensors(self.function(*self.subject.inputs))
 
     def infer(self) -> list[Tensor]:

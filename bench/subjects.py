@@ -20,6 +20,8 @@ from rirn.nn import ATB, IRM, ResBlock
 from rirn.ops import use_backend
 from rirn.ops.spec import OPS
 from rirn.training.losses import psnr_loss
+from rirn.weights import load
+from rirn.weights.names import shipped
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -157,8 +159,11 @@ def _randomize(module: nn.Module, before_relu: list[nn.Conv2d] | None = None) ->
 
 
 def _network(case: Case) -> Subject:
-    model = create_model(case.name)
-    preserve_variance_(model)  # or an untrained network gives much the same image whatever it is shown
+    if case.name in shipped():
+        model = load(case.name, trainable=case.group == "train")
+    else:
+        model = create_model(case.name)
+        preserve_variance_(model)  # or an untrained network gives much the same image whatever it is shown
     if case.group == "train":
         blurry, sharp = torch.rand(2, case.batch, case.frames, 3, case.height, case.width)
         return Subject(Loss(model.train()), (blurry, sharp))
