@@ -15,6 +15,9 @@ from rirn.errors import RirnError
 
 LONGEST_MESSAGE = 1000
 
+EVERYWHERE = "\n--plugin FILE.py goes with every command, see rirn --help.\n"
+"""The options of ``rirn`` itself."""
+
 
 def nearest(word: str | None, known: Iterable[str], dashes: str = "") -> str:
     """'; did you mean x?' where an option or setting is near, else nothing."""
@@ -53,6 +56,10 @@ class Parser(OneLine):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
+    def format_help(self) -> str:
+        """The help, and where that of all commands is."""
+        return super().format_help() + EVERYWHERE
+
 
 class CommandParser(Parser):
     """A command that is followed by another one; only the parser of that one is made.
@@ -78,7 +85,7 @@ class CommandParser(Parser):
         """The help, with a line for each command."""
         wide = max(map(len, self._commands)) + 2
         lines = [f"  {name:{wide}s}{summary}" for name, summary in self._summaries().items()]
-        return f"{super().format_help()}\ncommands:\n" + "\n".join(lines) + "\n"
+        return f"{super(Parser, self).format_help()}\ncommands:\n" + "\n".join(lines) + "\n"
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:
         """``command``, and its ``options``."""

@@ -107,7 +107,15 @@ def _check_pass(base: BaseNetwork) -> None:
             fits = isinstance(found[name], Tensor) and list(found[name].shape) == shape
             _need(fits, base, f"{method} must return {name!r} as {shape}", found[name], frames)
 
-    tensors = base.encode(stem, state)
+    try:
+        tensors = base.encode(stem, state)
+    except Exception as error:
+        if hasattr(error, "add_note"):  # from Python 3.11 on
+            error.add_note(
+                f"{type(base).__name__}.encode was given a state of {shapes}: "
+                "state_channels, state_strides and initial_state say so"
+            )
+        raise
     check_tensors("encode", tensors, "features")
     updated = base.update(tensors, stem, state)
     fits = isinstance(updated, tuple) and len(updated) == 2

@@ -108,8 +108,8 @@ def _find_base(name: str, plugin: str | None, path: Path) -> None:
     find_plugins()
     if name not in model_names():
         raise _PluginMissing(
-            f"the weights {path} need the network {name!r:.100} of the plugin {plugin!r:.100}; give it as --plugin PATH, or in "
-            "the environment variable RIRN_PLUGINS"
+            f"the weights {path} need the network {name!r:.100} of the plugin {plugin!r:.100}; give it as --plugin PATH or in "
+            "the environment variable RIRN_PLUGINS; in Python, import it first"
         )
 
 

@@ -173,8 +173,14 @@ def test_errors_of_its_own_code_keep_their_traceback():
     def encode(self, stem, state):
         return {"features": torch.cat([stem[0], state[1]], 1)}
 
-    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match") as caught:
         create({"encode": encode})
+    if hasattr(caught.value, "add_note"):  # from Python 3.11 on
+        (note,) = caught.value.__notes__
+        assert (
+            "encode was given a state of [[2, 3, 16, 16], [2, 5, 8, 8]]: state_channels, state_strides"
+            in note
+        )
 
 
 @torch.no_grad()
