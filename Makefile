@@ -15,7 +15,7 @@ TORCH_NEXT ?= torch==2.14.1
 TORCH_OLDEST ?= torch==2.11.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
-.PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-torch-next test-torch-oldest fuzz lint typecheck coverage \
+.PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-threads test-torch-next test-torch-oldest fuzz lint typecheck coverage \
   wheel sdist install-matrix bench bench-ops gpu results-mini clean
 
 env: $(VENV)/.installed
@@ -94,17 +94,27 @@ install-matrix: env
 sdist: env
 	$(BIN)/python -c "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
 
-# The op tests on CPU kernels that stop at a read or write outside an allocation and at undefined behaviour. They lie in a folder
-# of their own, so that the tests beside them find them and not the checkout. The runtime of the sanitizer must be loaded before
-# anything else, libstdc++ with it, whose `throw` it wraps. Python, which is not instrumented, keeps memory to the end.
+# The op tests on CPU kernels that stop at a read or write outside an allocation and at undefined behaviour, or, with eight
+# threads, at a data race. They lie in a folder of their own, so that the tests beside them find them and not the checkout. The
+# runtime of a sanitizer must be loaded before anything else, libstdc++ with it, whose `throw` that of the first one wraps; the
+# second one needs the addresses that a process has without randomization. Python is not instrumented.
 SANITIZE := build/sanitize
-test-sanitize: env
-	RIRN_BUILD_SANITIZE=1 $(BIN)/python setup.py --quiet build --build-lib $(SANITIZE) --build-temp $(SANITIZE)-objects
-	cd $(SANITIZE) && rm -rf tests csrc kernels docs
-	cp -r tests csrc kernels docs pyproject.toml $(SANITIZE)
-	cd $(SANITIZE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
+$(SANITIZE)-%: env
+	RIRN_BUILD_SANITIZE=$* $(BIN)/python setup.py --quiet build --build-lib $@ --build-temp $@-objects
+	cd $@ && rm -rf tests csrc kernels docs
+	cp -r tests csrc kernels docs pyproject.toml $@
+.PHONY: $(SANITIZE)-1 $(SANITIZE)-thread
+
+test-sanitize: $(SANITIZE)-1
+	cd $< && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider -m "not slow" $(or $(ARGS),tests/ops --ignore tests/ops/test_compile.py)
+
+THREAD_TESTS := tests/ops/test_split.py tests/ops/test_determinism.py tests/ops/test_held.py
+test-threads: $(SANITIZE)-thread
+	cd $< && TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" OMP_NUM_THREADS=8 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libtsan.so)" \
+	  setarch -R $(abspath $(BIN))/python -m pytest -s -p no:cacheprovider -m "not slow" $(or $(ARGS),$(THREAD_TESTS))
 
 # Damaged input of every kind and calls of the ops that Hypothesis draws, see docs/robustness.md.
 # With other work on the machine it takes three quarters of an hour on two threads.

@@ -5,12 +5,12 @@ What gets compiled is decided by what is there to compile with, never by whether
 * a C++ compiler: the CPU kernels;  none: a pure-Python install that runs on the reference implementation;
 * nvcc as well: the CUDA kernels, also against a CPU-only torch.
 
-Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as
-above), ``RIRN_BUILD_TRITON`` (``1`` compiles the Triton kernels as well, to see whether they compile; nothing of
-it is installed, since Triton compiles them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and
-undefined behaviour of the CPU kernels as they run: `make test-sanitize`), ``TORCH_CUDA_ARCH_LIST``,
-``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with ``-v``) and recorded in
-``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
+Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as above),
+``RIRN_BUILD_TRITON`` (``1`` compiles the Triton kernels as well, to see whether they compile; nothing of it is
+installed, since Triton compiles them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and undefined
+behaviour of the CPU kernels as they run, ``thread`` their threads: `make test-sanitize`, `make test-threads`),
+``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with
+``-v``) and recorded in ``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ DEFAULT_TRITON_ARCHS = ["8.0", "9.0", "10.0"]
 CXX_FLAGS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wall"]
 # Instead of optimisation: what stops at the first read or write outside an allocation and at undefined behaviour. A
 # small optimisation stays, without which the always inlined loops of the SIMD kernels take many minutes to run.
-SANITIZERS = "-fsanitize=address,undefined"
-SANITIZER_FLAGS = ["-O1", "-g1", "-fno-omit-frame-pointer", SANITIZERS, "-fno-sanitize-recover=all"]
+SANITIZERS = {"1": "address,undefined", "thread": "thread"}
+SANITIZER_FLAGS = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
 
 
@@ -60,7 +60,7 @@ class Plan:
     archs: list[str] = field(default_factory=list)
     cuda_home: str | None = None
     cuda_version: str | None = None
-    sanitize: bool = False
+    sanitize: str = ""
 
     def record(self) -> dict[str, object]:
         """The facts worth keeping with the installed package; paths of the build machine are not."""
@@ -157,12 +157,16 @@ def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
             )
         return Plan(False, False, "pure Python, on the reference implementation: no C++ compiler was found")
     torch = load_torch()
-    if switch(env, "RIRN_BUILD_SANITIZE"):
+    sanitize = env.get("RIRN_BUILD_SANITIZE", "")
+    if sanitize not in ("", "0", *SANITIZERS):
+        raise BuildError(f"RIRN_BUILD_SANITIZE must be 0, 1, thread or unset; got {sanitize!r}.")
+    if sanitize in SANITIZERS:
         if want_cuda:
             raise BuildError(
-                "RIRN_BUILD_SANITIZE=1 checks the CPU kernels only: leave out RIRN_BUILD_CUDA=1 or set it to 0."
+                f"RIRN_BUILD_SANITIZE={sanitize} checks the CPU kernels only: leave out RIRN_BUILD_CUDA=1 or set it to 0."
             )
-        return Plan(True, False, "CPU kernels with address and undefined-behaviour sanitizers", sanitize=True)
+        kinds = SANITIZERS[sanitize]
+        return Plan(True, False, f"CPU kernels with the sanitizers {kinds}", sanitize=kinds)
     if want_cuda is False:
         return Plan(True, False, "CPU kernels without CUDA: RIRN_BUILD_CUDA=0")
     home = find_cuda_home(env)
@@ -202,8 +206,8 @@ def extension_modules(plan: Plan) -> list:
     flags = {"cxx": [*CXX_FLAGS, target], "nvcc": [*NVCC_FLAGS, target]}
     include_dirs, library_dirs, libraries, link_flags = [], [], [], []
     if plan.sanitize:
-        flags["cxx"] += SANITIZER_FLAGS
-        link_flags = [SANITIZERS]
+        link_flags = [f"-fsanitize={plan.sanitize}"]
+        flags["cxx"] += [*SANITIZER_FLAGS, *link_flags]
     if plan.cuda:
         home = Path(plan.cuda_home)
         # cpp_extension ignores the toolkit when torch itself was built without CUDA. Its version check guards

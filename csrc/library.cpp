@@ -54,6 +54,8 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "lstm_update_backward(Tensor grad_hidden, Tensor grad_cell, Tensor gates, Tensor cell, int output_mask) "
       "-> (Tensor, Tensor)");
+  // How evenly a forward pass goes to threads, see cpu/layer_split.h.
+  m.def("conv3x3_chain_balance(int N, int H, int W, int[] channels, int threads) -> float");
   m.def("build_info() -> str");
   m.def("cpu_isa() -> str");
   // Hands the memory kept of freed results back to the system and returns its bytes.

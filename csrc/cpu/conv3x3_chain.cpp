@@ -11,7 +11,9 @@
 #include "../gradients.h"
 #include "conv3x3_direct.h"
 #include "dense.h"
+#include "layer_split.h"
 #include "output_memory.h"
+#include "parallel.h"
 #include "simd.h"
 #include "winograd_pack.h"
 #include "working_memory.h"
@@ -115,22 +117,42 @@ int widest(const std::vector<ConvLayer>& layers) {
   return channels;
 }
 
-// One layer over a whole image, rows of tiles shared out among the threads.
+// One layer over a whole image, shared out among the threads.
 void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int channels) {
-  const int rows = (job.H - first_row + kTile - 1) / kTile;
+  const int registers = (job.H - first_row + kTile - 1) / kTile * (job.columns.stride / simd.lanes);
+  const LayerSplit split = split_layer(simd, registers, job.layer.ci, job.layer.co, torch::stable::get_num_threads());
+  job.y = first_row;
   job.y_begin = 0;
   job.y_end = job.H;
-  torch::stable::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-    LayerJob mine = job;
+  const auto run = [&](LayerJob mine, int64_t first, int64_t last) {
     mine.arena = thread_scratch(Scratch::job, simd.layer_arena(channels));
-    mine.y = first_row + (int)begin * kTile;
-    mine.tile_rows = (int)(end - begin);
+    mine.first = (int)first;
+    mine.count = (int)(last - first);
     simd.layer(mine);
-  });
+  };
+  if (!split.shared) return parallel_for(0, registers, 1, [&](int64_t begin, int64_t end) { run(job, begin, end); });
+  const int items = (registers + split.shared - 1) / split.shared;
+  const size_t floats = simd.transformed_floats(job.layer.ci, split.shared);
+  float* transformed = thread_scratch(Scratch::transformed, items * floats);
+  for (const bool makes_outputs : {false, true}) {
+    const int size = makes_outputs ? simd.output_block(job.layer.co) : kTransformed;
+    const int parts = ((makes_outputs ? job.layer.co : job.layer.ci) + size - 1) / size;
+    parallel_for(0, (int64_t)items * parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        LayerJob mine = job;
+        mine.transformed = transformed + i / parts * floats;
+        mine.makes_outputs = makes_outputs;
+        mine.begin = (int)(i % parts) * size;
+        mine.end = mine.begin + size;
+        const int64_t first = i / parts * split.shared;
+        run(mine, first, std::min<int64_t>(registers, first + split.shared));
+      }
+    });
+  }
 }
 
 void load_plane(const SimdKernels& simd, const std::vector<Image>& images, const Plane& plane, int H, const Columns& columns) {
-  torch::stable::parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
+  parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
     simd.load_rows(images.data(), (int)images.size(), plane, (int)begin, (int)end, H, columns);
   });
 }
@@ -190,14 +212,13 @@ class LayerPlanes {
   WorkingPlanes working_;
 };
 
-// Rows of the bands that the threads sweep, or 0 if the bands would be so short that the n (n - 1) / 2 blocks of rows which
-// every band but the first recomputes at its top cost more than the 28 % by which a sweep beats one layer after the other.
-int band_rows(int64_t groups, int H, int n) {
-  const int64_t threads = torch::stable::get_num_threads();
-  const int64_t bands = std::max<int64_t>(1, (threads + groups - 1) / groups);
-  const int rows = (int)((H + bands * kTile - 1) / (bands * kTile)) * kTile;
-  const double useful = 1. * n * H / kTile, repeated = (bands - 1) * n * (n - 1) / 2.;
-  return repeated <= 0.28 * useful ? rows : 0;
+// How a forward pass goes to `threads`.
+ChainSplit forward_split(const SimdKernels& simd, const Groups& groups, int H, std::vector<int> channels, int64_t threads, bool held) {
+  const int row = groups.columns(0).stride / simd.lanes;
+  // A sweep has a single register of tiles at a time where a row has no more, one layer after the other has pairs.
+  const bool unpaired = *std::max_element(channels.begin(), channels.end()) >= simd.paired_from && row == 1;
+  // Bands that recompute each other's rows would write what is held twice.
+  return split_chain(simd, groups.count(), H, row, channels, threads, !unpaired, held);
 }
 }  // namespace
 
@@ -210,11 +231,9 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
   const std::vector<ConvLayer>& layers = packed.layers;
   const int n = (int)layers.size(), H = side(out, 2, shuffles.out);
   const Groups groups(simd, out.size(0), side(out, 3, shuffles.out));
-  // A sweep has a single register of tiles at a time where a row has no more, one layer after the other has pairs.
-  const bool unpaired = widest(layers) >= simd.paired_from && groups.columns(0).stride == simd.lanes;
-  int rows = unpaired ? 0 : band_rows(groups.count(), H, n);
-  // Bands that recompute each other's rows would write them twice.
-  if (held && rows < H) rows = 0;
+  std::vector<int> channels = input_channels(layers);
+  channels.push_back(layers.back().co);
+  const int rows = forward_split(simd, groups, H, channels, torch::stable::get_num_threads(), held != nullptr).band_rows;
   if (!rows) {
     const LayerPlanes planes(layers, groups, H, held);
     for (int64_t g = 0; g < groups.count(); ++g) {
@@ -224,7 +243,7 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
     return;
   }
   const int64_t bands = (H + rows - 1) / rows;
-  torch::stable::parallel_for(0, groups.count() * bands, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, groups.count() * bands, 1, [&](int64_t begin, int64_t end) {
     float* arena = thread_scratch(Scratch::job, simd.sweep_arena(layers.data(), n, groups.columns(0)));
     for (int64_t i = begin; i < end; ++i) {
       const int64_t g = i / bands;
@@ -251,7 +270,7 @@ class WeightSums {
 
   void add(const Plane& in, const Plane& grad, int H, const Columns& columns) {
     const int blocks = (H + kTile - 1) / kTile;
-    torch::stable::parallel_for(0, parts_, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, parts_, 1, [&](int64_t begin, int64_t end) {
       float* arena = thread_scratch(Scratch::job, simd_.weight_arena(ci_, co_));
       for (int64_t s = begin; s < end; ++s)
         simd_.weight_gradient({in, grad, ci_, co_, sums_ + s * stride_, bias_.data() + s * co_, first_, columns,
@@ -360,7 +379,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
       images.push_back(image_of(wanted(gradients.inputs[k]) ? gradients.inputs[k] : inputs[k], i, shuffles.in));
       if (!wanted(gradients.inputs[k])) images.back().data = nullptr;
     }
-    torch::stable::parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
+    parallel_for(0, H, 4, [&](int64_t begin, int64_t end) {
       simd.store_rows(*gradient_of(0), images.data(), (int)images.size(), (int)begin, (int)end, columns);
     });
   }
@@ -400,6 +419,13 @@ Tensor conv3x3_chain_fast_op(Tensors inputs, Tensors weights, Tensors biases, st
   Tensor out = empty_result(inputs, weights, {unshuffle, shuffle});
   conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out, {unshuffle, shuffle}, nullptr, true);
   return out;
+}
+
+// Work over the time of all threads, by counting, of a forward pass: channels of the input and of every layer's result.
+double conv3x3_chain_balance(int64_t N, int64_t H, int64_t W, std::vector<int64_t> channels, int64_t threads) {
+  STD_TORCH_CHECK(N > 0 && H > 0 && W > 0 && channels.size() > 1 && threads > 0, "rirn::conv3x3_chain_balance: sizes must be positive");
+  const SimdKernels& simd = simd_kernels();
+  return forward_split(simd, Groups(simd, N, (int)W), (int)H, {channels.begin(), channels.end()}, threads, false).balance;
 }
 
 Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
@@ -469,6 +495,10 @@ Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs,
 }
 }  // namespace
 }  // namespace rirn
+
+STABLE_TORCH_LIBRARY_IMPL(rirn, CompositeExplicitAutograd, m) {
+  m.impl("conv3x3_chain_balance", TORCH_BOX(&rirn::conv3x3_chain_balance));
+}
 
 STABLE_TORCH_LIBRARY_IMPL(rirn, CPU, m) {
   m.impl("conv3x3_chain", TORCH_BOX(&rirn::conv3x3_chain_op));

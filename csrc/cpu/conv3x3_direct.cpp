@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "dense.h"
+#include "parallel.h"
 
 namespace rirn {
 namespace {
@@ -29,7 +30,7 @@ int64_t last_inside(int64_t tap, int64_t n) { return tap == 2 ? n - 1 : n; }
 Values convolve(const Values& x, const Values& weight, const Values& bias, int64_t co, Size s) {
   const int64_t ci = (int64_t)x.size() / s.pixels();
   Values y(co * s.pixels());
-  torch::stable::parallel_for(0, co * s.H, 8, [&](int64_t begin, int64_t end) {
+  parallel_for(0, co * s.H, 8, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t o = r / s.H, h = r % s.H;
       double* out = y.data() + r * s.W;
@@ -60,7 +61,7 @@ Values rotated(const Values& w, int64_t co, int64_t ci) {
 // Adds to the gradients of weight and bias; one thread sums each element, in a fixed order.
 void add_weight_gradient(const Values& x, const Values& grad, Values& weight, Values& bias, Size s) {
   const int64_t co = (int64_t)bias.size(), ci = (int64_t)x.size() / s.pixels();
-  torch::stable::parallel_for(0, co * ci, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, co * ci, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const double *g = grad.data() + r / ci * s.pixels(), *in = x.data() + r % ci * s.pixels();
       for (int64_t i = 0; i < 3; ++i)

@@ -10,6 +10,7 @@
 #include "../checks.h"
 #include "../gradients.h"
 #include "output_memory.h"
+#include "parallel.h"
 #include "scalar.h"
 #include "simd.h"
 
@@ -26,7 +27,7 @@ void each_row(const Tensor& features, const Tensor& kernels, const F& f) {
   job.W = (int)W;
   const int64_t planes = job.channels_inner ? 1 : C, row_work = kFacTaps * W * (C / planes);
   const int64_t grain = std::max<int64_t>(1, (1 << 15) / row_work);
-  torch::stable::parallel_for(0, N * planes * H, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, N * planes * H, grain, [&](int64_t begin, int64_t end) {
     FacJob mine = job;
     for (int64_t i = begin; i < end; ++i) {
       mine.y = (int)(i % H);

@@ -7,6 +7,7 @@
 
 #include "../gradients.h"
 #include "../strides.h"
+#include "parallel.h"
 #include "simd.h"
 
 namespace rirn {
@@ -60,7 +61,7 @@ void each_piece(const Layout& layout, const F& f) {
   const int64_t per_run = layout.pieces_per_run();
   const int64_t work = std::min(layout.pixels, kPixelsAtATime) * layout.channels;
   const int64_t grain = std::max<int64_t>(1, 8 * kPixelsAtATime / work);
-  torch::stable::parallel_for(0, layout.pieces(), grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, layout.pieces(), grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t p = i % per_run * kPixelsAtATime;
       f(Piece{i, i / per_run / layout.rows, i / per_run % layout.rows, p, std::min(kPixelsAtATime, layout.pixels - p)});

@@ -83,7 +83,7 @@ struct SweepJob {
   float* arena;        // sweep_arena() floats, aligned to 64 bytes
 };
 
-// One layer over some rows of tiles: rows y .. y + tile_rows kTile - 1.
+// One layer over some registers of tiles, counted along the rows of tiles from row y on.
 struct LayerJob {
   ConvLayer layer;
   Plane in;
@@ -95,9 +95,17 @@ struct LayerJob {
   int y_begin, y_end;
   int H;
   Columns columns;
-  int y, tile_rows;
+  int y, first, count;
   float* arena;  // layer_arena() floats, aligned to 64 bytes
+  // For threads that share registers: null, or count registers go through the layer together, and either their transformed inputs,
+  // the channels from begin to end, are put here (transformed_floats()), or outputs from begin to end are made of them.
+  float* transformed;
+  bool makes_outputs;
+  int begin, end;  // multiples of kTransformed or of the outputs that are packed together
 };
+
+// Input channels that a thread transforms at least, where threads share registers of tiles.
+constexpr int kTransformed = 8;
 
 // Adds to weights and bias what rows of tiles contribute to their gradients, in the transform domain.
 struct WeightJob {
@@ -190,6 +198,7 @@ struct SimdKernels {
   size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
   void (*sweep)(const SweepJob&);
   size_t (*layer_arena)(int max_channels);
+  size_t (*transformed_floats)(int channels, int registers);
   void (*layer)(const LayerJob&);
   void (*load_rows)(const Image* inputs, int count, const Plane& to, int y_begin, int y_end, int H,
                     const Columns& columns);

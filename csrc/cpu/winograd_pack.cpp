@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "dense.h"
+#include "parallel.h"
 #include "working_memory.h"
 
 namespace rirn {
@@ -56,7 +57,7 @@ class Entry {
     const int64_t kernel = 9, row = (int64_t)source_.ci * 9;
     const PackJob job{source_.values, source_.rotated ? kernel : row, source_.rotated ? row : kernel, source_.rotated, co, ci,
                       memory_.get(), nullptr};
-    torch::stable::parallel_for(0, blocks(*source_.simd, co), 2, [&](int64_t begin, int64_t end) {
+    parallel_for(0, blocks(*source_.simd, co), 2, [&](int64_t begin, int64_t end) {
       PackJob mine = job;
       mine.arena = thread_scratch(Scratch::job, source_.simd->pack_arena(co, ci));
       for (int64_t b = begin; b < end; ++b) source_.simd->pack_block(mine, (int)b * source_.simd->output_block(co));
@@ -127,7 +128,7 @@ std::shared_ptr<const float> pack_weights(const SimdKernels& simd, const Tensor&
 std::vector<float> unpack_weight_gradient(const SimdKernels& simd, const float* sums, int parts, size_t stride, int co, int ci) {
   std::vector<float> out((size_t)co * ci * 9);
   const UnpackJob job{sums, parts, stride, co, ci, out.data()};
-  torch::stable::parallel_for(0, co, 8, [&](int64_t begin, int64_t end) {
+  parallel_for(0, co, 8, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) simd.unpack_output(job, (int)o);
   });
   return out;

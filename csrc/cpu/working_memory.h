@@ -32,8 +32,8 @@ class Arena {
 };
 
 // What a thread keeps for itself, each with its own memory.
-enum class Scratch { job, weight_sums };
-constexpr int kScratches = 2;
+enum class Scratch { job, weight_sums, transformed };
+constexpr int kScratches = 3;
 
 // The calling thread's scratch memory of that kind, with whatever was left there; valid until the thread asks for it again.
 inline float* thread_scratch(Scratch kind, size_t floats) {

@@ -55,12 +55,16 @@ def call(op: str, args: list[Any], backend: str | None = None) -> Any:
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the names of the torch ops that are called while it is on, as ``called``."""
+    """Keeps the torch ops that are called while it is on: ``called``, their names, and ``calls``, names with arguments."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.called: set[str] = set()
+        self.calls: list[tuple[str, Any]] = []
+
+    @property
+    def called(self) -> set[str]:
+        return {name for name, _ in self.calls}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.called.add(func.overloadpacket.__name__)
+        self.calls.append((func.overloadpacket.__name__, args))
         return func(*args, **(kwargs or {}))

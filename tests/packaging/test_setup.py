@@ -281,15 +281,18 @@ def test_triton_is_left_alone_otherwise(setup, value, monkeypatch):
     setup.check_triton({"RIRN_BUILD_TRITON": value})
 
 
-def test_sanitizers(setup, compiler, toolkit):
-    env = {"PATH": compiler, "CUDA_HOME": str(toolkit), "RIRN_BUILD_SANITIZE": "1"}
+@pytest.mark.parametrize(("value", "kinds"), [("1", "address,undefined"), ("thread", "thread")])
+def test_sanitizers(setup, compiler, toolkit, value, kinds):
+    env = {"PATH": compiler, "CUDA_HOME": str(toolkit), "RIRN_BUILD_SANITIZE": value}
     plan = setup.make_plan(env, fake_torch)
-    assert (plan.cpu, plan.cuda, plan.sanitize) == (True, False, True)
+    assert (plan.cpu, plan.cuda, plan.sanitize) == (True, False, kinds)
     (module,) = setup.extension_modules(plan)
-    assert setup.SANITIZERS in module.extra_link_args
+    assert module.extra_link_args == [f"-fsanitize={kinds}"]
     # Behind the ordinary flags, over which the later ones win.
     flags = module.extra_compile_args["cxx"]
-    assert flags.index("-O1") > flags.index("-O3") and setup.SANITIZERS in flags
-    with pytest.raises(SystemExit, match="RIRN_BUILD_SANITIZE=1 checks the CPU kernels only"):
+    assert flags.index("-O1") > flags.index("-O3") and f"-fsanitize={kinds}" in flags
+    with pytest.raises(SystemExit, match=f"RIRN_BUILD_SANITIZE={value} checks the CPU kernels only"):
         setup.make_plan({**env, "RIRN_BUILD_CUDA": "1"}, fake_torch)
     assert not setup.make_plan(env | {"RIRN_BUILD_SANITIZE": "0"}, fake_torch).sanitize
+    with pytest.raises(SystemExit, match="RIRN_BUILD_SANITIZE must be 0, 1, thread or unset; got 'memory'"):
+        setup.make_plan(env | {"RIRN_BUILD_SANITIZE": "memory"}, fake_torch)

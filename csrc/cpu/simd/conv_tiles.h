@@ -110,22 +110,29 @@ struct Place {
   int y, t;
 };
 
-template <int NV, int CB, int NB>
-static void conv_tiles(const LayerJob& job, const Place* places) {
-  const ConvLayer& layer = job.layer;
-  const int tiles = job.in.tiles, width = NV * kLanes, depth = product_depth(layer.ci);
-  const size_t input_stride = (size_t)depth * width + kLanes, sum_stride = (size_t)NB * CB * width + kLanes;
-  float *inputs = job.arena, *sums = inputs + kPoints * input_stride;
+// Floats from a point of transformed inputs to the next.
+static size_t input_stride(int channels, int registers) { return (size_t)(product_depth(channels) * registers + 1) * kLanes; }
+static size_t transformed_floats(int channels, int registers) { return kPoints * input_stride(channels, registers); }
 
+// Transforms the inputs of NV registers of tiles, the channels from `begin` to `end`.
+template <int NV>
+static void transform_inputs(const LayerJob& job, const Place* places, int begin, int end, float* inputs) {
+  const size_t stride = input_stride(job.layer.ci, NV);
   const float* rows[NV][kPatch];
   for (int v = 0; v < NV; ++v)
     for (int i = 0; i < kPatch; ++i) rows[v][i] = job.in.row(places[v].y - 1 + i);
-  for (int c = 0; c < depth; ++c)
+  for (int c = begin; c < end; c += kTogether)
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v)
-      transform_patches(rows[v], job.in, job.columns, c * kTogether, layer.ci - c * kTogether, places[v].t,
-                        inputs + c * width + v * kLanes, input_stride);
+      transform_patches(rows[v], job.in, job.columns, c, end - c, places[v].t, inputs + (c / kTogether * NV + v) * kLanes, stride);
+}
 
+// The outputs from `begin` to `end` of NV registers of tiles.
+template <int NV, int CB, int NB>
+static void make_outputs(const LayerJob& job, const Place* places, int begin, int end, const float* inputs, float* sums) {
+  const ConvLayer& layer = job.layer;
+  const int tiles = job.in.tiles, width = NV * kLanes, depth = product_depth(layer.ci);
+  const size_t stride = input_stride(layer.ci, NV), sum_stride = (size_t)NB * CB * width + kLanes;
   float* to_rows[NV][kTile];
   const float *skip_rows[NV][kTile], *gate_rows[NV][kTile];
   for (int v = 0; v < NV; ++v)
@@ -137,15 +144,15 @@ static void conv_tiles(const LayerJob& job, const Place* places) {
     }
   const bool activated = layer.slope != 1, relu = layer.slope == 0;
   const size_t block = (size_t)CB * kPoints * depth;
-  for (int o0 = 0; o0 < layer.co; o0 += NB * CB) {
+  for (int o0 = begin; o0 < end; o0 += NB * CB) {
     const float* weights = layer.weights + (size_t)o0 * kPoints * depth;
-    const bool last = NB > 1 && o0 + CB >= layer.co;  // of an odd number of blocks
+    const bool last = NB > 1 && o0 + CB >= end;  // of an odd number of blocks
     for (int p = 0; p < kPoints; ++p) {
-      const float *w = weights + (size_t)p * depth * CB, *x = inputs + p * input_stride;
+      const float *w = weights + (size_t)p * depth * CB, *x = inputs + p * stride;
       last ? multiply<NV, CB, 1>(w, block, x, sums + p * sum_stride, depth)
            : multiply<NV, CB, NB>(w, block, x, sums + p * sum_stride, depth);
     }
-    for (int k = 0; k < NB * CB && o0 + k < layer.co; ++k)
+    for (int k = 0; k < NB * CB && o0 + k < end; ++k)
       for (int v = 0; v < NV; ++v) {
         const int o = o0 + k, t = places[v].t;
         const ptrdiff_t offset = (ptrdiff_t)o * kTile * tiles + t;
@@ -192,18 +199,33 @@ static void conv_tiles(const LayerJob& job, const Place* places) {
   }
 }
 
-static void layer_rows(const LayerJob& job) {
-  const int registers = job.columns.stride / kLanes, count = registers * job.tile_rows;
+// NV registers of tiles through the layer, or the part of the way that the job names.
+template <int NV, int CB, int NB>
+static void conv_tiles(const LayerJob& job, const Place* places) {
+  const int ci = job.layer.ci, co = job.layer.co;
+  if (!job.transformed) {
+    float* sums = job.arena + transformed_floats(ci, NV);
+    transform_inputs<NV>(job, places, 0, ci, job.arena);
+    make_outputs<NV, CB, NB>(job, places, 0, co, job.arena, sums);
+  } else if (job.makes_outputs) {
+    make_outputs<NV, CB, NB>(job, places, job.begin, job.end < co ? job.end : co, job.transformed, job.arena);
+  } else {
+    transform_inputs<NV>(job, places, job.begin, job.end < ci ? job.end : ci, job.transformed);
+  }
+}
+
+static void layer_registers(const LayerJob& job) {
+  const int registers = job.columns.stride / kLanes, end = job.first + job.count;
   const bool other = output_block(job.layer.co) == kOtherOutputs;
   auto place = [&](int i) { return Place{job.y + i / registers * kTile, i % registers * kLanes}; };
-  int i = 0;
+  int i = job.first;
   if constexpr (kPairedFrom < INT32_MAX)
     if (job.layer.ci >= kPairedFrom)
-      for (; i + 2 <= count; i += 2) {
+      for (; i + 2 <= end; i += 2) {
         const Place pair[] = {place(i), place(i + 1)};
         other ? conv_tiles<2, kOtherOutputs, 1>(job, pair) : conv_tiles<2, kOutputs, 1>(job, pair);
       }
-  for (; i < count; ++i) {
+  for (; i < end; ++i) {
     const Place single = place(i);
     other ? conv_tiles<1, kOtherOutputs, kSingleBlocks>(job, &single) : conv_tiles<1, kOutputs, kSingleBlocks>(job, &single);
   }

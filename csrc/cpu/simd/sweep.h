@@ -47,8 +47,8 @@ static void sweep(const SweepJob& job) {
         continue;
       }
       const Plane* skip = job.layers[l - 1].skip ? &rings[l - 2] : nullptr;
-      layer_rows(LayerJob{job.layers[l - 1], rings[l - 1], skip, nullptr, 1.f, to, &job.output, job.y_begin, job.y_end, H,
-                          job.columns, y, 1, scratch});
+      layer_registers(LayerJob{job.layers[l - 1], rings[l - 1], skip, nullptr, 1.f, to, &job.output, job.y_begin, job.y_end, H,
+                          job.columns, y, 0, job.columns.stride / kLanes, scratch, nullptr, false, 0, 0});
     }
   }
 }
