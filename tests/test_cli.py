@@ -270,7 +270,7 @@ def test_doctor_answers(capsys):
 def test_every_command_has_help(capsys, command):
     status, out, _ = run(capsys, *([command] if command else []), "--help")
     assert status == 0 and out.startswith(f"usage: rirn{' ' * bool(command)}{command}")
-    assert command == "bench" or "--plugin" in out
+    assert command in ("bench", "data") or "--plugin" in out
 
 
 def test_module_is_the_command():
