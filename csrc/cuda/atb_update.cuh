@@ -100,7 +100,7 @@ template <class T, int kN>
 void launch_gates(const AtbGateArgs<T>& a, const Stream& stream) {
   const ConvArgs<T>& conv = a.logits.v[0];
   const size_t features = 2 * kMmaTileH * kMmaTileW * (kN | 1) * 16, bytes = std::max(region_bytes(conv.weight.inputs), features);
-  allow_shared(atb_gates<T, kN>, bytes);
+  allow_shared<atb_gates<T, kN>>(bytes);
   atb_gates<T, kN><<<mma_grid(conv, kN), kThreads, bytes, stream.handle>>>(a);
 }
 

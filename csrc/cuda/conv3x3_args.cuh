@@ -2,6 +2,7 @@
 // block's tile, activations. Free of torch.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -147,13 +148,27 @@ __device__ __forceinline__ W activate(W x, W slope) {
 // Of 8.
 inline __host__ __device__ int groups_of(int channels) { return (channels + 7) / 8; }
 
-// Throws std::runtime_error where the device has less shared memory for a block.
-template <class Kernel>
-void allow_shared(Kernel kernel, size_t bytes) {
-  if (bytes <= 48 * 1024) return;  // what every device allows unasked
-  const void* function = reinterpret_cast<const void*>(kernel);
-  const cudaError_t error =
-      cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+constexpr int kSharedUnasked = 48 * 1024;  // bytes of shared memory that a block may have on every device
+constexpr int kMostDevices = 64;           // whose answers are remembered
+
+// Lets a kernel without other shared memory have as much of it for a block as the current device allows, at the first launch there
+// that needs it: were each launch to ask for its own bytes, a thread of the host could lower what another one has just asked for.
+// Throws std::runtime_error where the device has less than `bytes`.
+template <auto kKernel>
+void allow_shared(size_t bytes) {
+  if (bytes <= kSharedUnasked) return;
+  static std::atomic<int> allowed[kMostDevices];  // bytes; 0: not asked yet
+  int device = 0, limit = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  std::atomic<int> forgotten{0};
+  std::atomic<int>& most = error == cudaSuccess && device < kMostDevices ? allowed[device] : forgotten;
+  if (error == cudaSuccess && !most) {
+    const void* function = reinterpret_cast<const void*>(kKernel);
+    error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error == cudaSuccess) error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, limit);
+    if (error == cudaSuccess) most = limit;
+  }
+  if (error == cudaSuccess && bytes > static_cast<size_t>(most)) error = cudaErrorInvalidValue;
   if (error == cudaSuccess) return;
   cudaGetLastError();  // or the next op would report it
   throw std::runtime_error("a 3x3 convolution needs " + std::to_string(bytes) +

@@ -84,7 +84,7 @@ void launch_ffma(const ConvArgs<T>& a, const Stream& stream) {
   const int per_block = (groups + blocks - 1) / blocks;
   const size_t bytes = kFfmaInputs * ((kFfmaTileH + 2) * kFfmaPitch + 9 * 8 * per_block) * sizeof(T);
   const dim3 grid(static_cast<unsigned>(tiles_of(a.images, a.h, a.w, kFfmaTileH, kFfmaTileW)), blocks);
-  allow_shared(conv3x3_ffma<T>, bytes);
+  allow_shared<conv3x3_ffma<T>>(bytes);
   conv3x3_ffma<T><<<grid, 64 * per_block, bytes, stream.handle>>>(a);
 }
 }  // namespace cuda

@@ -295,13 +295,13 @@ dim3 mma_grid(const ConvArgs<T>& a, int n, unsigned layers = 1) {
 template <class T, int kN>
 void launch_mma(const ConvArgs<T>& a, const Stream& stream) {
   const size_t bytes = convolve_bytes<kN>(a.weight.inputs);
-  allow_shared(conv3x3_mma<T, kN>, bytes);
+  allow_shared<conv3x3_mma<T, kN>>(bytes);
   conv3x3_mma<T, kN><<<mma_grid(a, kN), kThreads, bytes, stream.handle>>>(a);
 }
 template <class T, int kN>
 void launch_mma(const ConvPair<T>& pair, const Stream& stream) {
   const size_t bytes = convolve_bytes<kN>(pair.v[0].weight.inputs);
-  allow_shared(conv3x3_mma_pair<T, kN>, bytes);
+  allow_shared<conv3x3_mma_pair<T, kN>>(bytes);
   conv3x3_mma_pair<T, kN><<<mma_grid(pair.v[0], kN, 2), kThreads, bytes, stream.handle>>>(pair);
 }
 // `args` is a ConvArgs or a ConvPair, with weights packed for mma_width of its outputs.

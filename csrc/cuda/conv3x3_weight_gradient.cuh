@@ -203,7 +203,7 @@ void launch_weight_gradient(const WeightGradientArgs<T>& a, const SumPartsArgs<T
     conv3x3_weight_gradient_mma<T><<<grid, kThreads, kBytes, stream.handle>>>(a);
   } else {
     constexpr size_t kBytes = (kPixels * kGradPitchG + kWithRim * kGradPitchX) * sizeof(Wide<T>);
-    allow_shared(conv3x3_weight_gradient<T>, kBytes);
+    allow_shared<conv3x3_weight_gradient<T>>(kBytes);
     conv3x3_weight_gradient<T><<<grid, kThreads, kBytes, stream.handle>>>(a);
   }
   const int64_t size = static_cast<int64_t>(a.outputs) * a.inputs * 9;

@@ -155,9 +155,9 @@ size_t irm_fused(const Chain<T>& chain, const Image<T>& out, void* workspace, co
     args.w = chain.w;
   }
   const dim3 grid(static_cast<unsigned>(tiles_of(chain.images, chain.h, chain.w, Tile::kH, Tile::kW)));
-  allow_shared(irm_three_layers<T, kGroups, true>, Tile::kBytes);
+  allow_shared<irm_three_layers<T, kGroups, true>>(Tile::kBytes);
   irm_three_layers<T, kGroups, true><<<grid, kThreads, Tile::kBytes, stream.handle>>>(front);
-  allow_shared(irm_three_layers<T, kGroups, false>, Tile::kBytes);
+  allow_shared<irm_three_layers<T, kGroups, false>>(Tile::kBytes);
   irm_three_layers<T, kGroups, false><<<grid, kThreads, Tile::kBytes, stream.handle>>>(back);
   return arena.used();
 }

@@ -231,19 +231,41 @@ def test_an_infinity_at_the_right_edge_makes_no_nan_of_the_weights_gradient(dtyp
     assert not found.isnan().any() and torch.equal(found.isinf(), want.isinf())
 
 
-def test_shared_memory_that_the_device_refuses(emulator) -> None:
-    chain = Chain(
-        (64,), (4,), (1,), (False,)
-    )  # whose inputs take a little more than every device allows unasked
-    arguments = *chain.tensors(Case(1, 0, 1, 1, "fp16")), *chain.options
+# Its inputs take a little more than every device allows unasked.
+HUNGRY = Chain((64,), (4,), (1,), (False,))
+
+
+@pytest.fixture
+def device(emulator):
+    """Makes a device the current one."""
+    yield emulator.set_device
+    emulator.set_device(0)
+    emulator.set_shared_limit(227 << 10)
+
+
+def test_shared_memory_is_asked_for_once_per_device(emulator, device) -> None:
+    arguments = *HUNGRY.tensors(Case(1, 0, 1, 1, "bf16")), *HUNGRY.options
+    wider = Chain((64,), (8,), (1,), (False,))  # the same kernel
+    more = *wider.tensors(Case(1, 0, 1, 1, "bf16")), *wider.options
+    for number, requests in ((1, 1), (2, 1), (1, 0), (99, 2)):  # the last one is not remembered
+        device(number)
+        emulator.take_requests()
+        torch.ops.rirn_on_cpu.conv3x3_chain(*arguments)
+        torch.ops.rirn_on_cpu.conv3x3_chain(*more)
+        assert emulator.take_requests() == requests
+
+
+def test_shared_memory_that_the_device_refuses(emulator, device) -> None:
+    arguments = *HUNGRY.tensors(Case(1, 0, 1, 1, "fp16")), *HUNGRY.options
+    device(3)
     emulator.set_shared_limit(48 << 10)
-    try:
+    for _ in range(2):
         with pytest.raises(
             RuntimeError, match="bytes of shared memory for a block, which the CUDA device refuses"
         ):
             torch.ops.rirn_on_cpu.conv3x3_chain(*arguments)
-    finally:
-        emulator.set_shared_limit(227 << 10)
+    device(0)
+    emulator.set_shared_limit(227 << 10)
     torch.ops.rirn_on_cpu.conv3x3_chain(*arguments)  # the error is not left for the next op
 
 

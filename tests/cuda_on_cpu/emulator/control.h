@@ -8,6 +8,8 @@ namespace cuda_on_cpu {
 void set_order(const std::string& order);
 
 void set_shared_limit(size_t bytes);  // that a block may ask for on the device
+void set_device(int number);          // that is current
+int take_requests();                  // of cudaFuncSetAttribute for more shared memory, since the last call
 void set_capturing(bool capturing);   // whether launches go into a graph, as the runtime says
 
 struct Record {

@@ -16,6 +16,8 @@ PYBIND11_MODULE(EMULATOR_MODULE, m) {
       .def("__repr__", [](const Record& r) { return "Launch(" + r.kernel + ")"; });
   m.def("set_order", &cuda_on_cpu::set_order);
   m.def("set_shared_limit", &cuda_on_cpu::set_shared_limit);
+  m.def("set_device", &cuda_on_cpu::set_device);
+  m.def("take_requests", &cuda_on_cpu::take_requests);
   m.def("set_capturing", &cuda_on_cpu::set_capturing);
   m.def("take_launches", &cuda_on_cpu::take_launches);
 }

@@ -50,6 +50,8 @@ namespace {
 constexpr size_t kStack = 256 << 10;
 size_t shared_limit = 227 << 10;             // of a block on sm_90 and sm_100
 bool is_capturing = false;
+int device = 0;
+int requests = 0;  // for more shared memory
 constexpr size_t kSharedDefault = 48 << 10;  // more must be asked for with cudaFuncSetAttribute
 
 enum class State { kReady, kAtBarrier, kAtWarpOperation, kDone };
@@ -206,7 +208,7 @@ struct Order {
 };
 Order order;
 std::vector<Record> launches;
-std::map<const void*, size_t> shared_limits;
+std::map<std::pair<const void*, int>, size_t> shared_limits;  // by function and device
 cudaError_t last_error = cudaSuccess;
 
 void start(Fiber& fiber) {
@@ -361,7 +363,7 @@ void check_shape(const Launch& launch) {
   const uint64_t threads = uint64_t(dim.x) * dim.y * dim.z;
   if (!threads || threads > 1024 || dim.z > 64) refuse("blocks of " + std::to_string(threads) + " threads");
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) refuse("a grid beyond the limits");
-  const auto found = shared_limits.find(launch.function);
+  const auto found = shared_limits.find({launch.function, device});
   const size_t limit = found == shared_limits.end() ? kSharedDefault : found->second;
   if (launch.shared > limit)
     refuse(std::to_string(launch.shared) + " bytes of dynamic shared memory, where cudaFuncSetAttribute allows " +
@@ -520,6 +522,8 @@ void set_order(const std::string& name) {
 }
 void set_shared_limit(size_t bytes) { shared_limit = bytes; }
 void set_capturing(bool capturing) { is_capturing = capturing; }
+void set_device(int number) { device = number; }
+int take_requests() { return std::exchange(requests, 0); }
 std::vector<Record> take_launches() { return std::exchange(launches, {}); }
 }  // namespace cuda_on_cpu
 
@@ -530,7 +534,7 @@ cudaError_t cudaGetLastError(void) { return std::exchange(cuda_on_cpu::last_erro
 cudaError_t cudaPeekAtLastError(void) { return cuda_on_cpu::last_error; }
 const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "an error of the emulator"; }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = cuda_on_cpu::device;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -545,7 +549,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   if (value < 0 || size_t(value) > cuda_on_cpu::shared_limit) return cuda_on_cpu::last_error = cudaErrorInvalidValue;
-  cuda_on_cpu::shared_limits[function] = value;
+  ++cuda_on_cpu::requests;
+  cuda_on_cpu::shared_limits[{function, cuda_on_cpu::device}] = value;
   return cudaSuccess;
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
