@@ -40,6 +40,11 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "atb_update(Tensor f_cur, Tensor f_prev, Tensor[] weights, Tensor[] biases, float slope, float decay, float max_weight) "
       "-> Tensor");
+  // Between the first and the last, each weight of this thread's calls is brought in the order of the tensor cores once; the second
+  // does so again for all of them, the last returns what that reads and writes. CUDA only.
+  m.def("open_packed() -> ()");
+  m.def("pack_again() -> ()");
+  m.def("close_packed() -> Tensor[]");
   m.def("dtb_blend(Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta) -> Tensor");
   m.def(
       "dtb_blend_backward(Tensor grad, Tensor f_prev, Tensor f_cur, Tensor logit, Tensor beta, int output_mask) "

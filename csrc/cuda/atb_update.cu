@@ -32,7 +32,7 @@ Tensor atb_update(Tensor f_cur, Tensor f_prev, Tensors weights, Tensors biases, 
     job.images = out.size(0);
     job.h = (int)out.size(2);
     job.w = (int)out.size(3);
-    with_workspace(out, [&](void* workspace) { return cuda::atb_update(job, workspace, stream); });
+    with_workspace(out, weights, [&](const Workspace& workspace) { return cuda::atb_update(job, workspace, stream); });
   };
   if (out.scalar_type() == ScalarType::Half) run(__half{});
   else run(__nv_bfloat16{});

@@ -106,21 +106,18 @@ void launch_gates(const AtbGateArgs<T>& a, const Stream& stream) {
 
 // Returns the bytes of workspace that it takes, and without one does nothing else.
 template <class T>
-size_t atb_update(const AtbUpdate<T>& job, void* workspace, const Stream& stream) {
+size_t atb_update(const AtbUpdate<T>& job, const Workspace& workspace, const Stream& stream) {
   const int c = job.out.channels, width = mma_width(c), last_width = gate_width(c);
   const int widths[kAtbLayers] = {mma_width(2 * c), width, last_width, width, last_width};
   Arena arena(workspace);
-  Packing<T> packing(stream);
+  Packing packing(arena, workspace, stream);
   uint4* packed[kAtbLayers];
-  for (int l = 0; l < kAtbLayers; ++l) {
-    packed[l] = arena.take<uint4>(packed_size(job.weights[l], widths[l]));
-    packing.add(job.weights[l], widths[l], packed[l]);
-  }
+  for (int l = 0; l < kAtbLayers; ++l) packed[l] = packing.take(job.weights[l], widths[l]);
   Images<T> halves[2], inside[2];  // of the joint result, and between the convolutions of a branch
   for (Images<T>* images : {halves, inside})
     for (int branch = 0; branch < 2; ++branch)
       images[branch] = only(between(arena.take<T>(size_between(c, job.images, job.h, job.w)), c, job.h, job.w));
-  if (!workspace) return arena.used();
+  if (!workspace.memory) return arena.used();
 
   packing.launch();
   const auto layer = [&](int l, const Images<T>& in, const Images<T>& out, double slope) {

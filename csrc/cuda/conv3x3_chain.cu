@@ -28,7 +28,9 @@ Tensor conv3x3_chain(Tensors inputs, Tensors weights, Tensors biases, std::vecto
   dispatch_dtype(out.scalar_type(), [&](auto sample) {
     using T = decltype(sample);
     const Chain<T> chain = chain_of<T>(inputs, weights, biases, slopes, skips, unshuffle);
-    with_workspace(out, [&](void* workspace) { return chain_forward(chain, image_of(view<T>(out), shuffle), workspace, stream); });
+    with_workspace(out, weights, [&](const Workspace& workspace) {
+      return chain_forward(chain, image_of(view<T>(out), shuffle), workspace, stream);
+    });
   });
   check_launch("conv3x3_chain");
   return out;

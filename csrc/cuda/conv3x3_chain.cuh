@@ -1,10 +1,15 @@
 // Chains of 3x3 convolutions on CUDA, forward and backward: which kernels run on what, in plain pointers. One launch per layer,
-// and in fp16 and bf16 one for every 16 layers to bring their weights in order.
+// and in fp16 and bf16 one to bring their weights in order, unless these are kept so.
 //
 // What a chain moves: per layer its inputs with a rim of one pixel around tiles of 32x8 (1.33 times them, mostly from cache), the
 // skip connection and the result, once each. An eager chain reads and writes the result again for the bias or the
 // activation and for the sum.
 #pragma once
+#include <map>
+#include <tuple>
+#include <utility>
+#include <vector>
+
 #include "conv3x3.cuh"
 #include "conv3x3_weight_gradient.cuh"
 
@@ -30,10 +35,66 @@ struct Chain {
   int h, w;
 };
 
-// Hands out stretches of a workspace; without one it only counts.
+using Half = uint16_t;  // fp16 or bf16: bringing weights in order moves bits
+
+inline void launch_packs(const std::vector<PackJob<Half>>& jobs, const Stream& stream) {
+  PackArgs<Half> args;
+  for (size_t first = 0; first < jobs.size(); first += kMostPackJobs) {
+    const int count = static_cast<int>(std::min<size_t>(jobs.size() - first, kMostPackJobs));
+    std::copy_n(jobs.begin() + first, count, args.jobs);
+    launch_pack(args, count, stream);
+  }
+}
+
+// Weights brought in order for the tensor cores that later calls find so: those of one address and shape must stay what they are.
+class KeptWeights {
+ public:
+  struct Entry {
+    PackJob<Half> job;
+    bool packed;  // or will be, by what its stream has been told
+  };
+  virtual ~KeptWeights() = default;
+
+  // Weights for a kernel that makes 8 n outputs in a block of the current device.
+  Entry& find(const Weights<Half>& w, int n, const Stream& stream) {
+    int device = 0;
+    cudaGetDevice(&device);
+    Entry& entry = entries_[{{device, stream.handle}, {w.data, w.o, w.i, w.y, w.x, w.outputs, w.inputs, n}}];
+    if (!entry.job.packed) entry.job = {w, static_cast<uint4*>(allocate(packed_size(w, n) * sizeof(uint4))), n};
+    return entry;
+  }
+  // All those of the current device and of a stream once more, as they are by then.
+  void pack_again(const Stream& stream) {
+    int device = 0;
+    cudaGetDevice(&device);
+    std::vector<PackJob<Half>> jobs;
+    for (auto& [key, entry] : entries_) {
+      if (key.first != Place{device, stream.handle}) continue;
+      jobs.push_back(entry.job);
+      entry.packed = true;
+    }
+    launch_packs(jobs, stream);
+  }
+
+ private:
+  using Place = std::pair<int, cudaStream_t>;
+  using Source = std::tuple<const Half*, int64_t, int64_t, int64_t, int64_t, int, int, int>;
+
+  virtual void* allocate(size_t bytes) = 0;
+
+  std::map<std::pair<Place, Source>, Entry> entries_;
+};
+
+// What a call may write to beside its results.
+struct Workspace {
+  void* memory;        // null: the call only counts how much of it there must be
+  KeptWeights* kept;  // null: weights are brought in order for this call alone
+};
+
+// Hands out stretches of a workspace; without memory it only counts.
 class Arena {
  public:
-  explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
+  explicit Arena(const Workspace& workspace) : memory_(static_cast<char*>(workspace.memory)) {}
   template <class T>
   T* take(int64_t count) {
     char* start = memory_ ? memory_ + used_ : nullptr;
@@ -59,30 +120,39 @@ inline int64_t size_between(int channels, int64_t images, int h, int w) {
   return images * 8 * groups_of(channels) * h * w;
 }
 
-// The weights of a chain's layers brought in order for the tensor cores, kMostPackJobs a launch.
-template <class T>
+// The weights of a call brought in order for the tensor cores.
 class Packing {
  public:
-  explicit Packing(const Stream& stream) : stream_(stream) {}
-  void add(const Weights<T>& weight, int n, uint4* packed) {
-    args_.jobs[count_++] = {weight, packed, n};
-    if (count_ == kMostPackJobs) launch();
+  Packing(Arena& arena, const Workspace& workspace, const Stream& stream) : arena_(arena), workspace_(workspace), stream_(stream) {}
+
+  // Where weights stand after `launch` for a kernel that makes 8 n outputs in a block.
+  template <class T>
+  uint4* take(const Weights<T>& w, int n) {
+    if (!kOnTensorCores<T>) return nullptr;
+    const Weights<Half> weight{reinterpret_cast<const Half*>(w.data), w.o, w.i, w.y, w.x, w.outputs, w.inputs};
+    if (!workspace_.kept) {
+      jobs_.push_back({weight, arena_.take<uint4>(packed_size(weight, n)), n});
+      return jobs_.back().packed;
+    }
+    KeptWeights::Entry& entry = workspace_.kept->find(weight, n, stream_);
+    if (workspace_.memory && !entry.packed) {
+      jobs_.push_back(entry.job);
+      entry.packed = true;
+    }
+    return entry.job.packed;
   }
-  void launch() {
-    if (count_) launch_pack(args_, count_, stream_);
-    count_ = 0;
+  template <class T>
+  uint4* take(const Weights<T>& weight) {
+    return take(weight, mma_width(weight.outputs));
   }
+  void launch() const { launch_packs(jobs_, stream_); }
 
  private:
-  PackArgs<T> args_;
-  int count_ = 0;
-  Stream stream_;
+  Arena& arena_;
+  const Workspace& workspace_;
+  const Stream& stream_;
+  std::vector<PackJob<Half>> jobs_;
 };
-
-template <class T>
-uint4* take_packed(Arena& arena, const Weights<T>& weight) {
-  return kOnTensorCores<T> ? arena.take<uint4>(packed_size(weight, mma_width(weight.outputs))) : nullptr;
-}
 
 // Layer `l`: `images[k]` is what layer k reads, and `to` what this one's result goes to.
 template <class T>
@@ -109,23 +179,20 @@ void forward_layer(const Chain<T>& chain, int l, const Images<T>* images, const 
 
 // The chain's result; returns the bytes of workspace that it takes, and without one does nothing else.
 template <class T>
-size_t chain_forward(const Chain<T>& chain, const Image<T>& out, void* workspace, const Stream& stream) {
+size_t chain_forward(const Chain<T>& chain, const Image<T>& out, const Workspace& workspace, const Stream& stream) {
   const int n = chain.count;
   Arena arena(workspace);
+  Packing packing(arena, workspace, stream);
   uint4* packed[kMostLayers];
-  for (int l = 0; l < n; ++l) packed[l] = take_packed(arena, chain.layers[l].weight);
+  for (int l = 0; l < n; ++l) packed[l] = packing.take(chain.layers[l].weight);
   int64_t largest = 0;
   for (int l = 0; l + 1 < n; ++l)
     largest = std::max(largest, size_between(chain.layers[l].weight.outputs, chain.images, chain.h, chain.w));
   T* buffers[3];  // a layer reads the last two results at most
   for (int k = 0; k < 3; ++k) buffers[k] = k < n - 1 ? arena.take<T>(largest) : nullptr;
-  if (!workspace) return arena.used();
+  if (!workspace.memory) return arena.used();
 
-  if constexpr (kOnTensorCores<T>) {
-    Packing<T> packing(stream);
-    for (int l = 0; l < n; ++l) packing.add(chain.layers[l].weight, mma_width(chain.layers[l].weight.outputs), packed[l]);
-    packing.launch();
-  }
+  packing.launch();
   Images<T> images[kMostLayers];
   images[0] = chain.inputs;
   for (int l = 0; l < n; ++l) {
@@ -154,7 +221,7 @@ struct ChainGradients {
 // The gradients that are wanted, from that of the result before its activation; workspace as above. Everything between the inputs
 // and the result is computed again and kept in the workspace.
 template <class T>
-size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGradients<T>& gradients, void* workspace,
+size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGradients<T>& gradients, const Workspace& workspace,
                       const Stream& stream) {
   const int n = chain.count, h = chain.h, w = chain.w;
   bool want_input = false;
@@ -164,14 +231,15 @@ size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGr
   if (lowest == n) return 0;
 
   Arena arena(workspace);
+  Packing packing(arena, workspace, stream);
   uint4 *packed[kMostLayers], *rotated[kMostLayers];
   T* results[kMostLayers];
   int64_t widest = 0, partial = 0, bias_partial = 0;
   for (int l = 0; l < n; ++l) {
     const Weights<T>& weight = chain.layers[l].weight;
     const bool turns = l > lowest || want_input, sums = gradients.layers[l].weight || gradients.layers[l].bias;
-    packed[l] = l + 1 < n ? take_packed(arena, weight) : nullptr;
-    rotated[l] = turns ? take_packed(arena, weight.rotated()) : nullptr;
+    packed[l] = l + 1 < n ? packing.take(weight) : nullptr;
+    rotated[l] = turns ? packing.take(weight.rotated()) : nullptr;
     results[l] = l + 1 < n ? arena.take<T>(size_between(weight.outputs, chain.images, h, w)) : nullptr;
     if (l + 1 < n) widest = std::max(widest, size_between(weight.outputs, chain.images, h, w));
     if (!sums) continue;
@@ -183,17 +251,9 @@ size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGr
   for (int k = 0; k < 3; ++k) buffers[k] = k < n - 1 ? arena.take<T>(widest) : nullptr;
   Wide<T>* partials = arena.take<Wide<T>>(partial);
   Wide<T>* bias_partials = arena.take<Wide<T>>(bias_partial);
-  if (!workspace) return arena.used();
+  if (!workspace.memory) return arena.used();
 
-  if constexpr (kOnTensorCores<T>) {
-    Packing<T> packing(stream);
-    for (int l = 0; l < n; ++l) {
-      const Weights<T>& weight = chain.layers[l].weight;
-      if (packed[l]) packing.add(weight, mma_width(weight.outputs), packed[l]);
-      if (rotated[l]) packing.add(weight.rotated(), mma_width(weight.inputs), rotated[l]);
-    }
-    packing.launch();
-  }
+  packing.launch();
   Images<T> images[kMostLayers];
   images[0] = chain.inputs;
   for (int l = 0; l + 1 < n; ++l) {

@@ -2,14 +2,15 @@
 #pragma once
 #include "binding.h"
 #include "conv3x3_chain.cuh"
+#include "packed_weights.h"
 
 namespace rirn {
 namespace cuda {
 // Compiled once, in conv3x3_chain.cu, with the kernels that they launch.
 #define RIRN_CHAINS(PREFIX, T)                                                                    \
   PREFIX template void launch_conv3x3(const ConvArgs<T>&, const Stream&);                         \
-  PREFIX template size_t chain_forward(const Chain<T>&, const Image<T>&, void*, const Stream&);   \
-  PREFIX template size_t chain_backward(const Chain<T>&, const Image<T>&, const ChainGradients<T>&, void*, const Stream&);
+  PREFIX template size_t chain_forward(const Chain<T>&, const Image<T>&, const Workspace&, const Stream&);   \
+  PREFIX template size_t chain_backward(const Chain<T>&, const Image<T>&, const ChainGradients<T>&, const Workspace&, const Stream&);
 #define RIRN_ALL_CHAINS(PREFIX) \
   RIRN_CHAINS(PREFIX, float)    \
   RIRN_CHAINS(PREFIX, double)   \
@@ -61,13 +62,14 @@ ChainGradients<T> gradients_of(const Tensors& all, const Chain<T>& chain, bool u
   return gradients;
 }
 
-// Runs `f(workspace)`, which without a workspace returns the bytes that it needs, on memory of torch's allocator. That is given
-// back in the order of the stream, so nothing has to wait.
+// Runs `f(workspace)`, which without memory returns the bytes that it needs, on memory of torch's allocator. That is given
+// back in the order of the stream, so nothing has to wait. `weights`: what `f` may keep in order.
 template <class F>
-void with_workspace(const Tensor& like, F&& f) {
-  const size_t bytes = f(nullptr);
-  const Tensor workspace = torch::stable::new_empty(like, {(int64_t)bytes}, ScalarType::Byte);
-  f(workspace.data_ptr());
+void with_workspace(const Tensor& like, const Tensors& weights, F&& f) {
+  KeptWeights* kept = kept_weights(like, weights);
+  const size_t bytes = f(Workspace{nullptr, kept});
+  const Tensor memory = torch::stable::new_empty(like, {(int64_t)bytes}, ScalarType::Byte);
+  f(Workspace{memory.data_ptr(), kept});
 }
 
 inline void check_input_count(const Tensors& inputs) {
@@ -93,7 +95,7 @@ inline Tensors chain_gradients(const char* op, const Tensor& grad, const Tensors
     using T = decltype(sample);
     const Chain<T> chain = chain_of<T>(inputs, weights, biases, slopes, skips, unshuffle);
     const ChainGradients<T> gradients = gradients_of<T>(all, chain, unshuffle);
-    with_workspace(grad, [&](void* workspace) {
+    with_workspace(grad, weights, [&](const Workspace& workspace) {
       return chain_backward(chain, image_of(view<T>(grad), shuffle), gradients, workspace, stream);
     });
   });

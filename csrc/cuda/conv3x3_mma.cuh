@@ -141,7 +141,7 @@ struct PackJob {
   uint4* packed;
   int n;  // kN of the kernel that reads them
 };
-constexpr int kMostPackJobs = 16;
+constexpr int kMostPackJobs = 60;  // as many as the arguments of a kernel hold
 template <class T>
 struct PackArgs {
   PackJob<T> jobs[kMostPackJobs];

@@ -25,7 +25,7 @@ Tensor irm_update(Tensor hidden, Tensor inner, Tensors weights, Tensors biases) 
   dispatch_dtype(out.scalar_type(), [&](auto sample) {
     using T = decltype(sample);
     const Chain<T> chain = chain_of<T>({hidden, inner}, weights, biases, kIrmSlopes, kIrmSkips, false);
-    with_workspace(out, [&](void* workspace) {
+    with_workspace(out, weights, [&](const Workspace& workspace) {
       return irm_forward(chain, image_of(view<T>(out), false), shared_limit(out), workspace, stream);
     });
   });

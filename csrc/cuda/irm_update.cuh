@@ -130,24 +130,23 @@ __global__ void __launch_bounds__(kThreads, 1) irm_three_layers(IrmArgs<T> a) {
 }
 
 template <class T, int kGroups>
-size_t irm_fused(const Chain<T>& chain, const Image<T>& out, void* workspace, const Stream& stream) {
+size_t irm_fused(const Chain<T>& chain, const Image<T>& out, const Workspace& workspace, const Stream& stream) {
   using Tile = IrmTile<kGroups>;
   const int inner = 8 * kGroups;
   Arena arena(workspace);
-  PackArgs<T> pack;
-  for (int l = 0; l < chain.count; ++l) {
-    const int n = l == chain.count - 1 ? Tile::kOut : kGroups;
-    pack.jobs[l] = {chain.layers[l].weight, arena.take<uint4>(packed_size(chain.layers[l].weight, n)), n};
-  }
+  Packing packing(arena, workspace, stream);
+  uint4* packed[kMostLayers];
+  for (int l = 0; l < chain.count; ++l)
+    packed[l] = packing.take(chain.layers[l].weight, l == chain.count - 1 ? Tile::kOut : kGroups);
   T* x1 = arena.take<T>(size_between(inner, chain.images, chain.h, chain.w));
-  if (!workspace) return arena.used();
+  if (!workspace.memory) return arena.used();
 
-  launch_pack(pack, chain.count, stream);
+  packing.launch();
   const Images<T> halfway = only(between(x1, inner, chain.h, chain.w));
   IrmArgs<T> front{chain.inputs, halfway}, back{halfway, only(out)};
   for (int l = 0; l < chain.count; ++l) {
     IrmArgs<T>& args = l < 3 ? front : back;
-    args.packed[l % 3] = pack.jobs[l].packed;
+    args.packed[l % 3] = packed[l];
     args.bias[l % 3] = chain.layers[l].bias;
     args.bias_stride[l % 3] = chain.layers[l].bias_stride;
     args.images = chain.images;
@@ -165,7 +164,7 @@ size_t irm_fused(const Chain<T>& chain, const Image<T>& out, void* workspace, co
 // The six layers as a chain of ours, `chain`, to `out`. `shared_limit`: bytes of shared memory that a block may ask for. Returns
 // the bytes of workspace that it takes, and without one does nothing else.
 template <class T>
-size_t irm_forward(const Chain<T>& chain, const Image<T>& out, int shared_limit, void* workspace, const Stream& stream) {
+size_t irm_forward(const Chain<T>& chain, const Image<T>& out, int shared_limit, const Workspace& workspace, const Stream& stream) {
   if constexpr (kOnTensorCores<T>) {
     const int c = chain.inputs.v[0].channels;
     if (c == 16 && IrmTile<4>::kBytes <= shared_limit) return irm_fused<T, 4>(chain, out, workspace, stream);

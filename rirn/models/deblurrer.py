@@ -18,6 +18,7 @@ from rirn.nn import ATB, DTB, IRM, Fuse
 from rirn.nn.blocks import bias_of
 from rirn.ops import use_precision
 from rirn.ops._call import CASTABLE, is_autocast, keep_casts
+from rirn.ops.packed import keep_packed
 
 RESIDUAL_SCALE = 0.1
 """Factor on what a residual model adds to its input.
@@ -193,7 +194,7 @@ class VideoDeblurrer(nn.Module):
                 f"clip must be [N, T, 3, H, W] with T >= 1, RGB in [0, 1]; got {list(clip.shape)}"
             )
         _check_float("clip", clip)
-        with keep_casts():
+        with keep_casts(), keep_packed(clip.device):
             sharp, state = self._run(clip.unbind(1), state, end=not return_state)
         restored = torch.stack(sharp, 1) if sharp else clip.new_empty(clip.shape[0], 0, *clip.shape[2:])
         return (restored, state) if return_state else restored

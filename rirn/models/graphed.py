@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.ops.backends import backend_in_use
+from rirn.ops.packed import keep_packed
 from rirn.ops.tuning import precision
 
 log = logging.getLogger("rirn.models")
@@ -168,8 +170,11 @@ def _on_gpu(frame: Tensor) -> bool:
 
 
 def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
-    """Capture ``run``; return what replays it, and its results, which every replay overwrites."""
-    with torch.cuda.device(device):
+    """Capture ``run``; return what replays it, and its results, which every replay overwrites.
+
+    A replay brings all weights into the order of the kernels first, as they are by then, in one launch and not in one for each call.
+    """
+    with torch.cuda.device(device), keep_packed(device) as packed:
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # whatever is set up for a stream
@@ -178,5 +183,11 @@ def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[],
         graph = torch.cuda.CUDAGraph()
         # Other threads, which decode and encode, may go on allocating.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            packed.again()
             results = run()
-    return graph.replay, results
+    return functools.partial(_replay, graph, packed.held), results
+
+
+def _replay(graph: torch.cuda.CUDAGraph, held: list[Tensor]) -> None:
+    """Replay a graph, which reads and writes what is held beside it."""
+    graph.replay()

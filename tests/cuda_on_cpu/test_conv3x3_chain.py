@@ -126,6 +126,22 @@ def test_small(chain: Chain, case: Case) -> None:
     check_chain(chain.tensors(case), chain.options, case)
 
 
+def test_small_with_weights_kept() -> None:
+    chain = Chain((9,), (9,), (1,), (False,))
+    inputs, weights, biases = chain.tensors(Case(1, 0, 1, 3, "fp16"))
+    ops = torch.ops.rirn_on_cpu
+    both = weights, [w.transpose(0, 1) for w in weights]  # at one address
+    want = [ops.conv3x3_chain(inputs, each, biases, *chain.options) for each in both]
+    ops.open_packed()
+    try:
+        for _ in range(2):
+            for each, out in zip(both, want, strict=True):
+                found = ops.conv3x3_chain(inputs, each, biases, *chain.options)
+                assert torch.equal(found, out)
+    finally:
+        ops.close_packed()
+
+
 @ids
 def test_against_reference(chain: Chain, case: Case) -> None:
     check_chain(chain.tensors(case), chain.options, case)

@@ -8,6 +8,7 @@ FFMA = "conv3x3_ffma.cuh"
 CHAIN = "conv3x3_chain.cuh"
 GRADIENT = "conv3x3_weight_gradient.cuh"
 BARRIER = "__syncthreads();"
+ALSO = ("packed_weights",)
 MUTANTS = [
     Mutant("no barrier after the region is filled", MMA, BARRIER, "", "kMmaPitch);\n    @"),
     Mutant(
@@ -68,6 +69,10 @@ MUTANTS = [
         CHAIN,
         "a.skip = images[l - 1];",
         "a.skip = images[l];",
+    ),
+    Mutant("kept weights never brought in order", CHAIN, "!entry.packed", "false", "workspace_.memory && @)"),
+    Mutant(
+        "kept weights of other strides", CHAIN, "w.o, w.i,", "0, 0,", "{{device, stream.handle}, {w.data, @"
     ),
     Mutant("gradient of the skip connection lost", CHAIN, "a.skip = only(of[l + 2]);", ""),
     Mutant(
