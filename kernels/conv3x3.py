@@ -11,6 +11,7 @@ no first call is special but for its compilation, and a CUDA graph can be captur
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from rirn.kernels import jit, tl, triton
 from rirn.kernels.aot import DTYPES, Variant, variant, wide_of
-from rirn.kernels.launch import on, sum_rows, sum_variants, wide
+from rirn.kernels.launch import launch, sum_rows, sum_variants, wide
 
 MOST_INPUTS = 4
 SPLIT = 4096  # pixels of one image whose share of a weight gradient one program adds up
@@ -261,19 +262,25 @@ def between(like: Image, channels: int, height: int, width: int) -> Image:
     return Image(like.tensor.new_empty(shape).permute(0, 3, 1, 2), channels)
 
 
-def _blocks(channels_out: int, channels_in: int, dtype: torch.dtype | str) -> dict[str, Any]:
-    """Return the sizes of the blocks and the number of warps; half precision needs 16 in every direction. Without tensor cores
-    tiles of 64 x 64 spill on sm_100 with 32 channels at once, narrower ones on sm_80 with 16."""
+class Blocks(NamedTuple):
+    """Sizes of the blocks of ``_conv`` and what its compiler is told."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
+
+
+@functools.cache
+def _blocks(channels_out: int, channels_in: int, dtype: torch.dtype | str) -> Blocks:
+    """Half precision needs 16 in every direction. Without tensor cores tiles of 64 x 64 spill on sm_100 with 32 channels at once,
+    narrower ones on sm_80 with 16."""
     block_n = min(64, max(16, triton.next_power_of_2(channels_out)))
     is_half = dtype in (torch.float16, torch.bfloat16, "fp16", "bf16")
     most = 64 if is_half else 16 if block_n == 64 else 32
-    return {
-        "BLOCK_M": 128 if is_half else 64,
-        "BLOCK_N": block_n,
-        "BLOCK_K": min(most, max(16, triton.next_power_of_2(channels_in))),
-        "num_warps": 4,
-        "num_stages": 3 if is_half else 2,
-    }
+    block_k = min(most, max(16, triton.next_power_of_2(channels_in)))
+    return Blocks(128 if is_half else 64, block_n, block_k, 4, 3 if is_half else 2)
 
 
 def _weight_blocks(channels_out: int, channels_in: int) -> dict[str, int]:
@@ -281,10 +288,10 @@ def _weight_blocks(channels_out: int, channels_in: int) -> dict[str, int]:
     return {"BLOCK_P": WEIGHT_BLOCK_P, "BLOCK_O": sizes[0], "BLOCK_I": sizes[1]}
 
 
-def _dense_weight(weight: Tensor) -> Tensor:
-    if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
-        return weight
-    return weight.contiguous()
+def readable(weight: Tensor) -> Tensor:
+    """Return weights channels_last, a copy where they are not: kernels read neighbours in memory in one go, as far as these are
+    channels, and one element after the other where nine taps lie between them."""
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def _weight_strides(weight: Tensor) -> tuple[int, int, int]:
@@ -295,7 +302,7 @@ def _weight_strides(weight: Tensor) -> tuple[int, int, int]:
 
 def convolve(
     inputs: Sequence[Image],
-    weight: Tensor,  # [out, in, 3, 3]
+    weight: Tensor,  # [out, in, 3, 3], readable
     bias: Tensor | None,
     out: Image,
     size: tuple[int, int],  # height and width of the layer
@@ -303,15 +310,14 @@ def convolve(
     skip: Image | None = None,
 ) -> None:
     """Fill ``out`` with ``act(conv(inputs) + bias [+ skip])``."""
-    weight = _dense_weight(weight)
     bias = bias if bias is None else bias.contiguous()
-    w_out, w_in, w_tap = _weight_strides(weight)
-    _launch_conv(inputs, weight, (w_in, w_out, w_tap, False), bias, out, size, slope, skip, None)
+    channels = weight.shape[1]
+    _launch_conv(inputs, weight, (1, 9 * channels, channels, False), bias, out, size, slope, skip, None)
 
 
 def convolve_back(
     grad: Image,
-    weight: Tensor,
+    weight: Tensor,  # readable
     first: int,
     out: Image,
     size: tuple[int, int],
@@ -322,9 +328,8 @@ def convolve_back(
     """Fill ``out`` with the gradient of the input channels from ``first`` on: the same convolution with the
     channels of the weights exchanged and their taps turned round, plus what came down the skip connection,
     through the activation of slope ``slope`` whose results are in ``gate``."""
-    weight = _dense_weight(weight)
-    w_out, w_in, w_tap = _weight_strides(weight)
-    strides = (w_out, w_in, w_tap, True)
+    channels = weight.shape[1]
+    strides = (9 * channels, 1, channels, True)
     _launch_conv([grad], weight[:, first:], strides, None, out, size, slope, skip, gate)
 
 
@@ -339,43 +344,42 @@ def _launch_conv(
     skip: Image | None,
     gate: Image | None,
 ) -> None:
-    channels = [image.channels for image in inputs] + [0] * (MOST_INPUTS - len(inputs))
-    tensors = [image.tensor for image in inputs] + [None] * (MOST_INPUTS - len(inputs))
+    none = [None] * (MOST_INPUTS - len(inputs))
+    tensors = [*(image.tensor for image in inputs), *none, weight, bias]
+    tensors += [None if image is None else image.tensor for image in (skip, gate)]
+    channels = tuple(image.channels for image in inputs) + (0,) * len(none)
     blocks = _blocks(out.channels, max(channels), weight.dtype)
-    pixel_blocks = triton.cdiv(size[0] * size[1], blocks["BLOCK_M"])
-    grid = (out.tensor.shape[0] * pixel_blocks, triton.cdiv(out.channels, blocks["BLOCK_N"]))
-    pointers = [image.tensor if image else None for image in (skip, gate)]
-    constants = _constants(channels, out.channels, weight_strides, slope, wide(weight.dtype))
-    constants |= {
-        "IN_PLANAR": inputs[0].planar,
-        "IN_PHASES": inputs[0].phases,
-        "OUT_PLANAR": out.planar,
-        "OUT_PHASES": out.phases,
-        "SKIP_PLANAR": skip is not None and skip.planar,
-        "SKIP_PHASES": skip is not None and skip.phases,
-        "HAS_BIAS": bias is not None,
-        "HAS_SKIP": skip is not None,
-        "HAS_GATE": gate is not None,
-    }
-    with on(weight.device):
-        _conv[grid](*tensors, weight, bias, *pointers, out.tensor, *size, **constants, **blocks)
+    constants = _constants(
+        channels,
+        out.channels,
+        (inputs[0].planar, inputs[0].phases, out.planar, out.phases),
+        (False, False) if skip is None else (skip.planar, skip.phases),
+        weight_strides,
+        (bias is not None, skip is not None, gate is not None),
+        slope,
+        wide(weight.dtype),
+        blocks,
+    )
+    pixel_blocks = -(-size[0] * size[1] // blocks.m)
+    grid = (out.tensor.shape[0] * pixel_blocks, -(-out.channels // blocks.n), 1)
+    launch(_conv, grid, [*tensors, out.tensor], size, constants, blocks.warps, blocks.stages)
 
 
 def _constants(
-    channels: Sequence[int],
+    channels: tuple[int, ...],
     channels_out: int,
+    planes: tuple[bool, bool, bool, bool],  # of inputs and result: planar, phases
+    skip: tuple[bool, bool],
     weight_strides: tuple[int, int, int, bool],
+    has: tuple[bool, bool, bool],  # bias, skip, gate
     slope: float,
     wide_dtype: Any,
-) -> dict[str, Any]:
-    return {
-        **{f"C{i}": count for i, count in enumerate(channels)},
-        "C_OUT": channels_out,
-        **dict(zip(("W_IN", "W_OUT", "W_TAP", "FLIP"), weight_strides, strict=True)),
-        "SLOPE": float(slope),
-        "WIDE": wide_dtype,
-        "PRECISION": "ieee",  # float32 means float32, not TF32
-    }
+    blocks: Blocks,
+) -> tuple[Any, ...]:
+    """Return the constants of ``_conv`` in its order."""
+    # float32 means float32, not TF32.
+    sizes = (wide_dtype, blocks.m, blocks.n, blocks.k, "ieee")
+    return (*channels, channels_out, *planes, *skip, *weight_strides, *has, float(slope), *sizes)
 
 
 def weight_gradient(
@@ -396,7 +400,11 @@ def weight_gradient(
     splits = n * triton.cdiv(size[0] * size[1], SPLIT)
     wide_dtype = torch.float64 if grad.tensor.dtype == torch.float64 else torch.float32
     partial = grad.tensor.new_empty((splits, columns), dtype=wide_dtype)
-    dense = grad.tensor.new_empty(c_out, c_in, 3, 3) if grad_weight is None else _dense_weight(grad_weight)
+    dense = grad_weight
+    if dense is None:
+        dense = grad.tensor.new_empty(c_out, c_in, 3, 3)
+    elif not (dense.is_contiguous() or dense.is_contiguous(memory_format=torch.channels_last)):
+        dense = torch.empty_like(dense, memory_format=torch.contiguous_format)
     if grad_bias is None:
         grad_bias = grad.tensor.new_empty(c_out)
     w_out, w_in, w_tap = _weight_strides(dense)
@@ -404,26 +412,12 @@ def weight_gradient(
     for image in inputs:
         blocks = _weight_blocks(c_out, image.channels)
         runs = [triton.cdiv(c, blocks[b]) for c, b in ((c_out, "BLOCK_O"), (image.channels, "BLOCK_I"))]
-        with on(partial.device):
-            _weight_gradient[splits, 9, runs[0] * runs[1]](
-                image.tensor,
-                grad.tensor,
-                partial,
-                *size,
-                columns,
-                FIRST=first,
-                C_IN=image.channels,
-                C_OUT=c_out,
-                IN_PLANAR=image.planar,
-                IN_PHASES=image.phases,
-                W_IN=w_in,
-                W_OUT=w_out,
-                W_TAP=w_tap,
-                WIDE=wide(grad.tensor.dtype),
-                SPLIT=SPLIT,
-                PRECISION="ieee",
-                **blocks,
-            )
+        constants = (
+            *(first, image.channels, c_out, image.planar, image.phases, w_in, w_out, w_tap),
+            *(wide(grad.tensor.dtype), SPLIT, *blocks.values(), "ieee"),
+        )
+        tensors = (image.tensor, grad.tensor, partial)
+        launch(_weight_gradient, (splits, 9, runs[0] * runs[1]), tensors, (*size, columns), constants)
         first += image.channels
     sum_rows(partial, dense, grad_bias)
     if grad_weight is not None and dense is not grad_weight:
@@ -443,22 +437,19 @@ def variants() -> Iterator[Variant]:
                     continue
                 strides = (9 * c_in, 1, c_in, True) if back else (1, 9 * c_in, c_in, False)
                 blocks = _blocks(c_in, max(channels), dtype)
-                warps, stages = blocks.pop("num_warps"), blocks.pop("num_stages")
-                constants = _constants(channels, c_in, strides, 0.0, wide_of(dtype)) | blocks
-                constants |= dict.fromkeys(
-                    ("IN_PLANAR", "IN_PHASES", "OUT_PLANAR", "OUT_PHASES", "SKIP_PLANAR", "SKIP_PHASES"),
-                    False,
+                constants = _constants(
+                    *(channels, c_in, (False,) * 4, (False,) * 2, strides, (not back, True, back)),
+                    *(0.0, wide_of(dtype), blocks),
                 )
-                constants |= {"HAS_BIAS": not back, "HAS_SKIP": True, "HAS_GATE": back}
                 yield variant(
                     f"conv3x3_{'back' if back else 'forward'}-{dtype}-{'+'.join(str(c) for c in channels if c)}",
                     _conv,
                     dtype,
                     {"height": "i32", "width": "i32"},
-                    constants,
+                    dict(zip(_conv.arg_names[-len(constants) :], constants, strict=True)),
                     divisible=("width",),
-                    warps=warps,
-                    stages=stages,
+                    warps=blocks.warps,
+                    stages=blocks.stages,
                 )
             if channels[1]:
                 continue

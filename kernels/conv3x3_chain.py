@@ -16,6 +16,7 @@ from rirn.kernels.conv3x3 import (
     convolve_back,
     image_of,
     inputs_of,
+    readable,
     weight_gradient,
 )
 from rirn.kernels.launch import format_of, written
@@ -105,6 +106,7 @@ def forward(
     """Fill ``out``. Arguments as in :func:`rirn.ops.conv3x3_chain`, already checked, of at least one element."""
     size = _layer_size(inputs, unshuffle)
     images = _readable(inputs, skips, unshuffle)
+    weights = [readable(weight) for weight in weights]
     with written([out], format_of(out)) as (target,):
         _chain_forward(image_of(target, shuffle), images, weights, biases, slopes, skips, size)
 
@@ -125,6 +127,7 @@ def backward(
     n = len(inputs)
     size = _layer_size(inputs, unshuffle)
     images = _readable(inputs, skips, unshuffle)
+    weights = [readable(weight) for weight in weights]
     if shuffle:
         grad = torch.nn.functional.pixel_unshuffle(grad, 2)
     grad_image = Image(grad.contiguous(memory_format=torch.channels_last), grad.shape[1])

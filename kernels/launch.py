@@ -4,7 +4,7 @@ over rows."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,38 @@ def is_planar(layout: torch.memory_format) -> bool:
 def on(device: torch.device) -> contextlib.AbstractContextManager:
     """Make a GPU current for a launch; Triton launches on the current one, not on that of its arguments."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+_compiled: dict[Hashable, Any] = {}
+
+
+def launch(
+    kernel: Any,
+    grid: tuple[int, int, int],
+    tensors: Sequence[Tensor | None],
+    sizes: Sequence[int],
+    constants: tuple[Any, ...],
+    warps: int = 4,
+    stages: int = 3,
+) -> None:
+    """Launch a kernel of the form ``(*tensors, *sizes, *constants)``, constants of the compiler all; the first tensor is there.
+
+    Triton takes some 30 us to look at forty arguments and find the code for them. So what it found is kept here, by all that
+    it depends on: types, which addresses and sizes are multiples of 16, which sizes are 1, the constants, the device.
+    """
+    first = tensors[0]
+    assert first is not None
+    known = [None if t is None else (t.dtype, t.data_ptr() % 16 == 0) for t in tensors]
+    kinds = [(size == 1, size % 16 == 0, size < 1 << 31) for size in sizes]
+    key = (kernel, first.device, *known, *kinds, constants, warps, stages)
+    with on(first.device):
+        found = _compiled.get(key)
+        if found is not None:
+            found[grid](*tensors, *sizes, *constants)
+            return
+        found = kernel[grid](*tensors, *sizes, *constants, num_warps=warps, num_stages=stages)
+    if found is not None:  # which Triton's interpreter returns
+        _compiled[key] = found
 
 
 def wide(dtype: torch.dtype) -> Any:
@@ -171,9 +203,8 @@ def sum_rows(rows: Tensor, first: Tensor, second: Tensor | None = None) -> None:
     count, columns = rows.shape
     tile = _rows_tile(columns)
     second = first if second is None else second
-    grid = (triton.cdiv(columns, tile["BLOCK_C"]),)
-    with on(rows.device):
-        _sum_rows[grid](rows, first, second, count, columns, first.numel(), **tile)
+    grid = (triton.cdiv(columns, tile["BLOCK_C"]), 1, 1)
+    launch(_sum_rows, grid, (rows, first, second), (count, columns, first.numel()), tuple(tile.values()))
 
 
 def _rows_tile(columns: int) -> dict[str, int]:
