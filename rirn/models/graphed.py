@@ -172,7 +172,7 @@ def _on_gpu(frame: Tensor) -> bool:
 def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
     """Capture ``run``; return what replays it, and its results, which every replay overwrites.
 
-    A replay brings all weights into the order of the kernels first, as they are by then, in one launch and not in one for each call.
+    A replay first brings all weights into the order of the kernels, as they are by then, in one launch and not one for each call.
     """
     with torch.cuda.device(device), keep_packed(device) as packed:
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]

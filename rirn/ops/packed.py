@@ -29,8 +29,8 @@ class Packed:
 
 @contextlib.contextmanager
 def keep_packed(device: torch.device) -> Iterator[Packed]:
-    """Within the block, calls of this thread in half precision on a GPU bring each weight into order once and not in every call; they
-    must not change any, but by calling :meth:`Packed.again`. Nothing happens on other devices and while torch.compile traces."""
+    """Within the block, calls of this thread in half precision on a GPU bring each weight into order once, and not every time;
+    where weights change all the same, :meth:`Packed.again` sees it. On other devices and for torch.compile nothing is kept."""
     if device.type != "cuda" or torch.compiler.is_compiling() or not _has_kernels():
         yield Packed()
         return

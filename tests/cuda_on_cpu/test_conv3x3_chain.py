@@ -127,7 +127,7 @@ def test_small(chain: Chain, case: Case) -> None:
 
 
 def test_small_with_weights_kept() -> None:
-    chain = Chain((9,), (9,), (1,), (False,))
+    chain = Chain((9,), (9, 9), (1, 1), (False, False))
     inputs, weights, biases = chain.tensors(Case(1, 0, 1, 3, "fp16"))
     ops = torch.ops.rirn_on_cpu
     both = weights, [w.transpose(0, 1) for w in weights]  # at one address

@@ -71,9 +71,7 @@ MUTANTS = [
         "a.skip = images[l];",
     ),
     Mutant("kept weights never brought in order", CHAIN, "!entry.packed", "false", "workspace_.memory && @)"),
-    Mutant(
-        "kept weights of other strides", CHAIN, "w.o, w.i,", "0, 0,", "{{device, stream.handle}, {w.data, @"
-    ),
+    Mutant("kept weights of another address", CHAIN, "w.data", "nullptr", "{{device, stream.handle}, {@,"),
     Mutant("gradient of the skip connection lost", CHAIN, "a.skip = only(of[l + 2]);", ""),
     Mutant(
         "mask of the wrong slope",
