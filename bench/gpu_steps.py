@@ -21,9 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
 
 from rirn import doctor, ops
 from rirn.bench import limits, tune
@@ -38,10 +36,9 @@ from rirn.bench.measure import (
     matches,
     value_error,
 )
-from rirn.bench.subjects import Step, Subject, make, work
+from rirn.bench.subjects import Step, Subject, make, on_library, work
 from rirn.errors import RirnError
 from rirn.measure.timing import Clock, CudaClock, Job, alternate, clock_for
-from rirn.nn import IRM
 from rirn.ops import tuning, why_not
 from rirn.ops.backends import why_no_gpu
 from rirn.ops.spec import OPS
@@ -114,24 +111,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-class LibraryIRM(nn.Module):
-    """IRM on the library's convolutions in the dtype given, where the reference takes float32."""
-
-    def __init__(self, irm: IRM):
-        super().__init__()
-        self.irm = irm
-
-    def forward(self, hidden: Tensor, inner: Tensor) -> Tensor:
-        x = F.relu(self.irm.joint(torch.cat([hidden, inner], 1)))
-        return self.irm.out(self.irm.res2(self.irm.res1(x)))
-
-
 def entrants(case: Case, layout: str, bench: Bench, compiled: bool) -> dict[str, Entrant]:
     """Who takes part in a case, by column: every backend of ours that can run, what ``auto`` takes, and the library in the dtype
     of the case, with TF32 besides (of ops without convolutions, the reference); or the library compiled, alone."""
     subject = make(case)
-    plain = isinstance(subject.module, IRM)
-    library = Subject(LibraryIRM(subject.module), subject.inputs) if plain else subject
+    library = on_library(subject)
     if compiled:
         competitor = Competitor("compiled", "reference", layout, compiled=True)
         return {"compiled": Entrant(competitor, library, case, bench.device)}
@@ -278,27 +262,21 @@ def measure_for_auto() -> int:
 
 
 def flushes(bench: Bench) -> Row:
-    """The same op behind a flush of the L2 cache that writes, as the clock does it, and behind one that only reads."""
+    """The same op behind a flush of the L2 cache that reads, as the clock does it, and behind one that writes."""
     if not isinstance(bench.clock, CudaClock):
         return {"says": "only the clock of a GPU flushes a cache"}
     case = Case("ops", "atb_blend", 80, *bench.sizes.features, "bf16")
     entrant = Entrant(Competitor("auto", "auto"), make(case), case, bench.device)
     job, _ = bench.clock.ready(entrant.job("forward"))
-    written = bench.clock.sample(job, 20)
-    reading = CudaClock(bench.device)
-    reading.flush = Reading(bench.clock.flush)
-    return {"written": 1e6 * written, "read": 1e6 * reading.sample(job, 20)}
+    read, written = (clock.sample(job, 20) for clock in (bench.clock, WritingClock(bench.device)))
+    return {"read": 1e6 * read, "written": 1e6 * written}
 
 
-class Reading:
-    """In place of memory that a clock sets to zero: memory that it reads."""
+class WritingClock(CudaClock):
+    """A clock that clears the cache by writing."""
 
-    def __init__(self, memory: Tensor):
-        self.memory = memory
-
-    def zero_(self) -> None:
-        """Read all of it."""
-        self.memory.max()
+    def _clear_cache(self) -> None:
+        self.flush.zero_()
 
 
 @functools.lru_cache(maxsize=1)

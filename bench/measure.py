@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rirn.bench.cases import DTYPES, Case
 from rirn.bench.options import GROUPS
-from rirn.bench.subjects import Subject, make, tensors
+from rirn.bench.subjects import Subject, make, on_library, tensors
 from rirn.measure import memory
 from rirn.measure.timing import Clock, Job, Spread, alternate
 from rirn.ops import use_backend, use_precision, why_not
@@ -67,11 +67,13 @@ class Errors(NamedTuple):
 def competitors(case: Case, options: Options) -> list[Competitor]:
     """Return who takes part, the eager reference first; a fused backend only where it can run.
 
-    Convolutions are tried in both layouts; the eager reference is what is written without a thought, NCHW. Of ops, every backend
-    that can run; of modules and networks, which call several ops, ``auto``, unless ``options`` names others.
+    Convolutions are tried in both layouts. The eager reference is what is written without a thought, NCHW; on a GPU it runs in both
+    layouts, and in the dtype of the case throughout. Of ops, every backend that can run; of modules and networks, which call several
+    ops, ``auto``, unless ``options`` names others.
     """
     layouts = ("NCHW",) if case.is_pointwise else ("NCHW", "channels_last")
-    found = [Competitor(REFERENCE, "reference")]
+    eager = layouts if options.device.type == "cuda" else layouts[:1]
+    found = [Competitor(REFERENCE, "reference", layout) for layout in eager]
     if DTYPES[case.dtype] != torch.float32 and case.group != "ratios":
         found.append(Competitor(WIDE, "reference", wide=True))
     if options.compiled and case.group != "ratios":
@@ -90,6 +92,8 @@ class Entrant:
         self.competitor = competitor
         dtype = torch.float32 if competitor.wide else DTYPES[case.dtype]
         self.precision = "fast" if case.dtype == "fast" else "exact"
+        if competitor.backend == "reference" and device.type == "cuda":
+            subject = on_library(subject)
         self.subject = subject.to(device, dtype, competitor.layout)
         module = self.subject.module
         self.function: Callable[..., Any] = (

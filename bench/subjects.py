@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
@@ -75,6 +76,19 @@ class Loss(nn.Module):
         return psnr_loss(self.model(blurry), sharp)
 
 
+class LibraryIRM(nn.Module):
+    """IRM on the library's convolutions in the dtype given, where its reference takes float32."""
+
+    def __init__(self, irm: IRM):
+        super().__init__()
+        self.irm = irm
+        self.channels = irm.channels
+
+    def forward(self, hidden: Tensor, inner: Tensor) -> Tensor:
+        x = F.relu(self.irm.joint(torch.cat([hidden, inner], 1)))
+        return self.irm.out(self.irm.res2(self.irm.res1(x)))
+
+
 class Subject:
     """A module and what it is called with."""
 
@@ -99,6 +113,16 @@ class Subject:
         """The tensors that gradients are taken of."""
         leaves = [t for t in tensors(self.inputs) if t.requires_grad]
         return leaves + list(self.module.parameters())
+
+
+def on_library(subject: Subject) -> Subject:
+    """The same on ``reference`` without detours through float32, for a fair rival in half precision; a copy."""
+    module = copy.deepcopy(subject.module)
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, IRM):
+                setattr(parent, name, LibraryIRM(child))
+    return Subject(module, subject.inputs)
 
 
 def tensors(tree: Any) -> list[Tensor]:

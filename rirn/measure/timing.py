@@ -52,42 +52,51 @@ class CpuClock:
 
 
 class CudaClock:
-    """Time between two events on a GPU, with the L2 cache flushed in front of every call."""
+    """Time between two events on a GPU, with the L2 cache full of other memory in front of every call."""
 
     def __init__(self, device: torch.device):
         self.device = device
         cache = torch.cuda.get_device_properties(device).L2_cache_size
-        self.flush = torch.empty(max(2 * cache, 1), dtype=torch.uint8, device=device)
+        self.flush = torch.zeros(max(2 * cache // 4, 1), dtype=torch.int32, device=device)
 
     def ready(self, job: Job) -> tuple[Job, bool]:
-        """The job as the replay of a CUDA graph where it can be captured, so that launches cost nothing."""
-        if job.prepare is not None:  # a graph reads the same addresses again
-            return job, False
+        """The job as the replay of a CUDA graph where it can be captured, so that launches cost nothing; what it prepares for a
+        call, too."""
         try:
-            graph = self._capture(job)
+            return self._captured(job), True
         except RuntimeError:  # something in it synchronises or allocates in its own way
             torch.cuda.synchronize(self.device)
             return job, False
-        return Job(lambda _: graph.replay()), True
 
-    def _capture(self, job: Job) -> torch.cuda.CUDAGraph:
+    def _captured(self, job: Job) -> Job:
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
             for _ in range(3):
-                job.run(None)
+                job.run(job.prepare() if job.prepare else None)
         torch.cuda.current_stream(self.device).wait_stream(aside)
+        # In one pool: the second graph may write over what it reads of the first one's, which is replayed before it.
+        prepared, prepare, pool = None, None, torch.cuda.graph_pool_handle()
+        if job.prepare is not None:
+            first = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(first, pool=pool):
+                prepared = job.prepare()
+            prepare = first.replay
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            job.run(None)
-        return graph
+        with torch.cuda.graph(graph, pool=pool):
+            job.run(prepared)
+        return Job(lambda _: graph.replay(), prepare)
+
+    def _clear_cache(self) -> None:
+        """By reading: what is written to a cache is written back while the call runs, and slows it."""
+        self.flush.max()
 
     def sample(self, job: Job, repeats: int) -> float:
         """Mean time of one call over ``repeats`` calls, in seconds."""
         spans = []
         for _ in range(repeats):
             prepared = job.prepare() if job.prepare else None
-            self.flush.zero_()
+            self._clear_cache()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             job.run(prepared)

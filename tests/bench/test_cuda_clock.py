@@ -28,12 +28,19 @@ class FakeCuda:
                 return 2.0
 
         class Graph:
+            made = 0
+
+            def __init__(self):
+                Graph.made += 1
+                self.number = Graph.made
+
             def replay(self):
-                log.append("replay")
+                log.append(f"replay {self.number}")
 
         @contextlib.contextmanager
-        def graph(captured):
-            assert isinstance(captured, Graph)
+        def graph(captured, pool):
+            assert isinstance(captured, Graph) and pool == "pool"
+            log.append("capture")
             yield
 
         def stream(device=None):
@@ -43,6 +50,7 @@ class FakeCuda:
             "Event": Event,
             "CUDAGraph": Graph,
             "graph": graph,
+            "graph_pool_handle": lambda: "pool",
             "Stream": stream,
             "current_stream": stream,
             "stream": lambda s: contextlib.nullcontext(),
@@ -57,8 +65,8 @@ def cuda(monkeypatch):
     for name, value in fake.fakes.items():
         monkeypatch.setattr(torch.cuda, name, value)
     clock = CudaClock(torch.device("cpu"))
-    assert clock.flush.numel() == 128
-    clock.flush = SimpleNamespace(zero_=lambda: fake.log.append("flush"))
+    assert clock.flush.nbytes == 128
+    clock.flush = SimpleNamespace(max=lambda: fake.log.append("flush"))  # read, not written
     return clock, fake.log
 
 
@@ -72,10 +80,21 @@ def test_every_call_has_its_flush_and_events(cuda):
 def test_a_graph_is_captured_after_a_warm_up_and_replayed(cuda):
     clock, log = cuda
     job, replayed = clock.ready(Job(lambda _: log.append("run")))
-    assert replayed and log == ["run"] * 4
+    assert replayed and log == [*["run"] * 3, "capture", "run"]
     log.clear()
     clock.sample(job, 1)
-    assert log == ["flush", "event", "replay", "event", "synchronize"]
+    assert log == ["flush", "event", "replay 1", "event", "synchronize"]
+
+
+def test_what_is_prepared_has_a_graph_of_its_own_that_is_not_timed(cuda):
+    """As the forward pass in front of a backward pass."""
+    clock, log = cuda
+    made = iter(range(9))
+    job, replayed = clock.ready(Job(lambda x: log.append(f"run {x}"), lambda: next(made)))
+    assert replayed and log == ["run 0", "run 1", "run 2", "capture", "capture", "run 3"]
+    log.clear()
+    clock.sample(job, 2)
+    assert log == ["replay 1", "flush", "event", "replay 2", "event"] * 2 + ["synchronize"]
 
 
 def test_what_cannot_be_captured_runs_as_it_is(cuda):
@@ -84,6 +103,6 @@ def test_what_cannot_be_captured_runs_as_it_is(cuda):
     def fails(_):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    for job in (Job(fails), Job(lambda x: log.append("run"), lambda: 1)):
+    for job in (Job(fails), Job(fails, lambda: 1), Job(lambda x: log.append("run"), lambda: fails(1))):
         assert clock.ready(job) == (job, False)
     assert "run" not in log

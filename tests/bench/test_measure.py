@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rirn.bench import limits
 from rirn.bench.cases import Case, Sizes, select
 from rirn.bench.measure import Competitor, Entrant, Options, competitors, gradient_error, measure, value_error
 from rirn.bench.options import PASSES
-from rirn.bench.subjects import Apply, Subject, make, tensors, work
+from rirn.bench.subjects import Apply, Subject, make, on_library, tensors, work
 from rirn.measure import memory
 from rirn.measure.timing import CpuClock, Job, alternate, spread
 from rirn.ops import atb_blend, available_backends, use_backend
@@ -22,6 +23,38 @@ OPTIONS = Options(CPU, CpuClock(), ("forward",), 1, 1.0, False)
 
 def case(group, name, channels=None, dtype="fp32", size=(12, 8), **more):
     return Case(group, name, channels, *size, dtype, **more)
+
+
+@pytest.mark.parametrize("name", ["irm_update", "ifi-rnn+rirn"])
+def test_the_library_form_has_no_detour_through_float32(name):
+    """And it is the same function, its parameters in the same order."""
+    subject = make(case(*(("ops", name, 4) if name in OPS else ("models", name)), dtype="bf16"))
+    library = on_library(subject)
+    assert [p.shape for p in library.module.parameters()] == [p.shape for p in subject.module.parameters()]
+    shapes = {}
+    for which, s in (("library", library), ("reference", subject)):
+        with torch.no_grad(), use_backend("reference"), Casts() as casts:
+            s.module(*s.inputs)
+        shapes[which] = casts.to_float32
+    assert not shapes["library"] and shapes["reference"]
+    wide, plain = (s.to(CPU, torch.float64) for s in (library, subject))
+    with torch.no_grad(), use_backend("reference"):
+        found, want = (tensors(s.module(*s.inputs)) for s in (wide, plain))
+    assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
+
+
+class Casts(TorchDispatchMode):
+    """Whether weights of convolutions are widened to float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.to_float32 = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func.overloadpacket.__name__ == "_to_copy" and kwargs.get("dtype") == torch.float32:
+            self.to_float32 |= args[0].shape[2:] == (3, 3)
+        return func(*args, **kwargs)
 
 
 def test_selection():
@@ -94,6 +127,10 @@ def test_who_competes():
         "auto",
         "auto channels_last",
     ]
+    (*gpu,) = competitors(
+        case("models", "ifi-rnn", dtype="bf16"), OPTIONS._replace(device=torch.device("cuda"))
+    )
+    assert [str(c) for c in gpu[:3]] == ["reference", "reference channels_last", "fp32 reference"]
     assert "triton" not in [c.name for c in competitors(case("ops", "fac", 4), OPTIONS)]
     assert {c.layout for c in competitors(case("ops", "atb_blend", 4), OPTIONS)} == {"NCHW"}
 
