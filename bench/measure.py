@@ -67,8 +67,8 @@ class Errors(NamedTuple):
 def competitors(case: Case, options: Options) -> list[Competitor]:
     """Return who takes part, the eager reference first; a fused backend only where it can run.
 
-    Convolutions are tried in both layouts. The eager reference is what is written without a thought, NCHW; on a GPU it runs in both
-    layouts, and in the dtype of the case throughout. Of ops, every backend that can run; of modules and networks, which call several
+    Convolutions are tried in both layouts. The eager reference is what is written without a thought, NCHW; on a GPU it runs in
+    both, and in the dtype of the case throughout. Of ops, every backend that can run; of modules and networks, which call several
     ops, ``auto``, unless ``options`` names others.
     """
     layouts = ("NCHW",) if case.is_pointwise else ("NCHW", "channels_last")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -45,6 +46,8 @@ class GraphedStep:
     Args:
         model: what has ``step(frame, state) -> (sharp, state)``, which must wait for nothing and draw no random numbers;
             the state is made of tensors within tuples, lists, dicts or :class:`rirn.State`. Everything else is asked of it.
+        measure: let cuDNN time its algorithms for a size from the second step on and take the fastest. That may be another one in
+            another process: results are those of plain steps up to rounding. ``rirn deblur`` and ``rirn.stream`` do so.
 
     Attributes:
         steps: how many there were.
@@ -60,8 +63,9 @@ class GraphedStep:
         'the frames are on cpu, and CUDA graphs are for GPUs'
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, *, measure: bool = False):
         self._model = model
+        self._measure = measure
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._seen: Counter[Hashable] = Counter()
         self._failure: str | None = None
@@ -82,9 +86,13 @@ class GraphedStep:
             self.reason = "the state is not made of tensors alone"
             return self._plain(frame, state)
         kind = (self._surroundings(), spec, *((t.shape, t.dtype, t.device) for t in leaves))
-        graph = self._graphs.get(kind) or self._captured(kind, leaves, spec)
+        graph = self._graphs.get(kind)
         if graph is None:
-            return self._plain(frame, state)
+            # Of a size that comes again, for timing takes longer than a step; the graph has what the plain steps found.
+            with _measured(self._measure and self._seen[kind] > 0):
+                graph = self._captured(kind, leaves, spec)
+                if graph is None:
+                    return self._plain(frame, state)
         self._graphs.move_to_end(kind)
         self.replays += 1
         torch._foreach_copy_(graph.inputs, leaves)
@@ -162,7 +170,19 @@ def ready(model: Any, device: torch.device, dtype: torch.dtype, precision: str |
     layout = model.layout_on(device)
     if layout is not None:
         model.to(memory_format=layout)  # type: ignore[call-overload]
-    return GraphedStep(model)
+    return GraphedStep(model, measure=True)
+
+
+@contextlib.contextmanager
+def _measured(measured: bool) -> Iterator[None]:
+    """Let cuDNN time its algorithms, unless results must repeat."""
+    cudnn, before = torch.backends.cudnn, torch.backends.cudnn.benchmark
+    if measured and not (cudnn.deterministic or torch.are_deterministic_algorithms_enabled()):
+        cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
 
 
 def _on_gpu(frame: Tensor) -> bool:

@@ -84,6 +84,60 @@ def test_replays_are_plain_steps(captures, name):
     assert str(step) == f"{step.replays} of {step.steps} steps as CUDA graphs"
 
 
+def benchmarks(step, model, steps, monkeypatch):
+    """Whether cuDNN was to time its algorithms, at each step that the model made."""
+    seen, plain = [], model.step
+
+    def watched(frame, state):
+        seen.append(torch.backends.cudnn.benchmark)
+        return plain(frame, state)
+
+    monkeypatch.setattr(model, "step", watched)
+    state = None
+    for frame in video(steps, 1, 3, 16, 24):
+        _, state = step.step(frame, state)
+    return seen
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_algorithms_are_timed_for_a_size_that_comes_again(captures, monkeypatch, before):
+    """Of steps with a state; and the setting is put back."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)
+    model = small("ifi-rnn").eval()
+    found = benchmarks(GraphedStep(model, measure=True), model, 5, monkeypatch)
+    # Without a state, with one for the first time, for the second, captured, and two replays by the stand-in.
+    assert found == [before, before, True, True, before, before]
+    assert torch.backends.cudnn.benchmark is before
+
+
+@pytest.mark.parametrize("reason", ["not asked for", "cudnn", "torch", "gradients"])
+def test_algorithms_are_not_timed(captures, monkeypatch, reason):
+    model = small("ifi-rnn").eval()
+    if reason == "cudnn":
+        monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    if reason == "torch":
+        monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    step = GraphedStep(model, measure=reason != "not asked for")
+    with torch.inference_mode(reason != "gradients"), torch.set_grad_enabled(reason == "gradients"):
+        assert not any(benchmarks(step, model, 5, monkeypatch))
+
+
+def test_the_setting_is_put_back_after_an_error(captures, monkeypatch):
+    model = small("ifi-rnn").eval()
+    step = GraphedStep(model, measure=True)
+    state = None
+    for frame in video(2, 1, 3, 16, 24):
+        _, state = step.step(frame, state)
+    monkeypatch.setattr(model, "step", lambda frame, state: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        step.step(frame, state)
+    assert torch.backends.cudnn.benchmark is False
+
+
+def test_deblur_and_stream_let_algorithms_be_timed():
+    assert graphed.ready(small("ifi-rnn"), torch.device("cpu"), torch.float32)._measure
+
+
 def test_every_size_has_its_graph(captures):
     model = small("ifi-rnn+rirn").eval()
     step = GraphedStep(model)
