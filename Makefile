@@ -70,11 +70,12 @@ test-kernel-mutants: env
 	$(BIN)/python -m pytest -m slow $(MUTANTS)
 
 # One wheel for x86-64 Linux, any Python from 3.10 and any torch from 2.11: compiled, its links and symbols judged by auditwheel
-# (torch's own libraries come with torch), then installed into an environment outside the checkout and tested there.
+# (torch's own libraries come with torch), then installed into an environment outside the checkout and tested there. Compiled Triton
+# kernels would serve one build of Triton on one Python, so they stay out.
 WHEEL = dist/rirn-*-abi3-manylinux*.whl
 wheel: env release
 	rm -rf dist/compiled $(WHEEL) build/lib build/lib.* build/bdist.*
-	$(PIP) wheel . --no-deps --no-build-isolation --wheel-dir dist/compiled
+	RIRN_BUILD_TRITON=0 $(PIP) wheel . --no-deps --no-build-isolation --wheel-dir dist/compiled
 	PATH=$(abspath $(BIN)):$$PATH auditwheel repair --exclude libtorch_cpu.so --exclude libc10.so --wheel-dir dist dist/compiled/*.whl
 	$(BIN)/abi3audit --strict $(WHEEL)
 	$(BIN)/python -m tests.packaging.outside $(WHEEL)

@@ -6,8 +6,8 @@ What gets compiled is decided by what is there to compile with, never by whether
 * nvcc as well: the CUDA kernels, also against a CPU-only torch.
 
 Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as above),
-``RIRN_BUILD_TRITON`` (``1`` compiles the Triton kernels as well, to see whether they compile; nothing of it is
-installed, since Triton compiles them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and undefined
+``RIRN_BUILD_TRITON`` (the same for Triton's kernels, which are compiled where Triton is there: they serve that very
+Triton, others compile them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and undefined
 behaviour of the CPU kernels as they run, ``thread`` their threads: `make test-sanitize`, `make test-threads`),
 ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with
 ``-v``) and recorded in ``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
@@ -15,6 +15,7 @@ behaviour of the CPU kernels as they run, ``thread`` their threads: `make test-s
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -249,6 +251,7 @@ def commands(plan: Plan) -> dict[str, type]:
             folder = ROOT / "rirn" if self.editable_mode else Path(self.build_lib) / "rirn"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "_build_info.json").write_text(json.dumps(plan.record(), indent=2) + "\n")
+            compile_triton(os.environ, ROOT / "kernels" if self.editable_mode else folder / "kernels")
 
     if not plan.cpu:
         return {"build_py": BuildPy}
@@ -280,37 +283,43 @@ def triton_archs(env: Mapping[str, str]) -> list[str]:
     found = [re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", arch) for arch in wanted or DEFAULT_TRITON_ARCHS]
     if None in found:
         raise BuildError(
-            f"RIRN_BUILD_TRITON=1 takes architectures like 9.0; got TORCH_CUDA_ARCH_LIST={' '.join(wanted)!r}."
+            f"Triton kernels are compiled for architectures like 9.0; got TORCH_CUDA_ARCH_LIST={' '.join(wanted)!r}."
         )
     return [match[1] + match[2] for match in found]
 
 
-def check_triton(env: Mapping[str, str]) -> None:
-    """With RIRN_BUILD_TRITON=1, compiles every Triton kernel; the first that fails stops the build."""
-    if not switch(env, "RIRN_BUILD_TRITON"):
+def compile_triton(env: Mapping[str, str], package: Path) -> None:
+    """Puts compiled Triton kernels into the package's folder ``compiled``, where Triton is installed: those that do not compile
+    are left to where they run, but for RIRN_BUILD_TRITON=1, with which the first of them stops the build."""
+    wanted = switch(env, "RIRN_BUILD_TRITON")
+    shutil.rmtree(package / "compiled", ignore_errors=True)
+    if wanted is False or (wanted is None and importlib.util.find_spec("triton") is None):
         return
     archs = triton_archs(env)
+    # Kept between builds, so that only what changed is compiled.
     clean = {name: value for name, value in env.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_AOT, *archs],
-        cwd=ROOT,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
-        raise BuildError(f"RIRN_BUILD_TRITON=1: {last}")
-    print(
-        f"rirn: {len(done.stdout.splitlines())} Triton kernels compile for sm_{', sm_'.join(archs)}",
-        file=sys.stderr,
-    )
+    clean = {"TRITON_CACHE_DIR": str(ROOT / "build" / "triton")} | clean | {"TRITON_STORE_BINARY_ONLY": "1"}
+
+    def compiled(arch: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", RUN_AOT, arch, "--out", str(package / "compiled")]
+        return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
+
+    with ThreadPoolExecutor(int(env.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        done = list(pool.map(compiled, archs))
+    failed = next((d for d in done if d.returncode), None)
+    if failed is not None:
+        last = (failed.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        if wanted:
+            raise BuildError(f"RIRN_BUILD_TRITON=1: {last}")
+        shutil.rmtree(package / "compiled", ignore_errors=True)
+        print(f"rirn: Triton kernels are compiled where they run: {last}", file=sys.stderr)
+        return
+    count = sum(len(d.stdout.splitlines()) for d in done)
+    print(f"rirn: {count} Triton kernels compiled for sm_{', sm_'.join(archs)}", file=sys.stderr)
 
 
 def main() -> None:
     plan = make_plan(os.environ)
-    check_triton(os.environ)
     print(f"rirn: {plan.reason}", file=sys.stderr)
     setup(
         packages=[*find_packages(include=["rirn", "rirn.*"]), "rirn.kernels", "rirn.bench"],

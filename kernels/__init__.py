@@ -17,9 +17,15 @@ except ImportError as error:
     triton = tl = None
     _missing = f"Triton does not import here ({error}): install it with `pip install triton`"
 
-    def jit(function):
+    def jit(function=None, **options):
         """Stand in for triton.jit, so that the kernel files import; nothing can be launched."""
-        return function
+        return jit if function is None else function
+
+
+if _missing is None:
+    from rirn.kernels import shipped
+
+    shipped.look_up()
 
 
 def why_not() -> str | None:

@@ -1,25 +1,32 @@
 """Compile every Triton kernel ahead of time, without a GPU or a driver: proof that it compiles for an
-architecture.
+architecture, and what launches then need not compile.
 
-``python -m rirn.kernels.aot 80 90 100`` prints one line per variant; ``RIRN_BUILD_TRITON=1`` does the same
-while rirn is being installed.
+``python -m rirn.kernels.aot 80 90 100`` prints one line per variant, and with ``--out FOLDER`` keeps the code; ``setup.py`` does
+so while rirn is being installed.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 import rirn.kernels
 from rirn.kernels import tl, triton, why_not
+from rirn.kernels.shipped import put
 
 ARCHS = (80, 90, 100)
 SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
 """Bytes of shared memory that one program may have (CUDA programming guide, compute capabilities)."""
 DTYPES = ("fp32", "fp16", "bf16", "fp64")
+TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
 class Variant(NamedTuple):
@@ -40,6 +47,7 @@ class Compiled(NamedTuple):
     arch: int  # 80 is sm_80
     asm: dict[str, Any]  # ttir, ttgir, llir, ptx as text, cubin as bytes
     shared: int  # bytes of shared memory per program
+    kernel: Any  # Triton's own
 
 
 def wide_of(dtype: str) -> Any:
@@ -59,14 +67,15 @@ def variant(
     warps: int = 4,
     stages: int = 3,
 ) -> Variant:
-    """Return a variant of a kernel whose pointers are the arguments that begin with ``p_``.
+    """Return a variant of a kernel whose pointers are the arguments that begin with ``p_``; one that is not there is None
+    among the constants.
 
     Args:
         dtype: what the pointers point to, unless ``pointers`` says otherwise.
         sizes: Triton types of the other arguments that are no constants.
         divisible: which of ``sizes`` are multiples of 16; None means all of them.
     """
-    found = [argument for argument in kernel.arg_names if argument.startswith("p_")]
+    found = [name for name in kernel.arg_names if name.startswith("p_") and name not in constants]
     signature = {pointer: "*" + (pointers or {}).get(pointer, dtype) for pointer in found}
     return Variant(
         name,
@@ -78,11 +87,11 @@ def variant(
     )
 
 
-def variants() -> Iterator[Variant]:
-    """Yield the specialisations that the kernels of all ops declare, each once."""
+def variants(declared: str = "variants") -> Iterator[Variant]:
+    """Yield the specialisations that the kernels of all ops declare, each once; those that gates look at, or ``layers``."""
     seen = set()
     for module in kernel_modules():
-        for found in module.variants():
+        for found in getattr(module, declared, tuple)():
             if found.name not in seen:
                 seen.add(found.name)
                 yield found
@@ -96,20 +105,54 @@ def kernel_modules() -> Iterator[Any]:
             yield module
 
 
-def compile_one(variant: Variant, arch: int) -> Compiled:
-    """Compile a variant for an architecture (80, 90, 100, ...); one that does not compile raises."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+class Target:
+    """In place of Triton's driver: a GPU of some architecture that compiles and launches nothing. Its number is its
+    architecture."""
 
-    names = variant.kernel.arg_names
-    source = ASTSource(
-        fn=variant.kernel,
-        signature={name: variant.signature.get(name, "constexpr") for name in names},
-        constexprs={(names.index(name),): value for name, value in variant.constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in variant.divisible},
-    )
-    done = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=variant.options)
-    return Compiled(variant, arch, done.asm, done.metadata.shared)
+    def __init__(self, arch: int):
+        self.arch = arch
+
+    def get_current_target(self) -> Any:
+        """What Triton compiles for."""
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self.arch, 32)
+
+    def get_current_device(self) -> int:
+        """The number of the GPU."""
+        return self.arch
+
+    def get_current_stream(self, device: int) -> int:
+        """The number of a stream that is none."""
+        return 0
+
+
+@contextlib.contextmanager
+def driven_by(driver: Any) -> Iterator[None]:
+    """Let a driver take the place of Triton's own."""
+    config = triton.runtime.driver
+    before = config._active
+    config.set_active(driver)
+    try:
+        yield
+    finally:
+        config._active = before
+
+
+def compile_one(variant: Variant, arch: int) -> Compiled:
+    """Compile a variant for an architecture (80, 90, 100, ...) as a launch would; one that does not compile raises."""
+    arguments = [_argument(variant, name) for name in variant.kernel.arg_names]
+    with driven_by(Target(arch)):
+        done = variant.kernel.warmup(*arguments, grid=(1,), **variant.options)
+    return Compiled(variant, arch, done.asm, done.metadata.shared, done)
+
+
+def _argument(variant: Variant, name: str) -> Any:
+    """Return what stands for an argument: a type for tensors, whose addresses count as multiples of 16."""
+    if name in variant.constants:
+        return variant.constants[name]
+    kind = variant.signature[name]
+    return TORCH_DTYPES[kind[1:]] if kind.startswith("*") else 16 if name in variant.divisible else 17
 
 
 def compile_all(archs: Iterable[int] = ARCHS) -> Iterator[Compiled]:
@@ -125,9 +168,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     The first variant that does not compile, or whose programs would need more shared memory than the
     architecture has, ends the program with one sentence.
     """
-    archs = [int(arch) for arch in (sys.argv[1:] if argv is None else argv)] or ARCHS
+    parser = argparse.ArgumentParser(description="Compile every Triton kernel without a GPU.")
+    parser.add_argument("archs", nargs="*", type=int, help=f"such as 90 for sm_90; all of {ARCHS} by default")
+    parser.add_argument("--out", type=Path, help="a folder for what rirn.kernels.shipped looks up")
+    args = parser.parse_args(argv)
+    archs = args.archs or ARCHS
     for arch in archs:
-        for found in variants():
+        for found in (*variants(), *(variants("layers") if args.out else ())):
             try:
                 done = compile_one(found, arch)
             except Exception as error:
@@ -139,6 +186,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f"The Triton kernel {found.name} needs {done.shared} bytes of shared memory, "
                     f"more than sm_{arch} has: {limit}"
                 )
+            if args.out and "-fp64" not in found.name:
+                put(done.kernel, args.out)
             sizes = f"{len(done.asm['cubin']):7d} bytes, {done.shared:6d} bytes shared"
             print(f"sm_{arch}  {found.name:60} {sizes}", flush=True)
 

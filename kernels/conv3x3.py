@@ -115,7 +115,7 @@ def _finish(
     return total
 
 
-@jit
+@jit(do_not_specialize=("height",))  # which addresses do not depend on
 def _conv(
     p_in0, p_in1, p_in2, p_in3, p_weight, p_bias,
     p_skip,  # added to the result in front of the activation
@@ -424,34 +424,78 @@ def weight_gradient(
         grad_weight.copy_(dense)
 
 
+# Layers of the networks that ship, which inference runs: channels of the inputs and of the result, slope, skip connection, and
+# whether the result lies in phases.
+LAYERS = (
+    *(((c,), c, 0.0, False, False) for c in (12, 16, 24, 32, 48, 64)),
+    *(((c,), c, 1.0, True, False) for c in (12, 16, 24, 32, 48, 64)),
+    *(((c, c), 2 * c, 0.0, False, False) for c in (12, 16)),
+    *(((c,), c, 1.0, False, False) for c in (12, 16, 64)),
+    *(((i,), o, 1.0, False, False) for i, o in ((24, 12), (24, 48), (32, 16), (32, 64))),
+    *(((i,), o, 1.0, False, False) for i, o in ((48, 12), (48, 24), (64, 16), (64, 32))),
+    *(((i,), o, 1.0, False, True) for i, o in ((48, 12), (48, 96), (64, 12), (64, 128))),
+    ((64,), 64, 0.1, False, False),
+    ((64, 64), 64, 1.0, False, False),
+)
+
+
+def layers() -> Iterator[Variant]:
+    """Yield what steps of networks that ship launch, in half precision and channels_last, of a width that is a multiple of 16."""
+    for dtype in ("bf16", "fp16"):
+        for inputs, out, slope, skip, phases in LAYERS:
+            name = (
+                f"layer-{dtype}-{'+'.join(map(str, inputs))}-{out}-{slope}"
+                + "-skip" * skip
+                + "-phases" * phases
+            )
+            strides = (1, 9 * sum(inputs), sum(inputs), False)
+            yield _variant(name, dtype, inputs, out, strides, (True, skip, False), slope, phases)
+
+
+def _variant(
+    name: str,
+    dtype: str,
+    inputs: Sequence[int],
+    out: int,
+    strides: tuple[int, int, int, bool],
+    has: tuple[bool, bool, bool],
+    slope: float,
+    phases: bool = False,
+) -> Variant:
+    channels = (*inputs, *[0] * (MOST_INPUTS - len(inputs)))
+    blocks = _blocks(out, max(channels), dtype)
+    planes = (False, False, False, phases)
+    constants = _constants(channels, out, planes, (False, False), strides, has, slope, wide_of(dtype), blocks)
+    there = dict(zip(("p_bias", "p_skip", "p_gate"), has, strict=True))
+    there |= {f"p_in{i}": count > 0 for i, count in enumerate(channels)}
+    return variant(
+        name,
+        _conv,
+        dtype,
+        {"height": "i32", "width": "i32"},
+        dict(zip(_conv.arg_names[-len(constants) :], constants, strict=True))
+        | dict.fromkeys(name for name, is_there in there.items() if not is_there),
+        divisible=("width",),
+        warps=blocks.warps,
+        stages=blocks.stages,
+    )
+
+
 def variants() -> Iterator[Variant]:
     """Yield the specialisations to compile ahead of time: layers of IRM with one and two inputs, narrow and wide
     ones, forward, backward and gradients of weights."""
     for dtype in DTYPES:
-        for channels in ((16, 16, 0, 0), (32, 0, 0, 0), (40, 0, 0, 0), (64, 0, 0, 0)):
+        for channels in ((16, 16), (32,), (40,), (64,)):
             if dtype == "fp64" and channels[0] != 32:
                 continue
             c_in = sum(channels)
             for back in (False, True):
-                if back and channels[1]:
+                if back and len(channels) > 1:
                     continue
                 strides = (9 * c_in, 1, c_in, True) if back else (1, 9 * c_in, c_in, False)
-                blocks = _blocks(c_in, max(channels), dtype)
-                constants = _constants(
-                    *(channels, c_in, (False,) * 4, (False,) * 2, strides, (not back, True, back)),
-                    *(0.0, wide_of(dtype), blocks),
-                )
-                yield variant(
-                    f"conv3x3_{'back' if back else 'forward'}-{dtype}-{'+'.join(str(c) for c in channels if c)}",
-                    _conv,
-                    dtype,
-                    {"height": "i32", "width": "i32"},
-                    dict(zip(_conv.arg_names[-len(constants) :], constants, strict=True)),
-                    divisible=("width",),
-                    warps=blocks.warps,
-                    stages=blocks.stages,
-                )
-            if channels[1]:
+                name = f"conv3x3_{'back' if back else 'forward'}-{dtype}-{'+'.join(map(str, channels))}"
+                yield _variant(name, dtype, channels, c_in, strides, (not back, True, back), 0.0)
+            if len(channels) > 1:
                 continue
             yield variant(
                 f"conv3x3_weights-{dtype}-{c_in}",

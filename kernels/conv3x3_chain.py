@@ -163,3 +163,8 @@ def backward(
 def variants() -> Iterator[Variant]:
     """Yield the specialisations to compile ahead of time."""
     yield from conv3x3.variants()
+
+
+def layers() -> Iterator[Variant]:
+    """Yield what networks launch beyond that."""
+    yield from conv3x3.layers()

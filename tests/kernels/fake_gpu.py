@@ -14,19 +14,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import triton
 from triton.runtime.jit import _triton_jit_function_registry
 
 from rirn.kernels import conv3x3, conv3x3_chain
+from rirn.kernels.aot import Target, driven_by
 
 SHARED = 227 << 10
 
 
-class Driver:
-    """In place of Triton's own: the device is its architecture, and tensors are those of the CPU."""
+class Driver(Target):
+    """A GPU of that architecture on which launches do nothing, and whose tensors are those of the CPU."""
 
     def __init__(self, arch: int):
-        self.arch = arch
+        super().__init__(arch)
         self.utils = SimpleNamespace(
             load_binary=lambda *args: (object(), object(), 0, 0, 1024),
             unload_module=lambda module: None,
@@ -36,30 +36,17 @@ class Driver:
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
         return lambda *args: None
 
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", self.arch, 32)
-
-    def get_current_device(self) -> int:
-        return self.arch
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
 
 @contextlib.contextmanager
 def fake_gpu(arch: int = 90) -> Iterator[None]:
     """Launch on a GPU of that architecture."""
-    before = triton.runtime.driver._active
-    triton.runtime.driver.set_active(Driver(arch))
-    try:
-        yield
-    finally:
-        for function in _triton_jit_function_registry.values():
-            for kernel in function.device_caches.get(arch, [{}])[0].values():
-                kernel.module = None  # which the driver, gone by then, would be asked to unload
-        triton.runtime.driver._active = before
+    with driven_by(Driver(arch)):
+        try:
+            yield
+        finally:
+            for function in _triton_jit_function_registry.values():
+                for kernel in function.device_caches.get(arch, [{}])[0].values():
+                    kernel.module = None  # which the driver, gone by then, would be asked to unload
 
 
 def compiled(kernel: Any, arch: int = 90) -> list[Any]:

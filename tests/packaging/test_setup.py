@@ -233,7 +233,7 @@ def test_triton_archs(setup, wanted, archs):
 
 
 def test_triton_arch_by_name_is_refused(setup):
-    with pytest.raises(SystemExit, match=r"architectures like 9\.0; got TORCH_CUDA_ARCH_LIST='Hopper'"):
+    with pytest.raises(SystemExit, match=r"for architectures like 9\.0; got TORCH_CUDA_ARCH_LIST='Hopper'"):
         setup.triton_archs({"TORCH_CUDA_ARCH_LIST": "Hopper"})
 
 
@@ -241,7 +241,7 @@ def copy_kernels(setup, folder, monkeypatch, edit=lambda text: text):
     """Let setup.py compile a copy of the kernels that has but one op, with its source edited."""
     kernels = folder / "kernels"
     kernels.mkdir()
-    for name in ("__init__", "aot", "device", "launch", "gru_update"):
+    for name in ("__init__", "aot", "device", "launch", "shipped", "gru_update"):
         shutil.copy(ROOT / "kernels" / f"{name}.py", kernels)
     source = kernels / "gru_update.py"
     source.write_text(edit(source.read_text()))
@@ -256,17 +256,27 @@ def copy_kernels(setup, folder, monkeypatch, edit=lambda text: text):
 def test_triton_kernels_are_compiled_if_wanted(setup, tmp_path, monkeypatch, capsys):
     pytest.importorskip("triton")
     env = copy_kernels(setup, tmp_path, monkeypatch)
-    setup.check_triton(env)
-    assert "8 Triton kernels compile for sm_90" in capsys.readouterr().err
+    setup.compile_triton(env, tmp_path / "package")
+    assert "8 Triton kernels compiled for sm_90" in capsys.readouterr().err
+    found = list((tmp_path / "package" / "compiled").glob("*/*"))
+    assert len(found) == 12 and {path.suffix for path in found} == {
+        ".json",
+        ".cubin",
+    }  # those of float64 do not ship
+    setup.compile_triton(env | {"RIRN_BUILD_TRITON": "0"}, tmp_path / "package")
+    assert not (tmp_path / "package" / "compiled").exists()
 
 
-def test_broken_triton_kernel_stops_the_build(setup, tmp_path, monkeypatch):
+def test_broken_triton_kernel_stops_the_build_where_it_is_insisted_on(setup, tmp_path, monkeypatch, capsys):
     pytest.importorskip("triton")
     env = copy_kernels(
         setup, tmp_path, monkeypatch, lambda text: text.replace("tl.sigmoid(", "tl.sigmoidal(")
     )
+    setup.compile_triton(env | {"RIRN_BUILD_TRITON": ""}, tmp_path)
+    assert "rirn: Triton kernels are compiled where they run: The Triton kernel" in capsys.readouterr().err
+    assert not (tmp_path / "compiled").exists()
     with pytest.raises(SystemExit) as error:
-        setup.check_triton(env)
+        setup.compile_triton(env, tmp_path)
     message = str(error.value)
     assert message.startswith(
         "RIRN_BUILD_TRITON=1: The Triton kernel gru_update_forward-fp32 does not compile for sm_90: "
@@ -275,10 +285,11 @@ def test_broken_triton_kernel_stops_the_build(setup, tmp_path, monkeypatch):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("value", ["", "0"])
-def test_triton_is_left_alone_otherwise(setup, value, monkeypatch):
+@pytest.mark.parametrize(("value", "there"), [("", False), ("0", True)])
+def test_triton_is_left_alone_otherwise(setup, value, there, monkeypatch, tmp_path):
     monkeypatch.setattr(setup.subprocess, "run", lambda *args, **kwargs: pytest.fail("nothing must run"))
-    setup.check_triton({"RIRN_BUILD_TRITON": value})
+    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: there or None)
+    setup.compile_triton({"RIRN_BUILD_TRITON": value}, tmp_path)
 
 
 @pytest.mark.parametrize(("value", "kinds"), [("1", "address,undefined"), ("thread", "thread")])
