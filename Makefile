@@ -130,7 +130,7 @@ lint: env
 
 # On the packages as they are installed, with kernels/ and bench/ in their places.
 typecheck: env release
-	RIRN_BUILD_CPU=0 $(BIN)/python setup.py --quiet build_py --build-lib build/typecheck
+	RIRN_BUILD_CPU=0 RIRN_BUILD_TRITON=0 $(BIN)/python setup.py --quiet build_py --build-lib build/typecheck
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 
 coverage: env release
@@ -151,6 +151,8 @@ bench-ops: env
 # Python that has torch, into which nothing is installed. `make gpu ARGS="--part 1"` takes ten minutes at most.
 GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(abspath $(BIN)/python),$(PYTHON))
 GPU_OUT ?= build/first-gpu
+# Triton's kernels are compiled where the tests run them, many at a time.
+gpu: export RIRN_BUILD_TRITON := 0
 gpu:
 	RIRN_BUILD_CPU=0 $(GPU_PYTHON) setup.py --quiet build_py --build-lib build/gpu
 	cd build/gpu && PYTHONPATH=$(abspath build/gpu) $(GPU_PYTHON) -m rirn.bench.first_gpu --source $(CURDIR) \

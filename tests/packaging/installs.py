@@ -37,7 +37,9 @@ OWN = (
     "RIRN_BUILD_CPU",
     "RIRN_BUILD_CUDA",
     "RIRN_BUILD_SANITIZE",
+    "RIRN_BUILD_TRITON",
 )
+QUICKLY = {"MAX_JOBS": "2", "RIRN_BUILD_TRITON": "0"}  # Triton's kernels take minutes: see test_setup.py
 
 
 def _not_source(folder: str, names: list[str]) -> set[str]:
@@ -92,7 +94,7 @@ def run(command: Sequence[str | Path], cwd: Path, **settings: str) -> Done:
 def build_wheel(folder: Path, source: Path | None = None, **switches: str) -> Path:
     """Build the wheel of ``source`` (a folder or an sdist; unless given, a copy of the sources) against the torch here."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
-    run([*command, source or copy_sources(folder / "source")], folder, **{"MAX_JOBS": "2"} | switches)
+    run([*command, source or copy_sources(folder / "source")], folder, **QUICKLY | switches)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -130,7 +132,7 @@ class Environment:
         return run(
             [*pip, "install", "--no-compile", *arguments],
             self.folder,
-            **{"PATH": path, "MAX_JOBS": "2"} | switches,
+            **{"PATH": path} | QUICKLY | switches,
         )
 
     def run(self, code: str, **settings: str) -> str:
