@@ -24,14 +24,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first and by name, so that no other requirement picks a build: by uv, or by pip where uv has none; triton without
-# its requirements, for the tests of its kernels; then rirn itself, compiled against this torch.
+# its requirements, for the tests of its kernels; then rirn itself, compiled against this torch, Triton's kernels left to where
+# they run, for they take minutes.
 $(VENV)/.installed: pyproject.toml setup.py $(shell find csrc -type f) | $(VENV)/bin/python
 	@command -v uv >/dev/null || $(PIP) install --no-compile uv || true
 	@if $(UV) --torch-backend auto '$(TORCH)' 2>/dev/null; then by=uv; else by=pip; fi; \
 	  $(PIP) install --no-compile '$(TORCH)' 'setuptools>=77' wheel ninja numpy && \
 	  $(BIN)/python -c "import importlib.metadata as m; print('took torch', m.version('torch'), 'by $$by')"
 	$(PIP) install --no-compile --no-deps '$(TRITON)' || echo "triton is not to be had here: its tests will be skipped"
-	$(PIP) install --no-compile --no-build-isolation --editable '.[dev,eval]'
+	RIRN_BUILD_TRITON=0 $(PIP) install --no-compile --no-build-isolation --editable '.[dev,eval]'
 	touch $@
 
 # What only the targets below that name it need.
