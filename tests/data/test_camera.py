@@ -1,6 +1,7 @@
 """What cameras and codecs do to clips: size, tone, noise, compression."""
 
 import dataclasses
+import io
 import sys
 
 import numpy as np
@@ -79,6 +80,16 @@ def test_jpeg_damages_more_at_a_lower_quality(clip):
     scores = [psnr(through_jpeg(clip, quality), clip) for quality in (95, 30)]
     assert scores[0] > scores[1] + 1
     assert through_jpeg(clip, 95).shape == clip.shape
+
+
+@pytest.mark.parametrize(("width", "tree"), [(32, 0), (254, 0), (256, 1)])
+def test_small_clips_come_out_in_the_same_bits(width, tree, monkeypatch):
+    """By what the encoder writes of its options: other bits are too rare to wait for."""
+    files, new = [], io.BytesIO
+    monkeypatch.setattr(io, "BytesIO", lambda *given: files.append(new(*given)) or files[-1])
+    noise = np.random.default_rng(0).integers(0, 255, (2, 32, width, 3), dtype=np.uint8)
+    assert through_h264(noise, 23).shape == noise.shape
+    assert f" mbtree={tree} ".encode() in files[0].getvalue()
 
 
 @pytest.mark.parametrize("codec", ["h264", "jpeg"])
