@@ -135,7 +135,9 @@ void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int chann
   const size_t floats = simd.transformed_floats(job.layer.ci, split.shared);
   float* transformed = thread_scratch(Scratch::transformed, items * floats);
   for (const bool makes_outputs : {false, true}) {
-    const int size = makes_outputs ? simd.output_block(job.layer.co) : kTransformed;
+    int size = makes_outputs ? simd.output_block(job.layer.co) : kTransformed;
+    // Of two channels that share a row of a shuffled result the second fills in what the first has left.
+    if (makes_outputs && !job.to && job.image->shuffled && size % 2) size *= 2;
     const int parts = ((makes_outputs ? job.layer.co : job.layer.ci) + size - 1) / size;
     parallel_for(0, (int64_t)items * parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

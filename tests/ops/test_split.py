@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(not isas(), reason="the library is not compiled"
 SIZES = [(17, 13), (34, 60), (90, 160), (180, 320), (540, 960), (2160, 3840)]
 THREADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 BODY = Chain((64,), (64, 64), (0.0, 1.0), (False, True))
+PIXELS = Chain((64,), (60, 20), (0.0, 1.0), (False, False), shuffle=True)
 
 
 def balance(n: int, h: int, w: int, channels: list[int], threads: int) -> float:
@@ -84,7 +85,8 @@ def forward_and_gradients(chain: Chain, case: Case, call: Callable[..., Tensor])
     parts = chain.inputs(case)
     leaves = [t.detach().requires_grad_() for part in parts for t in part]
     images, rest = leaves[: len(parts[0])], leaves[len(parts[0]) :]
-    out = call(images, rest[: len(parts[1])], rest[len(parts[1]) :], chain.slopes, chain.skips, backend="cpu")
+    weights, biases = rest[: len(parts[1])], rest[len(parts[1]) :]
+    out = call(images, weights, biases, chain.slopes, chain.skips, **chain.shuffles, backend="cpu")
     generator = torch.Generator().manual_seed(1)
     return [out.detach(), *torch.autograd.grad(out, leaves, torch.randn(out.shape, generator=generator))]
 
@@ -98,6 +100,7 @@ def forward_and_gradients(chain: Chain, case: Case, call: Callable[..., Tensor])
         (BLOCKS, Case(1, 0, 70, 33)),  # too few channels to share
         (UPDATE, Case(2, 0, 17, 13)),
         (RES, Case(1, 0, 3, 130)),
+        (PIXELS, Case(1, 0, 34, 60)),  # two channels of the last layer share rows of the result
     ],
     ids=str,
 )
