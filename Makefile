@@ -105,7 +105,6 @@ $(SANITIZE)-%: env
 	RIRN_BUILD_SANITIZE=$* $(BIN)/python setup.py --quiet build --build-lib $@ --build-temp $@-objects
 	cd $@ && rm -rf tests csrc kernels docs
 	cp -r tests csrc kernels docs pyproject.toml $@
-.PHONY: $(SANITIZE)-1 $(SANITIZE)-thread
 
 test-sanitize: $(SANITIZE)-1
 	cd $< && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
