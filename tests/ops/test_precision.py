@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +109,12 @@ def test_other_processors_stay_exact(isa, monkeypatch):
     monkeypatch.setenv("RIRN_CPU_ISA", isa)
     parts = inputs(WIDE, Case(1, 0, 19, 67))
     assert torch.equal(run(WIDE, parts, "fast"), run(WIDE, parts, "exact"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what a processor can do")
+def test_processors_that_have_such_products_are_known():
+    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    assert has_fast() == ("avx512_bf16" in flags)
 
 
 def test_only_some_bits_change():
