@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -106,6 +107,12 @@ inline void check_layer(const std::vector<Tensor>& weights, const std::vector<Te
 inline void check_count(size_t weights, size_t biases, size_t count) {
   if (weights != count || biases != count)
     fail("weights and biases must be ", count, " each; got ", weights, " weights and ", biases, " biases");
+}
+
+inline void check_conv_epilogue(const Tensor& x, const Tensor& bias, const std::optional<Tensor>& skip) {
+  check_image(x, "x");
+  check_sizes(bias, "bias", x, {x.size(1)});
+  if (skip) check_like(*skip, "skip", x);
 }
 
 // Joint convolution of both features, then two layers for each.

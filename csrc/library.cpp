@@ -31,6 +31,8 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "conv3x3_chain_fast(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
       "bool unshuffle, bool shuffle) -> Tensor");
+  // What follows a convolution without a bias: act(x + bias [+ skip]), act(v) = v < 0 ? slope v : v. Without a derivative, CUDA only.
+  m.def("conv_epilogue(Tensor x, Tensor bias, Tensor? skip, float slope) -> Tensor");
   m.def("irm_update(Tensor hidden, Tensor inner, Tensor[] weights, Tensor[] biases) -> Tensor");
   // Fourteen gradients: hidden, inner, six weights, six biases; output_mask as above.
   m.def(

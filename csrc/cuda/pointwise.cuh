@@ -4,7 +4,7 @@
 // of what is shared) are added up in a fixed order, without atomics, so that equal inputs give equal bits. Free of torch.
 //
 // An op is one of formulas.h with these facts beside it (`Elementwise` has the defaults):
-//   kShareable  bit i: input i may be one for all channels or for everything and is then loaded once per pack
+//   kShareable  bit i: input i may be one for all channels, all pixels or everything and is then loaded once per pack
 //   kSummable   bit i: output i may be summed over the channels
 //   kTotal      the output that is one sum over everything, or -1
 //   kReads[i]   bit j: output i depends on input j; what no wanted output depends on is not read

@@ -5,10 +5,12 @@
 
 namespace rirn {
 namespace cuda {
-// One number for all elements has no dimensions.
+// One number for all elements has no dimensions, one for each channel has one.
 template <class T>
 View<T> pointwise_view(const Tensor& t) {
-  return t.dim() || !t.numel() ? view<T>(t) : View<T>{pointer<T>(t), {1, 1, 1, 1}, {0, 0, 0, 0}};
+  if (t.dim() == 4 || !t.numel()) return view<T>(t);
+  if (t.dim() == 1) return {pointer<T>(t), {1, t.size(0), 1, 1}, {0, t.stride(0), 0, 0}};
+  return {pointer<T>(t), {1, 1, 1, 1}, {0, 0, 0, 0}};
 }
 
 // `like` has the full shape; outputs without elements are gradients that are not wanted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from rirn.ops._call import check_images, check_kind
 from rirn.ops._library import library
 from rirn.ops._register import call, register
 from rirn.ops.backends import choose, is_auto
+from rirn.ops.conv_epilogue import conv_epilogue, runs_conv_epilogue
 from rirn.ops.spec import Op
 from rirn.ops.tuning import tuned
 
@@ -53,16 +54,45 @@ def conv3x3_chain_ref(
     In the dtype given, unlike the other references: whole networks run on it where no kernel of ours does, and there the
     library's half-precision convolutions are wanted.
     """
+    return _chain(_layer, inputs, weights, biases, slopes, skips, unshuffle, shuffle)
+
+
+def conv3x3_chain_library(*args: Any) -> Tensor:
+    """The same where ``auto`` leaves a call to the library: on CUDA with what follows a convolution in one kernel, if there is
+    nothing to differentiate."""
+    inputs, weights, biases, *_ = args
+    fused = runs_conv_epilogue([*inputs, *weights, *biases])
+    return _chain(_layer_with_epilogue if fused else _layer, *args)
+
+
+def _chain(
+    layer: Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor],
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: Sequence[float],
+    skips: Sequence[int],
+    unshuffle: bool,
+    shuffle: bool,
+) -> Tensor:
     if unshuffle:
         inputs = [_unshuffled(x) for x in inputs]
     before = x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
     for weight, bias, slope, skip in zip(weights, biases, slopes, skips, strict=True):
-        y = F.conv2d(x, weight, bias, padding=1)
-        y = before + y if skip else y
-        if slope != 1:
-            y = torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
-        before, x = x, y
+        before, x = x, layer(x, weight, bias, before if skip else None, slope)
     return _shuffled(x) if shuffle else x
+
+
+def _layer(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None, slope: float) -> Tensor:
+    y = F.conv2d(x, weight, bias, padding=1)
+    y = y if skip is None else skip + y
+    return y if slope == 1 else torch.relu(y) if slope == 0 else F.leaky_relu(y, slope)
+
+
+def _layer_with_epilogue(
+    x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None, slope: float
+) -> Tensor:
+    return conv_epilogue(F.conv2d(x, weight, padding=1), bias, skip, slope)
 
 
 # torch returns an empty batch from pixel_unshuffle as it is, and so from the derivative of pixel_shuffle.
@@ -302,6 +332,7 @@ OP = register(
         as_chain=lambda *args: args,
         left_to_library=_left_to_library,
         width=lambda inputs, weights, *others: _widest(weights),
+        library=conv3x3_chain_library,
         channels=(80,),
     )
 )

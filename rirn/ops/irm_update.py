@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rirn.ops._call import check_images, check_kind, widen
 from rirn.ops._register import call, register
-from rirn.ops.conv3x3_chain import conv3x3_chain_ref
+from rirn.ops.conv3x3_chain import conv3x3_chain_library
 from rirn.ops.spec import Op
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
@@ -112,7 +112,7 @@ def _example(n: int, c: int, h: int, w: int) -> list[Any]:
 
 def _library(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
     """In the dtype given, where the reference computes half precision in float32."""
-    return conv3x3_chain_ref(*_as_chain(hidden, inner, weights, biases))
+    return conv3x3_chain_library(*_as_chain(hidden, inner, weights, biases))
 
 
 def _as_chain(

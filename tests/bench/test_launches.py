@@ -10,7 +10,8 @@ from rirn.bench import launches
 from rirn.bench.launches import Cost, LaunchCounter
 from rirn.models import create_model
 from rirn.nn import ATB, IRM
-from rirn.ops import use_backend
+from rirn.nn.blocks import ResBlock
+from rirn.ops import _register, use_backend
 from rirn.ops._library import library
 from rirn.ops.backends import assume
 
@@ -84,6 +85,26 @@ def test_the_whole_of_atb_is_one_op_on_cuda_without_a_gradient():
     with assume("cuda"), LaunchCounter() as counter:
         atb(f_prev=x, f_cur=x)  # with a gradient it is taken apart
     assert "atb_update" not in counter.calls and "atb_blend" in counter.calls
+
+
+@compiled
+def test_what_follows_a_convolution_of_the_library_is_one_op_on_cuda_without_a_gradient(monkeypatch):
+    """Bias, skip connection and activation; ``auto`` leaves blocks of 96 channels to the library."""
+    monkeypatch.setattr(_register, "_device", lambda op, args: torch.device("cuda"))
+    block, x = ResBlock(96).to("meta"), meta(1, 96, 40, 70)
+
+    def calls():
+        with LaunchCounter() as counter:
+            block(x)
+        return counter.calls
+
+    plain = ["convolution", "relu", "convolution", "add"]
+    with assume("cuda"):
+        assert calls() == plain
+        with torch.no_grad():
+            assert calls() == ["convolution", "conv_epilogue"] * 2
+    with assume("reference"), torch.no_grad():
+        assert calls() == plain
 
 
 @compiled

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from rirn.nn import ATB as AdaptiveBlending
-from rirn.ops import atb_blend, conv3x3_chain, irm_update, use_backend, why_not
+from rirn.nn.blocks import ResBlock
+from rirn.ops import atb_blend, conv3x3_chain, explain, irm_update, use_backend, why_not
 from rirn.ops.atb_update import runs_atb_update
+from rirn.ops.conv_epilogue import runs_conv_epilogue
 from tests.ops import contract
 from tests.ops.calls import reference
 from tests.ops.cases import Case, atb_inputs, irm_inputs
@@ -28,6 +30,12 @@ def irm(hidden, inner, *parameters, backend=None):
 
 def residual_block(x, weight1, weight2, bias1, bias2, *, backend=None):
     return conv3x3_chain([x], [weight1, weight2], [bias1, bias2], [0, 1], [False, True], backend=backend)
+
+
+def arguments_of(block):
+    convs = [block.conv1, block.conv2]
+    weights, biases = ([getattr(conv, name) for conv in convs] for name in ("weight", "bias"))
+    return [torch.empty_like(weights[0])], weights, biases, [0.0, 1.0], [0, 1]
 
 
 def residual_block_inputs(case, device="cpu", seed=0):
@@ -119,6 +127,23 @@ def test_adaptive_blending_without_gradients_runs_inside_a_cuda_graph(cuda):
         return [torch.func.functional_call(atb, parameters, (), frames)]
 
     check_replay(call, held, values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_follows_convolutions_of_the_library_runs_inside_a_cuda_graph(dtype, memory_format, cuda):
+    """A residual block that ``auto`` leaves to the library, with an epilogue of ours."""
+    block = ResBlock(96).cuda().to(dtype=dtype, memory_format=memory_format)
+    assert explain("conv3x3_chain", *arguments_of(block)).backend == "reference"
+    assert runs_conv_epilogue([p.detach() for p in block.parameters()])
+    held, other = (
+        torch.randn(2, 96, 36, 64, device="cuda").to(dtype=dtype, memory_format=memory_format) for _ in "ab"
+    )
+    with use_backend("reference"):
+        want = copy.deepcopy(block).cpu().double()(held.cpu().double())
+    torch.testing.assert_close(block(held).cpu().double(), want, rtol=0.01, atol=0.02)
+    check_replay(lambda tensors: [block(*tensors)], [held], [other])
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
