@@ -221,10 +221,10 @@ class _Footage:
 
         def read(crop: int, scale: float) -> Clips:
             window = _window(rng, self._cache.read(files[start]), crop, scale, files[start])
-            frame = functools.cache(lambda i: self._cache.read(files[_to_and_fro(i, len(files))]))
+            frame = functools.cache(lambda i: self._cache.read(files[to_and_fro(i, len(files))]))
             sharp = _cut([frame(centre) for centre in centres], window)
             blurry = [
-                still if count == 1 else _mean(_cut([frame(i) for i in _around(centre, count)], window))
+                still if count == 1 else mean_light(_cut([frame(i) for i in around(centre, count)], window))
                 for still, centre, count in zip(sharp, centres, windows, strict=True)
             ]
             return np.stack(blurry), sharp
@@ -305,11 +305,12 @@ def _cut(frames: ListLike[np.ndarray], window: tuple[int, int, int]) -> np.ndarr
     return np.stack([frame[y : y + side, x : x + side] for frame in frames])
 
 
-def _around(centre: int, count: int) -> range:
+def around(centre: int, count: int) -> range:
+    """The frames of an exposure."""
     return range(centre - count // 2, centre + count // 2 + 1)
 
 
-def _to_and_fro(index: int, length: int) -> int:
+def to_and_fro(index: int, length: int) -> int:
     """0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... for all whole numbers."""
     if length == 1:
         return 0
@@ -323,6 +324,6 @@ def _mixed(blurry: np.ndarray, sharp: np.ndarray, share: float) -> np.ndarray:
     return np.stack([from_linear(light) for light in mixed])
 
 
-def _mean(frames: np.ndarray) -> np.ndarray:
+def mean_light(frames: np.ndarray) -> np.ndarray:
     """uint8 [n, H, W, 3] -> the mean of their light, uint8 [H, W, 3]."""
     return from_linear(sum(to_linear(frame) for frame in frames) / len(frames))

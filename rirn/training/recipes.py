@@ -7,8 +7,14 @@ from pathlib import Path
 
 import yaml
 
+from rirn.data.camera import Camera
+from rirn.data.scenes import Scene
+from rirn.data.sources import Pairing, Shutter
 from rirn.errors import RirnError, near_match
 from rirn.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+
+KINDS = {"camera": Camera, "pairing": Pairing, "shutter": Shutter, "scene": Scene}
+"""Groups of settings of data that are groups themselves."""
 
 
 def recipes() -> dict[str, Path]:
@@ -32,14 +38,18 @@ def find_recipe(name: str) -> Path:
     return known[name]
 
 
-def load_recipe(name: str, *, model: str, train: list[Path], val: list[Path], out: Path) -> TrainConfig:
-    """The settings of a recipe that comes with the package, for a model and folders of data."""
+def load_recipe(
+    name: str, *, model: str, out: Path, train: list[Path] | None = None, val: list[Path] | None = None
+) -> TrainConfig:
+    """The settings of a recipe that comes with the package, for a model and folders of data, where it names none itself."""
     settings = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
     parts = {group: settings.pop(group, {}) for group in ("model", "data", "optim")}
+    data = {name: KINDS[name](**value) if name in KINDS else value for name, value in parts["data"].items()}
+    folders = {name: paths for name, paths in (("train", train), ("val", val)) if paths is not None}
     return TrainConfig(
         out=out,
         model=ModelConfig(name=model, **parts["model"]),
-        data=DataConfig(train=train, val=val, **parts["data"]),
+        data=DataConfig(**data | folders),
         optim=OptimConfig(**parts["optim"]),
         **settings,
     )

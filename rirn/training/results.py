@@ -7,9 +7,9 @@ import dataclasses
 import json
 import os
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rirn.errors import RirnError
 from rirn.evaluation.paper import TABLES, Row
@@ -72,6 +72,9 @@ def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
         TypeError: they are no settings.
     """
     data = {name: plain["data"][name] for name in ("frames", "chunk", "crop", "batch")}
+    if any(isinstance(entry, dict) for entry in plain["data"]["train"]):
+        mixture = {name: plain["data"][name] for name in ("train", "camera", "pairing", "shutter", "scene")}
+        data |= json.loads(json.dumps(mixture))  # pairs become lists, as a file has them
     model = _whole_model(plain["model"])
     return {"model": model, "optim": plain["optim"], "data": data, "precision": plain["precision"]}
 
@@ -81,8 +84,20 @@ def _whole_model(options: dict[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(ModelConfig()) | options
 
 
-def read_results(path: Path) -> list[Result]:
+class Recorded(Protocol):
+    """What becomes a line of a file of results."""
+
+    def to_line(self) -> str: ...
+
+
+Job, AnyResult = TypeVar("Job"), TypeVar("AnyResult")
+
+
+def read_results(path: Path, parse: Callable[[str], AnyResult] = Result.from_line) -> list[AnyResult]:
     """All lines of a file, oldest first; none if there is no file. A last line that was cut off is left out.
+
+    Args:
+        parse: what a line holds; raises ValueError, TypeError, KeyError or AttributeError for one that holds something else.
 
     Raises:
         RirnError: another line is no result, or the file cannot be read.
@@ -92,19 +107,19 @@ def read_results(path: Path) -> list[Result]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
-        raise RirnError(f"cannot read the results {path} ({error}); give a file of `rirn table`") from error
+        raise RirnError(f"cannot read the results {path} ({error}); give a file of results") from error
     found = []
     for number, line in enumerate(lines, 1):
         if number == len(lines) and not line.endswith("\n"):
             break
         try:
-            found.append(Result.from_line(line))
-        except (ValueError, TypeError, KeyError) as error:
+            found.append(parse(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RirnError(f"line {number} of {path} is no result of a training: {error}") from error
     return found
 
 
-def append_result(path: Path, result: Result) -> None:
+def append_result(path: Path, result: Recorded) -> None:
     """Add a line in one write, so that several processes can share the file; a line that was cut off goes first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusively(path.with_name(f".{path.name}.lock"), wait=True), path.open("ab+") as file:
@@ -135,6 +150,92 @@ def exclusively(path: Path, *, wait: bool) -> Iterator[bool]:
             yield True
     finally:
         os.close(handle)
+
+
+def take_turns(
+    jobs: Iterable[Job],
+    *,
+    done: Callable[[Job], bool],
+    lock: Callable[[Job], Path],
+    work: Callable[[Job], object],
+) -> None:
+    """Do what is not done yet. Several processes may be given the same jobs: each takes those that no other is at, and waits
+    for the rest.
+
+    Args:
+        lock: a file for each job.
+    """
+    for wait in (False, True):
+        for job in jobs:
+            if not done(job):
+                with exclusively(lock(job), wait=wait) as free:
+                    if free and not done(job):
+                        work(job)
+
+
+def weights_of(config: TrainConfig) -> Path:
+    """What a run writes at its end."""
+    return config.out / "weights.safetensors"
+
+
+def log_facts(config: TrainConfig) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the log of a trained run says at its last start, and all of its lines.
+
+    Raises:
+        RirnError: there is no log, or it is damaged.
+    """
+    log = config.out / "log.jsonl"
+    try:
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if "settings" in line][-1], lines
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise RirnError(
+            f"{weights_of(config)} has no whole log {log.name} beside it that says how it was trained "
+            f"({type(error).__name__}: {error}); remove its folder to train it again, or give another --out"
+        ) from error
+
+
+MACHINE = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
+"""Of what a log says at a start that which goes into a result."""
+
+
+def machine(header: dict[str, Any]) -> dict[str, Any]:
+    return {name: header.get(name) for name in MACHINE}
+
+
+def seconds(lines: Iterable[dict[str, Any]]) -> float:
+    """Of all steps in a log."""
+    return round(sum(line["seconds"] for line in lines if "seconds" in line), 1)
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Refuse weights that are there and were trained with other settings than those the result would be recorded under.
+
+    Raises:
+        RirnError: they were, or nothing says with which.
+    """
+    header, _ = log_facts(config)
+    weights = weights_of(config)
+    try:
+        theirs = settings_in_log(header["settings"])
+    except (KeyError, TypeError) as error:
+        raise RirnError(f"the log of {weights} lacks the setting {error}; give another --out") from error
+    ours = settings(config)
+    for name in sorted(_flat(ours).keys() | _flat(theirs).keys()):
+        mine, other = (_flat(part).get(name) for part in (ours, theirs))
+        if mine != other:
+            raise RirnError(
+                f"{weights} was trained with {name} {other}, where the table has {mine}; "
+                "give another --out, or remove that folder to train it again"
+            )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by their names on the command line, such as ``optim.lr``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from rirn import ops
 from rirn.data.sequences import find_sequences
@@ -26,10 +24,15 @@ from rirn.training.results import (
     Result,
     Scores,
     append_result,
+    check_settings,
     exclusively,
+    log_facts,
+    machine,
     read_results,
+    seconds,
     settings,
-    settings_in_log,
+    take_turns,
+    weights_of,
 )
 from rirn.training.trainer import train
 from rirn.weights import load
@@ -71,7 +74,7 @@ class Job:
 
     @property
     def weights(self) -> Path:
-        return self.config.out / "weights.safetensors"
+        return weights_of(self.config)
 
     @property
     def command(self) -> str:
@@ -200,12 +203,12 @@ def run(
         raise RirnError(
             "rirn table runs in one process; start the commands of --dry-run under torchrun, then --no-train prints"
         )
-    for wait in (False, True):
-        for job in jobs:
-            if job.result(read_results(file)) is None and (training or job.weights.exists()):
-                with exclusively(job.config.out.with_suffix(".lock"), wait=wait) as free:
-                    if free and job.result(read_results(file)) is None:
-                        append_result(file, _train_and_score(job, say))
+    take_turns(
+        [job for job in jobs if training or job.weights.exists()],
+        done=lambda job: job.result(read_results(file)) is not None,
+        lock=lambda job: job.config.out.with_suffix(".lock"),
+        work=lambda job: append_result(file, _train_and_score(job, say)),
+    )
     results = read_results(file)
     lines: dict[tuple[str, str], Line] = {}
     for job in jobs:
@@ -220,7 +223,7 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
         with exclusively(job.folder.with_suffix(".lock"), wait=True):
             write_photo_data(job.folder)
     if job.weights.exists():
-        _check_settings(job)
+        check_settings(job.config)
     else:
         say(f"{job.dataset}: training {job.row.model}, seed {job.config.seed}")
         train(job.config)
@@ -232,8 +235,7 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
         for score in scores:  # test/steady/chelsea
             parts.setdefault(score.sequence.split("/")[1], []).append(score)
     (cost,) = summary([job.row.model], **job.config.model.arguments())
-    header, seconds = _log_facts(job)
-    names = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
+    header, lines = log_facts(job.config)
     return Result(
         dataset=job.dataset,
         recipe=job.recipe,
@@ -242,61 +244,14 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
         scores={part: _mean_scores(some) for part, some in {**parts, ALL: scores}.items()},
         parameters=cost.parameters,
         gmacs=cost.gmacs,
-        seconds=seconds,
+        seconds=seconds(lines),
         settings=settings(job.config),
-        machine={name: header.get(name) for name in names},
+        machine=machine(header),
     )
 
 
 def _mean_scores(scores: list[Score]) -> Scores:
     return Scores(*(frame_mean(scores, field.name) for field in dataclasses.fields(Scores)))
-
-
-def _log_facts(job: Job) -> tuple[dict[str, Any], float]:
-    """What the log of a trained run says at its last start, and the seconds of all steps.
-
-    Raises:
-        RirnError: there is no log, or it is damaged.
-    """
-    log = job.config.out / "log.jsonl"
-    try:
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        header = [line for line in lines if "settings" in line][-1]
-        return header, round(sum(line["seconds"] for line in lines if "seconds" in line), 1)
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        raise RirnError(
-            f"{job.weights} has no whole log {log.name} beside it that says how it was trained "
-            f"({type(error).__name__}: {error}); remove its folder to train it again, or give another --out"
-        ) from error
-
-
-def _check_settings(job: Job) -> None:
-    """Refuse weights that are there and were trained with other settings than those the result would be recorded under.
-
-    Raises:
-        RirnError: they were, or nothing says with which.
-    """
-    header, _ = _log_facts(job)
-    try:
-        theirs = settings_in_log(header["settings"])
-    except (KeyError, TypeError) as error:
-        raise RirnError(f"the log of {job.weights} lacks the setting {error}; give another --out") from error
-    ours = settings(job.config)
-    for name in sorted(_flat(ours).keys() | _flat(theirs).keys()):
-        mine, other = (_flat(part).get(name) for part in (ours, theirs))
-        if mine != other:
-            raise RirnError(
-                f"{job.weights} was trained with {name} {other}, where the table has {mine}; "
-                "give another --out, or remove that folder to train it again"
-            )
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings by their names on the command line, such as ``optim.lr``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def data_commands(jobs: Iterable[Job]) -> list[str]:

@@ -12,7 +12,7 @@ from rirn import RirnError
 from rirn.data import MixedClips, Pairing, Shutter, Source, write_png, write_sequence
 from rirn.data.camera import IDEAL, Camera
 from rirn.data.layouts import find_footage
-from rirn.data.sources import _to_and_fro
+from rirn.data.sources import to_and_fro
 from rirn.data.synthesis import from_linear, to_linear
 
 FRAMES = 20
@@ -131,11 +131,11 @@ def test_exposures_are_means_of_light_around_the_sharp_frame(root, windows, stri
         # Which frames these are is known from their levels, and which way time runs does not matter to a mean.
         for level, truth in zip(blurry, sharp, strict=True):
             centre, half = truth // 10, windows[0] // 2
-            around = [_to_and_fro(j, FRAMES) for j in range(centre - half, centre + half + 1)]
+            around = [to_and_fro(j, FRAMES) for j in range(centre - half, centre + half + 1)]
             light = np.mean([to_linear(np.array([10 * j], np.uint8)) for j in around])
             assert level == int(from_linear(np.array([light]))[0])
         walks = [
-            [10 * _to_and_fro(start + step * j, FRAMES) for j in range(3)]
+            [10 * to_and_fro(start + step * j, FRAMES) for j in range(3)]
             for start in range(FRAMES)
             for step in (stride, -stride)
         ]
@@ -152,8 +152,8 @@ def test_changing_shutters_differ_within_a_clip(root):
 
 
 def test_to_and_fro():
-    assert [_to_and_fro(i, 4) for i in range(-4, 9)] == [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]
-    assert _to_and_fro(7, 1) == 0
+    assert [to_and_fro(i, 4) for i in range(-4, 9)] == [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert to_and_fro(7, 1) == 0
 
 
 def test_smaller_clips_are_whole_frames_shrunk(root):
