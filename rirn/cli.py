@@ -84,7 +84,7 @@ def _command(name: str) -> tuple[Callable[[], OneLine], Callable[..., int | None
 COMMANDS: dict[str, tuple[Callable[[], OneLine], Callable[..., int | None]]] = {
     name: _command(name)
     for name in (
-        *("deblur", "compare", "train", "table", "evaluate", "figures", "data"),
+        *("deblur", "compare", "train", "table", "claims", "evaluate", "figures", "data"),
         *("models", "convert", "export", "bench", "demo", "doctor"),
     )
 }

@@ -275,7 +275,7 @@ def table_text(number: int, lines: Sequence[Line], *, markdown: bool = False) ->
             # A test set with parts has them apart and, last, together.
             cells = [HEADINGS, *(_cells(line, part, block) for line in block)]
             title = f"{dataset}, {part}; the paper: {block[0].paper}"
-            blocks.append(f"{title}\n\n{_markdown(cells) if markdown else _columns(cells)}")
+            blocks.append(f"{title}\n\n{markdown_table(cells) if markdown else _columns(cells)}")
     head = f"Table {number}: {TABLES[number].title}"
     return "\n\n".join([head, *blocks, _notes(lines)])
 
@@ -331,7 +331,8 @@ def _spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Of cells, the heading first."""
     heading, *others = rows
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *others))
 

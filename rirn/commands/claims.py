@@ -1,0 +1,105 @@
+"""``rirn claims``: what the paper claims, tried out."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from rirn import markers
+from rirn.commands.parser import Parser, check_there
+from rirn.errors import RirnError
+
+SUMMARY = (
+    "Train networks with and without each addition on the same clips, and judge the paper's claims by them."
+)
+MARKER = "rirn claims"
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        description=SUMMARY,
+        epilog="examples:\n"
+        "  rirn claims --data ~/data --dry-run\n"
+        "  rirn claims --data ~/data --out runs/claims --markdown claims.md --plots plots\n"
+        "It goes on where it was stopped, and several of it share the work.",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=None,
+        help="folder with train/ and test/ of GOPRO_Large and GOPRO_Large_all, photos and photos-test",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder for the runs")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="JSON lines of finished trainings, taken from and added to; by default results.jsonl in --out",
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="also put the verdicts between their markers in a page",
+    )
+    parser.add_argument(
+        "--plots", type=Path, default=None, metavar="DIR", help="also draw learning curves (needs matplotlib)"
+    )
+    parser.add_argument("--no-train", action="store_true", help="only judge by the results there are")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say which trainings there are, in their order"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
+    parser.add_argument(
+        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+    )
+    return parser
+
+
+def run(options: Namespace) -> None:
+    if options.data is not None:
+        check_there(options.data)
+    elif not (options.no_train or options.dry_run):
+        raise RirnError(
+            "say where the data are with --data DIR, or give --no-train to judge by results that are there"
+        )
+    if options.markdown is not None:
+        markers.check(options.markdown, MARKER)  # before hours of training
+    from rirn.training import claims, verdicts
+    from rirn.training.results import read_results
+
+    plt = None
+    if options.plots is not None:
+        from rirn.bench.plots import pyplot
+
+        plt = pyplot("--plots", "figures")
+    data = options.data or Path()
+    configs = claims.plan(data, options.out, device=options.device, backend=options.backend)
+    file = options.results or options.out / "results.jsonl"
+    if options.dry_run:
+        known = read_results(file, claims.Trained.from_line)
+        for config in configs:
+            print(
+                f"{claims.status(config, known):7s} {config.model.name}, seed {config.seed}, {config.optim.steps} steps"
+            )
+        return
+    trained = read_results(file, claims.Trained.from_line) if options.no_train else claims.run(configs, file)
+    evidence = verdicts.Evidence(trained)
+    plots = {}
+    if plt is not None:
+        from rirn.figures.canvas import make_folder
+        from rirn.figures.claims import draw
+
+        make_folder(options.plots)
+        for base in dict.fromkeys(run.base for run in trained):
+            path = options.plots / f"claims-{base}.png"
+            draw(plt, base, evidence.curves(base), evidence.since(base), path)
+            start = options.markdown.parent if options.markdown else Path()
+            plots[base] = Path(os.path.relpath(path, start)).as_posix()
+    text = verdicts.page(evidence, plots)
+    print(text)
+    if options.markdown is not None:
+        markers.write(options.markdown, MARKER, text + "\n")
