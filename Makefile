@@ -16,7 +16,7 @@ TORCH_OLDEST ?= torch==2.11.*
 CLIP := $(VENV)/share/rirn-demo/bikes.mp4
 
 .PHONY: env release demo test test-slow test-kernels test-kernel-mutants test-sanitize test-threads test-torch-next test-torch-oldest fuzz lint typecheck coverage \
-  wheel sdist install-matrix bench bench-ops gpu results-mini clean
+  wheel sdist install-matrix bench bench-ops gpu results clean
 
 env: $(VENV)/.installed
 
@@ -158,13 +158,11 @@ gpu:
 	cd build/gpu && PYTHONPATH=$(abspath build/gpu) $(GPU_PYTHON) -m rirn.bench.first_gpu --source $(CURDIR) \
 	  --out $(abspath $(GPU_OUT)) $(ARGS)
 
-# The paper's three tables with small networks, some 50 trainings of minutes each, and the page of them. Only what
-# bench/results/mini.jsonl does not have is trained: move it away to have all anew. Started twice, two processes share the work.
-TABLE = $(BIN)/rirn table --mini --controls --out runs/mini --results bench/results/mini.jsonl --markdown bench/results/mini.md
-results-mini: env
-	$(TABLE) --seeds 3 2
-	$(TABLE) --seeds 2 1
-	$(TABLE) --seeds 2 3
+# The trainings by which the paper's claims are judged, some 15 hours of a core, and the page and plots of them. Stopped, it goes
+# on; started twice, two processes share the work. `make results DATA=~/data`: docs/training.md says what must be in there.
+results: env
+	OMP_NUM_THREADS=1 $(BIN)/rirn claims $(if $(DATA),--data $(DATA)) --out runs/claims --results bench/results/claims.jsonl \
+	  --markdown bench/results/claims.md --plots bench/results/plots $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo_out *.egg-info rirn/*.so rirn/_build_info.json

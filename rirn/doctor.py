@@ -98,8 +98,8 @@ def kernels(op: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ; None for an
-    install."""
+    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ that are no results;
+    None for an install."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None
@@ -110,7 +110,10 @@ def commit() -> str | None:
     if head.returncode != 0:
         return None
     changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
+        [*git, "status", "--porcelain", "-uno", "--", ".", ":!bench/results"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 

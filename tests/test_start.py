@@ -37,6 +37,8 @@ MISTAKES = [
     ["train", "--out", "run", "--data.train+=none", "--save_every", "0"],
     ["data", "synth", "none.mp4", "--out", "made", "--method", "blend"],
     ["table", "1", "--data", "none"],
+    ["claims"],
+    ["claims", "--data", "none"],
     ["evaluate", "--data", "none"],
     ["evaluate", "--data", ".", "--model", "none.safetensors"],
     ["figures", "4", "--data", "none"],

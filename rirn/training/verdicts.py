@@ -195,9 +195,8 @@ class Evidence:
         drawn: dict[tuple[str, ...], np.ndarray] = {}
         for part, units in parts.items():
             values = np.array([np.mean(of_seeds) for of_seeds in units.values()])
-            if (
-                tuple(units) not in drawn
-            ):  # the same crops and movements with other exposures are drawn together
+            # The same crops and movements with other exposures are drawn together.
+            if tuple(units) not in drawn:
                 drawn[tuple(units)] = rng.integers(len(values), size=(DRAWS, len(values)))
             total += claim.weights[part] * values[drawn[tuple(units)]].mean(1)
             mean += claim.weights[part] * float(values.mean())

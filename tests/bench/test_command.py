@@ -1,6 +1,7 @@
 """The benchmark command: what it times and writes, and that wrong numbers are never timed. No assertion about time."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -283,6 +284,23 @@ def test_batch_and_channels_of_ops_and_modules(tmp_path):
 def test_commit_is_a_hash_or_nothing():
     found = doctor.commit()
     assert found is None or set(found.rstrip("+")) <= set("0123456789abcdef")
+
+
+def test_results_do_not_make_it_another_commit(tmp_path, monkeypatch):
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    for name in ("rirn/doctor.py", "bench/results/some.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("1\n")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "rirn" / "doctor.py"))
+    clean = doctor.commit()
+    (tmp_path / "bench" / "results" / "some.jsonl").write_text("2\n")
+    assert doctor.commit() == clean and len(clean) == 12
+    (tmp_path / "rirn" / "doctor.py").write_text("2\n")
+    assert doctor.commit() == clean + "+"
 
 
 def test_every_op_is_timed():

@@ -96,6 +96,8 @@ def test_all_of_it_and_a_cut(root, tiny, tmp_path, monkeypatch, capsys):
     assert start(root, tmp_path / "whole", "--markdown", str(tmp_path / "page.md")) == 0
     whole = lines(tmp_path / "whole")
     assert [(r.network, r.seed, r.steps) for r in whole] == [("ifi-rnn", 0, 4), ("ifi-rnn+rirn", 0, 4)]
+    scene = whole[1].scores["real"]["scene-test"]
+    assert scene.restored != scene.blurry
     assert "not decided at this size" in (tmp_path / "page.md").read_text()
     with monkeypatch.context() as patch:
         cut_at(patch, 4 + 3)
