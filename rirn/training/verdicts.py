@@ -294,10 +294,6 @@ def _parts_table(evidence: Evidence, base: str) -> str:
     return markdown_table(rows)
 
 
-def _signed(mean: float) -> str:
-    return "" if np.isnan(mean) else f"{mean:+.2f}"
-
-
 def _interval(difference: Difference | None) -> str:
     if difference is None:
         return ""
