@@ -217,6 +217,8 @@ struct SimdKernels {
   void (*pointwise)(const PointwiseJob&);
   void (*fac)(const FacJob&);
   void (*fac_backward)(const FacJob&);
+  void (*halve_row)(const float* upper, const float* lower, float* out, int64_t count);
+  void (*enlarge_row)(const float* near, const float* far, const float* onto, float* out, float* mixed, int64_t count, float scale);
 
   // Tiles of a row, filled up to whole registers.
   int whole_registers(int tiles) const { return (tiles + lanes - 1) / lanes * lanes; }

@@ -19,6 +19,7 @@ from rirn.nn.blocks import bias_of
 from rirn.ops import use_precision
 from rirn.ops._call import CASTABLE, is_autocast, keep_casts
 from rirn.ops.packed import keep_packed
+from rirn.ops.resize import enlarge_onto, halve
 
 RESIDUAL_SCALE = 0.1
 """Factor on what a residual model adds to its input.
@@ -313,7 +314,7 @@ class VideoDeblurrer(nn.Module):
         image = self.base.head(_join(tensors) if fuse is None else fuse(tensors))
         image = image.to(frames[0].dtype)  # under autocast, half precision at 1/2 is coarser than 8 bit
         if self.half_resolution:  # which is for residual models only
-            return _resize(image * (RESIDUAL_SCALE * self.strength), 2, onto=self._pad(_stack(frames)))
+            return enlarge_onto(image, self._pad(_stack(frames)), RESIDUAL_SCALE * self.strength)
         if self.residual:
             return torch.add(self._pad(_stack(frames)), image, alpha=RESIDUAL_SCALE * self.strength)
         if self.base.adds_input:
@@ -339,10 +340,10 @@ class VideoDeblurrer(nn.Module):
         return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
 
     def _shrink(self, frames: Tensor) -> Tensor:
-        """[M, C, H, W] -> what the base network sees of it; bilinear at 1/2 is the mean of 2x2, and quicker than pooling."""
+        """[M, C, H, W] -> what the base network sees of it."""
         if not self.half_resolution:
             return frames
-        small = _resize(frames, 0.5)
+        small = halve(frames)
         return small.contiguous(memory_format=torch.channels_last) if is_channels_last(frames) else small
 
     @property
@@ -432,16 +433,3 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
 def _join(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors [N, c_i, H, W] one after another in the channels; one alone is not copied."""
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), 1)
-
-
-def _resize(images: Tensor, scale: float, onto: Tensor | None = None) -> Tensor:
-    """[M, C, H, W] -> [M, C, scale * H, scale * W], bilinear, added to ``onto`` of that shape.
-
-    Channel by channel, for PyTorch brings images of three channels into channels-last order and back to resize them on one
-    thread, which takes longer than the work.
-    """
-    m, c, h, w = images.shape
-    resized = F.interpolate(images.reshape(m * c, 1, h, w), scale_factor=scale, mode="bilinear")
-    if onto is not None:
-        resized = resized.add_(onto.reshape(resized.shape))  # in place: fresh memory would cost as much again
-    return resized.view(m, c, *resized.shape[2:])

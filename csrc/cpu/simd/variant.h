@@ -24,6 +24,7 @@ constexpr int kLanes = RIRN_LANES;
 #include "blend.h"
 #include "pointwise.h"
 #include "fac.h"
+#include "resize.h"
 #endif
 }  // namespace
 }  // namespace RIRN_VARIANT
@@ -55,6 +56,8 @@ const SimdKernels RIRN_JOIN(simd_, RIRN_VARIANT) = {
     RIRN_VARIANT::pointwise,
     RIRN_VARIANT::fac,
     RIRN_VARIANT::fac_backward,
+    RIRN_VARIANT::halve_row,
+    RIRN_VARIANT::enlarge_row,
 #endif
 };
 }  // namespace rirn

@@ -1,0 +1,63 @@
+"""Images of half and of twice the size, as networks at half resolution need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rirn.ops._library import library
+from rirn.ops._transforms import follows_tangents, refuse_derivatives, within_transform
+from rirn.ops.backends import choose
+from rirn.ops.spec import INFERENCE_OPS
+
+NAMES = ("halve", "enlarge_onto")
+
+
+def halve(images: Tensor) -> Tensor:
+    """Means of squares of 2x2 pixels: [M, C, H, W], H and W even, -> [M, C, H/2, W/2]."""
+    if _runs_kernel([images]):
+        small: Tensor = torch.ops.rirn.halve(images)
+        return small
+    return _resized(images, 0.5)
+
+
+def enlarge_onto(image: Tensor, onto: Tensor, scale: float) -> Tensor:
+    """``onto`` [M, C, 2 H, 2 W] plus ``scale`` times ``image`` [M, C, H, W] of twice the size, bilinear."""
+    if _runs_kernel([image, onto]):
+        result: Tensor = torch.ops.rirn.enlarge_onto(image, onto, float(scale))
+        return result
+    return _resized(image * scale, 2).add_(onto)  # in place: fresh memory would cost as much again
+
+
+def _resized(images: Tensor, scale: float) -> Tensor:
+    """Channel by channel, for PyTorch brings images of three channels into channels-last order and back to resize them on one
+    thread, which takes longer than the work."""
+    m, c, h, w = images.shape
+    resized = F.interpolate(images.reshape(m * c, 1, h, w), scale_factor=scale, mode="bilinear")
+    return resized.view(m, c, *resized.shape[2:])
+
+
+def _runs_kernel(images: Sequence[Tensor]) -> bool:
+    """Dense float32 on the CPU with nothing to differentiate; a compiled program is left to fuse for itself."""
+    if torch.compiler.is_compiling() or choose("conv3x3_chain", images[0].device) != "cpu":
+        return False
+    if any(x.dtype != torch.float32 or not x.is_contiguous() for x in images):
+        return False
+    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in images)
+    return not (with_gradient or within_transform() or follows_tangents(images))
+
+
+def _fake_halve(images: Tensor) -> Tensor:
+    m, c, h, w = images.shape
+    return images.new_empty(m, c, h // 2, w // 2)
+
+
+INFERENCE_OPS.extend(NAMES)
+if library().loaded and hasattr(torch.ops.rirn, NAMES[0]):
+    torch.library.register_fake("rirn::halve", _fake_halve)
+    torch.library.register_fake("rirn::enlarge_onto", lambda image, onto, scale: torch.empty_like(onto))
+    for name in NAMES:
+        refuse_derivatives(name, f"{name} has no derivative: call it from rirn.ops.resize")
