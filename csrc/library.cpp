@@ -42,8 +42,8 @@ STABLE_TORCH_LIBRARY(rirn, m) {
   m.def(
       "atb_update(Tensor f_cur, Tensor f_prev, Tensor[] weights, Tensor[] biases, float slope, float decay, float max_weight) "
       "-> Tensor");
-  // Means of 2x2 pixels; twice the size, bilinear, times scale and added to an image. Without derivatives, float32 on the CPU only.
-  m.def("halve(Tensor images) -> Tensor");
+  // Means of 2x2 pixels less shift; twice the size, bilinear, times scale and added to an image. Without derivatives, float32 on the CPU only.
+  m.def("halve(Tensor images, float shift) -> Tensor");
   m.def("enlarge_onto(Tensor image, Tensor onto, float scale) -> Tensor");
   // Between the first and the last, each weight of this thread's calls is brought in the order of the tensor cores once; the second
   // does so again for all of them, the last returns what that reads and writes. CUDA only.

@@ -17,7 +17,7 @@ void check_dense(const Tensor& t, const char* name) {
   if (t.scalar_type() != ScalarType::Float || !t.is_contiguous()) fail(name, " must be contiguous float32; got ", text(t, sizes_of(t)));
 }
 
-Tensor halve(Tensor images) {
+Tensor halve(Tensor images, double shift) {
   check_dense(images, "images");
   const int64_t H = images.size(2), W = images.size(3), h = H / 2, w = W / 2, rows = images.size(0) * images.size(1) * h;
   if (H % 2 || W % 2) fail("images must have even H and W; got ", text(images, sizes_of(images)));
@@ -27,7 +27,8 @@ Tensor halve(Tensor images) {
   const float* from = static_cast<const float*>(images.data_ptr());
   float* to = static_cast<float*>(out.data_ptr());
   parallel_for(0, rows, std::max<int64_t>(1, kRowWork / W), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) simd.halve_row(from + 2 * i * W, from + (2 * i + 1) * W, to + i * w, w);
+    for (int64_t i = begin; i < end; ++i)
+      simd.halve_row(from + 2 * i * W, from + (2 * i + 1) * W, to + i * w, w, static_cast<float>(shift));
   });
   return out;
 }

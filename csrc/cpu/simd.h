@@ -217,7 +217,7 @@ struct SimdKernels {
   void (*pointwise)(const PointwiseJob&);
   void (*fac)(const FacJob&);
   void (*fac_backward)(const FacJob&);
-  void (*halve_row)(const float* upper, const float* lower, float* out, int64_t count);
+  void (*halve_row)(const float* upper, const float* lower, float* out, int64_t count, float shift);
   void (*enlarge_row)(const float* near, const float* far, const float* onto, float* out, float* mixed, int64_t count, float scale);
 
   // Tiles of a row, filled up to whole registers.

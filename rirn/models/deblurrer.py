@@ -233,7 +233,7 @@ class VideoDeblurrer(nn.Module):
             tensors, state = self._stage(self._recur, stem, state)
             if self.base.feeds_back:
                 image = self._stage(self._decode, [tensors], [centres[i - len(windows)]])
-                fed = self.base.feedback(state.base, self._shrink(image) - self.base.input_shift)
+                fed = self.base.feedback(state.base, self._as_input(image))
                 state = State(fed, state.inner, state.blended)
                 sharp.append(image)
             else:
@@ -264,7 +264,7 @@ class VideoDeblurrer(nn.Module):
         """Frames as the network sees them, [N, 3, H, W] each."""
         if not frames:
             return ()
-        seen = self._shrink(self._pad(_stack(frames))) - self.base.input_shift
+        seen = self._as_input(self._pad(_stack(frames)))
         return torch.split(seen, frames[0].shape[0])
 
     def _stems(self, windows: Sequence[tuple[Tensor, ...]]) -> list[Stem]:
@@ -339,11 +339,11 @@ class VideoDeblurrer(nn.Module):
         bottom, right = -frames.shape[-2] % multiple, -frames.shape[-1] % multiple
         return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
 
-    def _shrink(self, frames: Tensor) -> Tensor:
+    def _as_input(self, frames: Tensor) -> Tensor:
         """[M, C, H, W] -> what the base network sees of it."""
         if not self.half_resolution:
-            return frames
-        small = halve(frames)
+            return frames - self.base.input_shift
+        small = halve(frames, self.base.input_shift)
         return small.contiguous(memory_format=torch.channels_last) if is_channels_last(frames) else small
 
     @property

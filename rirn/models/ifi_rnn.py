@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from rirn.errors import RirnError
@@ -36,7 +35,10 @@ class Cell(nn.Module):
         self.update = StateUpdate(self.feature_channels, hidden)
 
     def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
-        features: Tensor = self.trunk(torch.cat([encoded, hidden], 1))
+        first, *others = self.trunk
+        features: Tensor = first(encoded, hidden)
+        for block in others:
+            features = block(features)
         return features
 
 

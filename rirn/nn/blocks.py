@@ -58,8 +58,9 @@ class ResBlock(nn.Module):
         self.conv1 = conv3(channels, channels)
         self.conv2 = conv3(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return run_chain([x], [self.conv1, self.conv2], [self.slope, 1], [False, True])
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Several images are read as if concatenated along the channels."""
+        return run_chain([x, *others], [self.conv1, self.conv2], [self.slope, 1], [False, True])
 
 
 class StateUpdate(nn.Sequential):

@@ -16,12 +16,12 @@ from rirn.ops.spec import INFERENCE_OPS
 NAMES = ("halve", "enlarge_onto")
 
 
-def halve(images: Tensor) -> Tensor:
-    """Means of squares of 2x2 pixels: [M, C, H, W], H and W even, -> [M, C, H/2, W/2]."""
+def halve(images: Tensor, shift: float) -> Tensor:
+    """Means of squares of 2x2 pixels less ``shift``: [M, C, H, W], H and W even, -> [M, C, H/2, W/2]."""
     if _runs_kernel([images]):
-        small: Tensor = torch.ops.rirn.halve(images)
+        small: Tensor = torch.ops.rirn.halve(images, float(shift))
         return small
-    return _resized(images, 0.5)
+    return _resized(images, 0.5) - shift
 
 
 def enlarge_onto(image: Tensor, onto: Tensor, scale: float) -> Tensor:
@@ -50,7 +50,7 @@ def _runs_kernel(images: Sequence[Tensor]) -> bool:
     return not (with_gradient or within_transform() or follows_tangents(images))
 
 
-def _fake_halve(images: Tensor) -> Tensor:
+def _fake_halve(images: Tensor, shift: float) -> Tensor:
     m, c, h, w = images.shape
     return images.new_empty(m, c, h // 2, w // 2)
 

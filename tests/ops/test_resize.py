@@ -39,13 +39,13 @@ def images(m, c, h, w):
 def test_values(shape, isa, monkeypatch):
     monkeypatch.setenv("RIRN_CPU_ISA", isa)
     small, large = images(*shape)
-    found = torch.ops.rirn.halve(large), torch.ops.rirn.enlarge_onto(small, large, 0.3)
+    found = torch.ops.rirn.halve(large, 0.5), torch.ops.rirn.enlarge_onto(small, large, 0.3)
     if not shape[0]:
         assert [t.shape for t in found] == [small.shape, large.shape]
         return
     x, onto = small.double(), large.double()
     truth = (
-        F.interpolate(onto, scale_factor=0.5, mode="bilinear"),
+        F.interpolate(onto, scale_factor=0.5, mode="bilinear") - 0.5,
         onto + 0.3 * F.interpolate(x, scale_factor=2, mode="bilinear"),
     )
     for got, want in zip(found, truth, strict=True):
@@ -55,36 +55,39 @@ def test_values(shape, isa, monkeypatch):
 
 def calls(*args):
     with Recorder() as record:
-        (halve if len(args) == 1 else enlarge_onto)(*args)
+        (halve if len(args) == 2 else enlarge_onto)(*args)
     return [op for op, _ in record.calls if op in NAMES]
 
 
 def test_where_the_kernels_run():
     small, large = images(1, 3, 4, 6)
     with torch.no_grad():
-        assert calls(large) == ["halve"] and calls(small, large, 1) == ["enlarge_onto"]
+        assert calls(large, 0.5) == ["halve"] and calls(small, large, 1) == ["enlarge_onto"]
         for other in (
             large.half(),
             large.double(),
             large[..., ::2],
             large.to(memory_format=torch.channels_last),
         ):
-            assert calls(other) == []
+            assert calls(other, 0.5) == []
         with use_backend("reference"):
-            assert calls(large) == calls(small, large, 1) == []
-    assert calls(large) == ["halve"]
-    assert calls(large.requires_grad_()) == calls(small, large, 1) == []
+            assert calls(large, 0.5) == calls(small, large, 1) == []
+    assert calls(large, 0.5) == ["halve"]
+    assert calls(large.requires_grad_(), 0.5) == calls(small, large, 1) == []
 
 
 @pytest.mark.parametrize("scale", [0.3, 1])
 def test_gradients(scale):
     small, large = (t.double().requires_grad_() for t in images(1, 2, 3, 4))
-    assert torch.autograd.gradcheck(lambda s, x: (halve(x), enlarge_onto(s, x, scale)), (small, large))
+    assert torch.autograd.gradcheck(lambda s, x: (halve(x, 0.5), enlarge_onto(s, x, scale)), (small, large))
 
 
 def test_transforms():
     small, large = images(2, 3, 4, 6)
-    for f, args in ((halve, (large,)), (lambda s, x: enlarge_onto(s, x, 0.3), (small, large))):
+    for f, args in (
+        (lambda x: halve(x, 0), (large,)),
+        (lambda s, x: enlarge_onto(s, x, 0.3), (small, large)),
+    ):
         want = f(*args)
         torch.testing.assert_close(torch.func.vmap(f)(*(t[:, None] for t in args))[:, 0], want)
         tangent = torch.func.jvp(f, args, args)[1]
@@ -94,10 +97,10 @@ def test_transforms():
 def test_they_check_for_themselves():
     small, large = images(1, 3, 4, 6)
     with pytest.raises(RuntimeError, match="images must have even H and W"):
-        torch.ops.rirn.halve(large[..., :5].contiguous())
+        torch.ops.rirn.halve(large[..., :5].contiguous(), 0.0)
     with pytest.raises(RuntimeError, match="images must be contiguous float32"):
-        torch.ops.rirn.halve(large[..., ::2])
+        torch.ops.rirn.halve(large[..., ::2], 0.0)
     with pytest.raises(RuntimeError, match=r"onto must be \w+ \[1, 3, 8, 12\]"):
         torch.ops.rirn.enlarge_onto(small, small, 1.0)
     with pytest.raises(RuntimeError, match="halve has no derivative"):
-        torch.ops.rirn.halve(large.requires_grad_()).sum().backward()
+        torch.ops.rirn.halve(large.requires_grad_(), 0.0).sum().backward()

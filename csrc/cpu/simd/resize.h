@@ -1,13 +1,13 @@
 // Rows of images of half and of twice the size. (Part of a variant, see vec.h.)
 
-// The means of squares of 2x2 pixels of two rows.
-static void halve_row(const float* upper, const float* lower, float* out, int64_t count) {
+// The means of squares of 2x2 pixels of two rows, less `shift`.
+static void halve_row(const float* upper, const float* lower, float* out, int64_t count, float shift) {
   each_register<kLanes>(count, [&](int64_t x, int64_t left) RIRN_INLINE_LAMBDA {
     const int64_t rest = 2 * left - kLanes;
     const Vec first = load_first<Float32>(upper + 2 * x, (int)(2 * left)) + load_first<Float32>(lower + 2 * x, (int)(2 * left));
     Vec second{};
     if (rest > 0) second = load_first<Float32>(upper + 2 * x + kLanes, (int)rest) + load_first<Float32>(lower + 2 * x + kLanes, (int)rest);
-    store_first<Float32>(out + x, (int)left, splat(0.25f) * (even_lanes(first, second) + odd_lanes(first, second)));
+    store_first<Float32>(out + x, (int)left, fma(splat(0.25f), even_lanes(first, second) + odd_lanes(first, second), splat(-shift)));
   });
 }
 
