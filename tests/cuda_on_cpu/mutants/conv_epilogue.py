@@ -1,4 +1,4 @@
-"""Seeded bugs of conv_epilogue; those of its loop stand with dtb_blend."""
+"""Seeded bugs of conv_epilogue; those of its loop stand with the blending of DTB."""
 
 from tests.cuda_on_cpu.mutants import Mutant
 
