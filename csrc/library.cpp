@@ -20,13 +20,14 @@ STABLE_TORCH_LIBRARY(rirn, m) {
       "conv3x3_chain_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
       "bool unshuffle, bool shuffle, int output_mask) -> Tensor[]");
   // The same, with the images between the layers, in working memory (float32, one dimension; empty where all that is held so
-  // would come to more than `most` bytes), and the backward pass that reads these instead of making them again. CPU only.
+  // would come to more than `most` bytes), and the backward pass that reads these instead of making them again, unless there are none.
+  // Fast: as below, of both passes but the sums of weight gradients. CPU only.
   m.def(
       "conv3x3_chain_holding(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "
-      "bool unshuffle, bool shuffle, int most) -> (Tensor, Tensor)");
+      "bool unshuffle, bool shuffle, int most, bool fast) -> (Tensor, Tensor)");
   m.def(
       "conv3x3_chain_held_backward(Tensor grad, Tensor held, Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, "
-      "int[] skips, bool unshuffle, bool shuffle, int output_mask) -> Tensor[]");
+      "int[] skips, bool unshuffle, bool shuffle, int output_mask, bool fast) -> Tensor[]");
   // conv3x3_chain where factors of products may be rounded to bfloat16. Without a derivative, CPU only.
   m.def(
       "conv3x3_chain_fast(Tensor[] inputs, Tensor[] weights, Tensor[] biases, float[] slopes, int[] skips, "

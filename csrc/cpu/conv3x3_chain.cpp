@@ -316,10 +316,10 @@ bool wanted(const Tensor& t) { return t.numel() > 0; }
 }  // namespace
 
 void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std::vector<ChainLayer>& chain,
-                            const ChainGradients& gradients, Shuffles shuffles, float* held) {
+                            const ChainGradients& gradients, Shuffles shuffles, float* held, bool fast) {
   if (grad.scalar_type() == ScalarType::Double) return conv3x3_direct_backward(grad, inputs, chain, gradients, shuffles);
-  const SimdKernels& simd = simd_kernels();
-  const Packed packed = pack_layers(simd, chain, chain.size() - 1);
+  const SimdKernels &simd = simd_kernels(), &images_simd = simd_kernels(fast);
+  const Packed packed = pack_layers(images_simd, chain, chain.size() - 1);
   const std::vector<ConvLayer>& layers = packed.layers;
   const int n = (int)layers.size(), H = side(grad, 2, shuffles.out), channels = widest(layers);
   const Groups groups(simd, grad.size(0), side(grad, 3, shuffles.out));
@@ -335,7 +335,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
   std::vector<std::unique_ptr<WeightSums>> sums(n);
   size_t sums_size = 0;
   for (int l = last; l < n; ++l) {
-    if (l > last || want_input) rotated[l] = pack_weights(simd, chain[l].weight, true);
+    if (l > last || want_input) rotated[l] = pack_weights(images_simd, chain[l].weight, true);
     if (!wanted(gradients.weights[l]) && !wanted(gradients.biases[l])) continue;
     sums[l] = std::make_unique<WeightSums>(simd, layers[l], H, groups);
     sums_size += sums[l]->size();
@@ -357,7 +357,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     const Columns columns = groups.columns(g);
     const std::vector<Plane> planes = layer_planes.of(g);
     if (held) load_plane(simd, images_of(inputs, i, shuffles.in), planes[0], H, columns);
-    else forward_planes(simd, images_of(inputs, i, shuffles.in), layers, planes, nullptr, H, columns);
+    else forward_planes(images_simd, images_of(inputs, i, shuffles.in), layers, planes, nullptr, H, columns);
     load_plane(simd, {image_of(grad, i, shuffles.out)}, *gradient_of(n), H, columns);
     for (int l = n - 1; l >= last; --l) {
       if (sums[l]) sums[l]->add(planes[l], *gradient_of(l + 1), H, columns);
@@ -373,7 +373,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
       job.to = gradient_of(l);
       job.H = H;
       job.columns = columns;
-      whole_layer(simd, job, 0, channels);
+      whole_layer(images_simd, job, 0, channels);
     }
     if (!want_input) continue;
     std::vector<Image> images;
@@ -432,14 +432,14 @@ double conv3x3_chain_balance(int64_t N, int64_t H, int64_t W, std::vector<int64_
 
 Tensors backward_of(const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
                     const std::vector<double>& slopes, const std::vector<int64_t>& skips, Shuffles shuffles, int64_t output_mask,
-                    float* held) {
+                    float* held, bool fast) {
   Tensors tensors = inputs;
   tensors.insert(tensors.end(), weights.begin(), weights.end());
   tensors.insert(tensors.end(), biases.begin(), biases.end());
   const Tensors all = wanted_outputs(output_mask, tensors);
   const auto first_weight = all.begin() + inputs.size(), first_bias = first_weight + weights.size();
   const ChainGradients gradients{{all.begin(), first_weight}, {first_weight, first_bias}, {first_bias, all.end()}};
-  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients, shuffles, held);
+  conv3x3_chain_backward(grad, inputs, chain_of(weights, biases, slopes, skips), gradients, shuffles, held, fast);
   return all;
 }
 
@@ -447,7 +447,7 @@ Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, 
                                   std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t output_mask) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
-  return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, output_mask, nullptr);
+  return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, output_mask, nullptr, false);
 }
 
 // What is held for the backward pass: of each group of images the inputs of all layers but the first.
@@ -464,7 +464,7 @@ struct HeldShape {
 };
 
 std::tuple<Tensor, Tensor> conv3x3_chain_holding_op(Tensors inputs, Tensors weights, Tensors biases, std::vector<double> slopes,
-                                                    std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t most) {
+                                                    std::vector<int64_t> skips, bool unshuffle, bool shuffle, int64_t most, bool fast) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   const Shuffles shuffles{unshuffle, shuffle};
   Tensor out = empty_result(inputs, weights, shuffles);
@@ -474,7 +474,7 @@ std::tuple<Tensor, Tensor> conv3x3_chain_holding_op(Tensors inputs, Tensors weig
     held = WorkingPlanes::held(shape.channels, shape.tiles, shape.H, (size_t)most);
   }
   float* memory = held ? held->planes()[0].base : nullptr;
-  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out, shuffles, memory);
+  conv3x3_chain(inputs, chain_of(weights, biases, slopes, skips), out, shuffles, memory, fast);
   const std::vector<int64_t> sizes{held ? (int64_t)held->size() : 0}, strides{1};
   if (!held) return {out, torch::stable::new_empty(out, sizes, ScalarType::Float)};
   return {out, torch::stable::from_blob(memory, sizes, strides, out.device(), ScalarType::Float, [held](void*) {})};
@@ -482,10 +482,11 @@ std::tuple<Tensor, Tensor> conv3x3_chain_holding_op(Tensors inputs, Tensors weig
 
 Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs, Tensors weights, Tensors biases,
                                        std::vector<double> slopes, std::vector<int64_t> skips, bool unshuffle, bool shuffle,
-                                       int64_t output_mask) {
+                                       int64_t output_mask, bool fast) {
   check_conv3x3_chain(inputs, weights, biases, slopes, skips, unshuffle, shuffle);
   check_sizes(grad, "grad", inputs[0], result_sizes(inputs, weights, unshuffle, shuffle));
   const Shuffles shuffles{unshuffle, shuffle};
+  if (!held.numel()) return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, output_mask, nullptr, fast);
   const HeldShape shape(grad, weights, shuffles);
   const bool fits = held.scalar_type() == ScalarType::Float && held.is_contiguous() && held.device() == grad.device() &&
                     grad.scalar_type() != ScalarType::Double &&
@@ -493,7 +494,7 @@ Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs,
   STD_TORCH_CHECK(fits, "rirn::conv3x3_chain_held_backward: held must be what conv3x3_chain_holding returned for these arguments");
   float* memory = static_cast<float*>(held.mutable_data_ptr());
   if (reinterpret_cast<uintptr_t>(memory) % 64) memory = nullptr;  // a copy that somebody made: computed again
-  return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, output_mask, memory);
+  return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, output_mask, memory, fast);
 }
 }  // namespace
 }  // namespace rirn

@@ -34,7 +34,9 @@ struct ChainGradients {
   std::vector<Tensor> inputs, weights, biases;
 };
 
-// Recomputes the intermediate images, one group of images at a time, where nothing is held.
+// Recomputes the intermediate images, one group of images at a time, where nothing is held. `fast` as above, but for the sums of
+// weight gradients.
 void conv3x3_chain_backward(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers,
-                            const ChainGradients& gradients, Shuffles shuffles = {}, float* held = nullptr);
+                            const ChainGradients& gradients, Shuffles shuffles = {}, float* held = nullptr,
+                            bool fast = false);
 }  // namespace rirn

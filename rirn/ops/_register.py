@@ -24,7 +24,7 @@ from rirn.ops._transforms import (
 )
 from rirn.ops.backends import AUTO_ORDER, BACKENDS, choose, find_op, is_auto
 from rirn.ops.held import most_held
-from rirn.ops.precision import runs_fast
+from rirn.ops.precision import runs_fast, trains_fast
 from rirn.ops.spec import OPS, Op
 from rirn.ops.tuning import WIDE, tuned
 
@@ -233,6 +233,7 @@ def _save(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any, held: Tensor |
     """Keep what :func:`_backward` needs: the inputs, the result of an op that ends in an activation, and what a chain holds."""
     ctx.slope = op.last_slope(*inputs) if op.last_slope else 1.0
     ctx.holds = held is not None and held.numel() > 0
+    ctx.fast = held is not None and trains_fast()
     ctx.save_for_backward(
         *tensors_of(inputs), *([output] if ctx.slope != 1 else []), *([held] if ctx.holds else [])
     )
@@ -251,10 +252,11 @@ def _backward(op: Op, gradient: Callable[..., Any], ctx: Any, *grads: Tensor) ->
     if ctx.slope != 1:
         grads = (_through_activation(grads[0], next(saved), ctx.slope),)
     output_mask = output_mask_of(ctx.needs_input_grad[-len(list(tensors_of(args))) :])
-    if ctx.holds:
+    if ctx.holds or ctx.fast:
         assert op.as_chain is not None
+        held = next(saved) if ctx.holds else grads[0].new_empty(0)
         found = torch.ops.rirn.conv3x3_chain_held_backward(
-            *grads, next(saved), *op.as_chain(*args), output_mask
+            *grads, held, *op.as_chain(*args), output_mask, ctx.fast
         )
     else:
         found = gradient(*grads, *args, output_mask)
@@ -264,7 +266,7 @@ def _backward(op: Op, gradient: Callable[..., Any], ctx: Any, *grads: Tensor) ->
 def _holding(op: Op, *args: Any) -> tuple[Any, Tensor]:
     """Run an op, which is a chain, and hold its activations as far as they may be held."""
     assert op.as_chain is not None
-    result, held = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held())
+    result, held = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held(), trains_fast())
     return _as_like(op, args, result), held
 
 

@@ -20,7 +20,7 @@ from rirn.plugins import find_plugins
 yaml = Later("yaml")
 
 OWN_LOSSES = ("l1", "psnr")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "fast")
 DEFAULTS = {
     "name": "ifi-rnn+rirn",
     "width": 1.0,
@@ -205,8 +205,9 @@ class TrainConfig:
     """cpu, cuda, ...; auto takes a GPU if there is one. Under torchrun each process takes the GPU of its number."""
     backend: str = "auto"
     """Form of the ops: auto, reference, cpu, cuda or triton."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """``bf16``, ``fp16``: autocast; the weights stay in fp32, and fp16 scales the loss."""
+    precision: Literal["fp32", "bf16", "fp16", "fast"] = "fp32"
+    """``bf16``, ``fp16``: autocast; the weights stay in fp32, and fp16 scales the loss. ``fast``: fp32 but for products on CPUs
+    with AVX512-BF16, see :func:`rirn.ops.use_precision`."""
     recompute: bool = False
     """Keep only the state of each frame and compute the activations again in the backward pass (activation checkpointing):
     the same gradients in less memory and more time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -13,6 +14,7 @@ from rirn.distributed import World
 from rirn.errors import RirnError
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
+from rirn.ops import use_precision
 from rirn.training.config import OptimConfig, TrainConfig
 from rirn.training.loader import Piece
 from rirn.training.losses import LOSSES, Loss
@@ -69,6 +71,7 @@ class Learner:
         self._optim, self._world = optim, world
         self._loss = LOSSES[optim.loss] if loss is None else loss
         self._dtype = AUTOCAST.get(config.precision)
+        self._fast = config.precision == "fast"
         whole: nn.Module = _Pass(model)
         if world.size > 1 and world.device.type == "cuda":  # torch has it for GPUs alone
             whole = nn.SyncBatchNorm.convert_sync_batchnorm(whole)
@@ -95,11 +98,12 @@ class Learner:
             group["lr"] = learning_rate(self._optim, number)
         self.optimizer.zero_grad(set_to_none=True)
         statistics = [buffer.clone() for buffer in self.model.buffers()]
-        with torch.autocast(self._world.device.type, self._dtype, enabled=self._dtype is not None):
-            restored, state = self._pass(piece.blurry, self.state, piece.last)
-        loss = self._loss(restored.float(), piece.sharp)
-        _check_loss(loss)
-        self.scaler.scale(loss * piece.weight).backward()
+        with use_precision("fast", gradients=True) if self._fast else contextlib.nullcontext():
+            with torch.autocast(self._world.device.type, self._dtype, enabled=self._dtype is not None):
+                restored, state = self._pass(piece.blurry, self.state, piece.last)
+            loss = self._loss(restored.float(), piece.sharp)
+            _check_loss(loss)
+            self.scaler.scale(loss * piece.weight).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._optim.clip_norm)
         mean_loss, mean_norm = self._world.mean([loss.item(), norm.item()])

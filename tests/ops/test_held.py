@@ -111,7 +111,7 @@ def test_a_graph_can_be_used_twice_and_its_tensors_may_move():
 def test_what_was_not_held_for_these_arguments_is_refused(kind):
     images, weights, biases = BLOCKS.inputs(SHAPES[1])
     rest = images, weights, biases, list(BLOCKS.slopes), [int(s) for s in BLOCKS.skips], False, False
-    out, held = torch.ops.rirn.conv3x3_chain_holding(*rest, A_LOT)
+    out, held = torch.ops.rirn.conv3x3_chain_holding(*rest, A_LOT, False)
     wrong = {
         "short": held[:-1],
         "half": held.half(),
@@ -120,7 +120,7 @@ def test_what_was_not_held_for_these_arguments_is_refused(kind):
     with pytest.raises(
         RuntimeError, match="held must be what conv3x3_chain_holding returned for these arguments"
     ):
-        torch.ops.rirn.conv3x3_chain_held_backward(torch.ones_like(out), wrong, *rest, 1)
+        torch.ops.rirn.conv3x3_chain_held_backward(torch.ones_like(out), wrong, *rest, 1, False)
 
 
 def test_irm_update_holds_too():

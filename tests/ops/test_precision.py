@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 import rirn
 from rirn.errors import RirnError
-from rirn.ops import conv3x3_chain, irm_update, use_backend, use_precision
-from rirn.ops.precision import has_fast
+from rirn.ops import conv3x3_chain, hold_activations, irm_update, use_backend, use_precision
+from rirn.ops.precision import has_fast, trains_fast
 from tests.ops.calls import arguments, call
 from tests.ops.cases import Case, like_truth
 from tests.ops.contract import isas
@@ -255,3 +255,55 @@ def test_irm_update_is_a_chain_here_too():
     op = rirn.ops.spec.OPS["irm_update"]
     with use_backend("cpu"), use_precision("fast"):
         assert torch.equal(irm_update(*args), conv3x3_chain(*op.as_chain(*args)[:5]))
+
+
+def gradients_of(chain, case, most, **precision):
+    """The result and every gradient, with so many bytes held."""
+    parts = chain.inputs(case)
+    with use_backend("cpu"), use_precision(**precision), hold_activations(most):
+        out = conv3x3_chain(*parts, chain.slopes, chain.skips, **chain.shuffles)
+    leaves = [t for part in parts for t in part]
+    generator = torch.Generator().manual_seed(1)
+    grad = torch.randn(out.shape, generator=generator).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
+FAST = {"name": "fast", "gradients": True}
+
+
+@pytest.mark.parametrize(
+    ("chain", "case"), [(RES, Case(2, 16, 19, 40)), (UPDATE, Case(1, 20, 16, 70, "bf16"))]
+)
+def test_gradients_of_fast_products(chain, case):
+    """Both passes are fast, whether activations are held or made again; the backward pass may run outside of the block."""
+    exact = gradients_of(chain, case, 1 << 30, name="fast")
+    assert all(map(torch.equal, exact, gradients_of(chain, case, 1 << 30, name="exact")))
+    found = gradients_of(chain, case, 1 << 30, **FAST)
+    assert all(map(torch.equal, found, gradients_of(chain, case, 0, **FAST)))
+    assert torch.equal(found[0], run(chain, inputs(chain, case), "fast"))
+    for got, want in zip(found, exact, strict=True):
+        assert torch.equal(got, want) != has_fast() or got.dim() == 1
+        assert_close(got, want.double(), TABLE["conv3x3_chain fast", "gradient", case.dtype], "gradient")
+
+
+def test_weight_gradients_of_fast_products_are_sums_in_float32():
+    """Of a single layer, whose input and output gradient are given, they are the exact ones."""
+    layer = type(RES)((16,), (16,), (1.0,), (False,))
+    fast, exact = (gradients_of(layer, Case(2, 16, 19, 40), 0, **p) for p in (FAST, {"name": "exact"}))
+    assert torch.equal(fast[2], exact[2]) and torch.equal(fast[3], exact[3])
+    assert torch.equal(fast[1], exact[1]) != has_fast()
+
+
+def test_gradients_in_float64_are_exact():
+    case = Case(1, 8, 9, 40, "fp64")
+    found, want = (gradients_of(RES, case, 1 << 30, **p) for p in (FAST, {"name": "exact"}))
+    assert all(map(torch.equal, found, want))
+
+
+def test_blocks_end_with_their_gradients():
+    with use_precision("fast", gradients=True):
+        assert trains_fast() == has_fast()
+        with use_precision("fast"):
+            assert not trains_fast()
+        assert trains_fast() == has_fast()
+    assert not trains_fast()

@@ -108,7 +108,7 @@ def test_unknown_key_has_a_near_match(capsys, tmp_path, text, near):
         ("optim:\n  lr: fast\n", "c.yaml, optim.lr must be a number; got 'fast'"),
         ("optim:\n  steps: 1.5\n", "c.yaml, optim.steps must be a whole number; got 1.5"),
         ("compile: 1\n", "c.yaml, compile must be true or false; got 1"),
-        ("precision: fp8\n", "c.yaml, precision must be one of fp32, bf16, fp16; got 'fp8'"),
+        ("precision: fp8\n", "c.yaml, precision must be one of fp32, bf16, fp16, fast; got 'fp8'"),
         ("data:\n  chunk: x\n", "c.yaml, data.chunk must be a whole number or null; got 'x'"),
         (
             "data:\n  scene: {layers: [1]}\n",
@@ -148,7 +148,7 @@ def test_saved_settings_make_the_same_run(data, tmp_path):
         ({"optim": OptimConfig(ema=1.0)}, r"optim.ema must lie in \[0, 1\)"),
         ({"optim": OptimConfig(loss="l2")}, "optim.loss must be one of l1, psnr; got 'l2'"),
         ({"optim": OptimConfig(schedule="step")}, "must be one of cosine, anneal; got 'step'"),
-        ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
+        ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16, fast"),
         ({"workers": -1}, "data.workers must not be negative"),
         ({"cache_mib": -1}, "data.cache_mib must not be negative; got -1"),
         ({"optim": OptimConfig(warmup=-1)}, "optim.warmup must not be negative; got -1"),
@@ -229,7 +229,7 @@ def test_every_setting_is_explained(capsys):
     for words in (
         "--data.val [...], --data.val+ [...] A folder of sequences to watch, or a list of them; none of their frames is "
         "learnt from. --data.frames",
-        "--precision {fp32,bf16,fp16} ``bf16``",
+        "--precision {fp32,bf16,fp16,fast} ``bf16``",
         "--compile {true,false} Train through torch.compile. (default: false)",
         "--data.camera.crf [...] Its constant rate factor",
         "--model.variant TEXT CxHy of IFI-RNN. --model.blocks",
