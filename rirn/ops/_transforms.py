@@ -46,6 +46,12 @@ def follows_tangents(tensors: Sequence[Tensor]) -> bool:
     return any(_tangent(t) is not None for t in tensors)
 
 
+def is_differentiated(tensors: Sequence[Tensor]) -> bool:
+    """Whether a call that reads these tensors may have to be differentiated, or batched by a transform."""
+    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return with_gradient or within_transform() or follows_tangents(tensors)
+
+
 def register_derivatives(
     name: str,
     save: Callable[[Any, Any, Any, Any], None],

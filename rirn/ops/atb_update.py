@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rirn.ops._call import HALF_DTYPES, is_autocast
 from rirn.ops._library import library
-from rirn.ops._transforms import follows_tangents, refuse_derivatives
+from rirn.ops._transforms import is_differentiated, refuse_derivatives
 from rirn.ops.backends import choose, is_auto
 from rirn.ops.spec import INFERENCE_OPS
 from rirn.ops.tuning import tuned
@@ -34,10 +34,7 @@ def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | Non
         return False
     if is_auto(backend) and tuned("atb_update", f_cur, f_cur.shape[1], "cuda") != "cuda":
         return False
-    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return not (with_gradient or follows_tangents(tensors)) and all(
-        t.dtype == f_cur.dtype in HALF_DTYPES for t in tensors
-    )
+    return not is_differentiated(tensors) and all(t.dtype == f_cur.dtype in HALF_DTYPES for t in tensors)
 
 
 def atb_update(

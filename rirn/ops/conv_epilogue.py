@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rirn.ops._library import library
-from rirn.ops._transforms import follows_tangents, refuse_derivatives, within_transform
+from rirn.ops._transforms import is_differentiated, refuse_derivatives
 from rirn.ops.backends import choose
 from rirn.ops.spec import INFERENCE_OPS
 
@@ -19,8 +19,7 @@ def runs_conv_epilogue(tensors: Sequence[Tensor]) -> bool:
     differentiate. A compiled program is left to fuse for itself."""
     if choose("conv3x3_chain", tensors[0].device) != "cuda" or torch.compiler.is_compiling():
         return False
-    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return not (with_gradient or follows_tangents(tensors) or within_transform())
+    return not is_differentiated(tensors)
 
 
 def conv_epilogue(

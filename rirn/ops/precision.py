@@ -6,12 +6,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
 from rirn.errors import RirnError
 from rirn.ops._library import library
-from rirn.ops._transforms import follows_tangents, within_transform
+from rirn.ops._transforms import is_differentiated
 
 PRECISIONS = ("exact", "fast")
 
@@ -90,8 +89,7 @@ def runs_fast(tensors: Sequence[Tensor]) -> bool:
     """Whether a chain on the CPU that reads these tensors runs as :data:`TORCH_OP`, which has no derivative."""
     if _thread.name != "fast" or not has_fast():
         return False
-    with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return not (with_gradient or within_transform() or follows_tangents(tensors))
+    return not is_differentiated(tensors)
 
 
 def trains_fast() -> bool:

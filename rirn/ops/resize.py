@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rirn.ops._library import library
-from rirn.ops._transforms import follows_tangents, refuse_derivatives, within_transform
+from rirn.ops._transforms import is_differentiated, refuse_derivatives
 from rirn.ops.backends import choose
 from rirn.ops.spec import INFERENCE_OPS
 
@@ -46,8 +46,7 @@ def _runs_kernel(images: Sequence[Tensor]) -> bool:
         return False
     if any(x.dtype != torch.float32 or not x.is_contiguous() for x in images):
         return False
-    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in images)
-    return not (with_gradient or within_transform() or follows_tangents(images))
+    return not is_differentiated(images)
 
 
 def _fake_halve(images: Tensor, shift: float) -> Tensor:
