@@ -16,6 +16,7 @@ from rirn.training.claims import Study, Trained, plan
 from rirn.training.learner import Learner
 from rirn.training.recipes import find_recipe
 from rirn.training.results import read_results
+from tests.training.runs import rows
 
 
 def noise(*shape, seed=0):
@@ -136,7 +137,8 @@ def test_a_line_holds_every_frame_and_the_curve(root, tiny, tmp_path):
     }
     assert line.settings["data"]["shutter"]["changing_rate"] == 0.75
     assert line.settings["data"]["train"][0] == {"path": "GOPRO_Large/train", "kind": "pairs", "share": 0.5}
-    assert line.machine["versions"]["torch"] and line.seconds > 0
+    logged = sum(row.get("seconds", 0) for row in rows(tmp_path / "ifi-rnn" / "seed-0"))
+    assert line.machine["versions"]["torch"] and line.seconds == round(logged, 1)
 
 
 def test_every_network_learns_from_the_same_clips(root, tiny, tmp_path, monkeypatch):
