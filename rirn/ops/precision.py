@@ -41,7 +41,7 @@ def use_precision(name: str, *, gradients: bool = False) -> Iterator[None]:
 
     Args:
         name: ``exact`` or ``fast``.
-        gradients: also where the backward pass will come, for a training step in two thirds of the time. What it computes of
+        gradients: also where the backward pass will come, for a training step in four fifths of the time. What it computes of
             images is fast, too; the sums of weight gradients stay exact.
 
     Raises:
