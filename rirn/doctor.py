@@ -18,7 +18,6 @@ import torch
 from rirn.ops import backends, tuning
 from rirn.ops._library import library
 from rirn.ops.backends import BACKENDS, OPS, available_backends, why_no_gpu, why_not
-from rirn.ops.conv3x3_chain import LEFT_TO_LIBRARY
 
 # Distributions, not modules: reading a version must not import the package, which may be what is broken.
 DISTRIBUTIONS = ("rirn", "torch", "triton", "numpy", "av", "safetensors")
@@ -168,10 +167,7 @@ def report() -> dict[str, Any]:
             }
             for op in OPS
         },
-        "left_to_library": {
-            "conv3x3_chain": dict(LEFT_TO_LIBRARY),
-            "irm_update": {"cuda": "float32 with TF32 and wide layers, unless measured otherwise"},
-        },
+        "left_to_library": {op: dict(found.left_in_words) for op, found in OPS.items()},
         "tuning": {
             device["name"]: f"measured, {tuning.path()}"
             if tuning.measured(torch.device(device["name"]))

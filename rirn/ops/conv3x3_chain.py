@@ -32,6 +32,8 @@ time, best of 9)."""
 MOST_INPUTS_ON_CUDA = 8
 """Images that the CUDA kernel reads as if concatenated."""
 
+FASTER_IN_FLOAT64 = "the library's convolutions are faster in float64"
+
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
     "cuda": f"float32 and wide layers unless measured otherwise, more than {MOST_INPUTS_ON_CUDA} inputs and convolutions "
@@ -254,7 +256,7 @@ def _why_library(
             return "the library's convolutions of stride 2 are faster than those taken apart into phases"
         return None
     if first.dtype == torch.float64:
-        return "the library's convolutions are faster in float64"
+        return FASTER_IN_FLOAT64
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (*images, *parameters))
     columns = first.shape[0] * (first.shape[3] // 2 if in_phases else first.shape[3])
     if columns < (NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST):
@@ -331,6 +333,7 @@ OP = register(
         last_slope=_last_slope,
         as_chain=lambda *args: args,
         left_to_library=_left_to_library,
+        left_in_words=LEFT_TO_LIBRARY,
         width=lambda inputs, weights, *others: _widest(weights),
         library=conv3x3_chain_library,
         channels=(80,),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rirn.ops._call import check_images, check_kind, widen
 from rirn.ops._register import call, register
-from rirn.ops.conv3x3_chain import conv3x3_chain_library
+from rirn.ops.conv3x3_chain import FASTER_IN_FLOAT64, conv3x3_chain_library
 from rirn.ops.spec import Op
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
@@ -122,6 +122,10 @@ def _as_chain(
     return [hidden, inner], weights, biases, SLOPES, SKIPS, False, False
 
 
+def _left_to_library(backend: str, hidden: Tensor, *others: Any) -> str | None:
+    return FASTER_IN_FLOAT64 if backend == "cpu" and hidden.dtype == torch.float64 else None
+
+
 OP = register(
     Op(
         "irm_update",
@@ -133,6 +137,11 @@ OP = register(
         as_chain=_as_chain,
         width=lambda hidden, *others: hidden.shape[1],
         library=_library,
+        left_to_library=_left_to_library,
+        left_in_words={
+            "cpu": "float64",
+            "cuda": "float32 with TF32 and wide layers, unless measured otherwise",
+        },
         triton=("conv3x3_chain", _as_chain),
         channels=(20, 16),
     )

@@ -33,7 +33,7 @@ _thread = _Thread()
 
 @contextmanager
 def use_precision(name: str, *, gradients: bool = False) -> Iterator[None]:
-    """Run convolution chains and ``irm_update`` inside the block, in this thread, exactly or fast.
+    """Run chains of 3x3 convolutions, IRM's too, inside the block, in this thread, exactly or fast.
 
     ``fast`` rounds the factors of products to bfloat16, behind Winograd's transform, and adds up in float32; all else stays
     as it is. It takes the CPU's AVX512-BF16 instructions. On other processors and devices, and, without ``gradients``, wherever

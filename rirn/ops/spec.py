@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class Op:
             given.
         left_to_library: ``left_to_library(backend, *arguments)`` says why ``auto`` leaves a call to the reference though
             the backend could run it, or returns None.
+        left_in_words: those calls by type of device, for :mod:`rirn.doctor`.
         triton: the file of the Triton kernels, and what these take for the arguments; None where the file has the op's
             name and the kernels take its arguments.
         channels: C in the published networks, for benchmarks.
@@ -58,6 +59,7 @@ class Op:
     width: Callable[..., int] | None = None
     library: Callable[..., Any] | None = None
     left_to_library: Callable[..., str | None] | None = None
+    left_in_words: Mapping[str, str] = field(default_factory=dict)
     triton: tuple[str, Callable[..., Sequence[Any]]] | None = None
     channels: tuple[int, ...] = ()
     operations: int | None = None
