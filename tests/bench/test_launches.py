@@ -14,6 +14,7 @@ from rirn.nn.blocks import ResBlock
 from rirn.ops import _register, use_backend
 from rirn.ops._library import library
 from rirn.ops.backends import assume
+from rirn.ops.spec import OPS
 
 compiled = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
 
@@ -115,7 +116,8 @@ def test_a_step_on_a_gpu_needs_no_phases():
         _, state = model.step(frame, None)
         with LaunchCounter() as counter:
             model.step(frame, state)
-    assert {"irm_update", "atb_blend", "convolution"} <= set(counter.calls)
+    assert "convolution" in counter.calls
+    assert len(OPS.keys() & set(counter.calls)) == 3, "chains, IRM and ATB"
     assert not {"pixel_unshuffle", "baddbmm", "flip", "stack"} & set(counter.calls)
 
 

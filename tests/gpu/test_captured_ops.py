@@ -7,25 +7,22 @@ import torch
 
 from rirn.nn import ATB as AdaptiveBlending
 from rirn.nn.blocks import ResBlock
-from rirn.ops import atb_blend, conv3x3_chain, explain, irm_update, use_backend, why_not
+from rirn.ops import atb_blend, conv3x3_chain, explain, use_backend, why_not
 from rirn.ops.atb_update import runs_atb_update
 from rirn.ops.conv_epilogue import runs_conv_epilogue
 from tests.ops import contract
 from tests.ops.calls import reference
-from tests.ops.cases import Case, atb_inputs, irm_inputs
+from tests.ops.cases import Case, atb_inputs
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
 from tests.ops.test_gates import LSTM, UPDATE
+from tests.ops.test_irm_update import IRM
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
 ATB = contract.Op(
     "atb_blend", atb_blend, reference.atb_blend, atb_inputs, ("f_prev", "f_cur", "logit_prev", "logit_cur"), 1
 )
-
-
-def irm(hidden, inner, *parameters, backend=None):
-    return irm_update(hidden, inner, parameters[:6], parameters[6:], backend=backend)
 
 
 def residual_block(x, weight1, weight2, bias1, bias2, *, backend=None):
@@ -39,14 +36,12 @@ def arguments_of(block):
 
 
 def residual_block_inputs(case, device="cpu", seed=0):
-    hidden, _, *parameters = irm_inputs(case, device, seed)
+    hidden, _, *parameters = IRM.make(case, device, seed)
     c = case.c
     weights = [w.detach()[:c, :c].contiguous().requires_grad_() for w in parameters[:2]]
     return [hidden, *weights, *(b.detach()[:c].clone().requires_grad_() for b in parameters[6:8])]
 
 
-LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
-IRM = contract.Op("irm_update", irm, reference.irm_update, irm_inputs, ("hidden", "inner", *2 * LAYERS), 0)
 BLOCK = contract.Op(
     "conv3x3_chain",
     residual_block,
@@ -57,9 +52,7 @@ BLOCK = contract.Op(
 )
 OPS = [ATB, BLOCK, DTB, FAC, IRM, LSTM, UPDATE]
 ops = pytest.mark.parametrize("op", OPS, ids=str)
-CASE = Case(
-    2, 16, 36, 64, "fp16", logits="11"
-)  # of 16 channels: the kernels of irm_update that take three layers
+CASE = Case(2, 16, 36, 64, "fp16", logits="11")  # of 16 channels: IRM's kernels that take three layers
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ import torch
 import triton
 import triton.language as tl
 
-from rirn.ops import atb_blend, conv3x3_chain, irm_update
+from rirn.ops import atb_blend, conv3x3_chain
 from rirn.ops._register import define_triton
 from tests.ops import contract
 from tests.ops.calls import reference
-from tests.ops.cases import Case, atb_inputs, irm_inputs, lay_out_parameter, like_truth
+from tests.ops.cases import Case, atb_inputs, lay_out_parameter, like_truth
 from tests.ops.test_dtb_blend import DTB
 from tests.ops.test_fac import FAC
 from tests.ops.test_gates import GATES, LSTM, UPDATE
+from tests.ops.test_irm_update import IRM
 from tests.tolerances import DTYPES, TABLE, assert_close, row_of
 
 
@@ -33,7 +34,7 @@ def atb(case, inputs, backend):
 
 
 def irm(case, inputs, backend):
-    return irm_update(inputs[0], inputs[1], inputs[2:8], inputs[8:], backend=backend)
+    return IRM.function(*inputs, backend=backend)
 
 
 def check(op, case, inputs, run, truth):
@@ -122,11 +123,11 @@ def test_fac(case):
     ),
     ids=str,
 )
-def test_irm_update(case):
+def test_irm(case):
     def truth(case, wide):
-        return reference.irm_update(wide[0], wide[1], wide[2:8], wide[8:])
+        return IRM.reference(*wide)
 
-    check(row_of("irm_update", "triton", case.dtype), case, irm_inputs(case), irm, truth)
+    check(row_of(IRM.name, "triton", case.dtype), case, IRM.make(case), irm, truth)
 
 
 def chain_inputs(case, channels_in, channels, side=1):
@@ -204,7 +205,7 @@ def test_gradients_pass_an_activation_that_is_nan(slope):
 def test_gradients_repeat_bit_for_bit():
     results = []
     for _ in range(2):
-        inputs = irm_inputs(Case(1, 2, 5, 4))
+        inputs = IRM.make(Case(1, 2, 5, 4))
         results.append(torch.autograd.grad(irm(None, inputs, "triton").sum(), inputs))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 

@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rirn import create_model
 from rirn.models import deblurrer
-from rirn.ops import _call, atb_blend, irm_update
+from rirn.ops import _call, atb_blend
 from rirn.ops._library import library
-from tests.ops.calls import reference
-from tests.ops.cases import Case, atb_inputs, irm_inputs
+from tests.ops.cases import Case, atb_inputs
+from tests.ops.test_irm_update import IRM
 
 DTYPES = [torch.float16, torch.bfloat16]
 BACKENDS = ["reference", "auto"]
@@ -26,12 +26,10 @@ def blend(inputs, backend):
 
 
 def update(flat, backend):
-    return irm_update(flat[0], flat[1], flat[2:8], flat[8:], backend=backend)
+    return IRM.function(*flat, backend=backend)
 
 
-OPS = pytest.mark.parametrize(
-    ("call", "make"), [(blend, atb_inputs), (update, irm_inputs)], ids=["atb_blend", "irm_update"]
-)
+OPS = pytest.mark.parametrize(("call", "make"), [(blend, atb_inputs), (update, IRM.make)], ids=["ATB", "IRM"])
 
 
 @dtypes
@@ -76,10 +74,8 @@ def test_float64_is_left_alone(call, make, backend, dtype):
 
 @dtypes
 def test_reference_keeps_its_float32_arithmetic(dtype):
-    flat = [t.detach().to(dtype) for t in irm_inputs(Case(1, 3, 5, 4))]
-    want = reference.irm_update(
-        *[t.float() for t in flat[:2]], [t.float() for t in flat[2:8]], [t.float() for t in flat[8:]]
-    )
+    flat = [t.detach().to(dtype) for t in IRM.make(Case(1, 3, 5, 4))]
+    want = IRM.reference(*(t.float() for t in flat))
     with torch.autocast("cpu", dtype):
         assert torch.equal(update(flat, "reference"), want.to(dtype))
 

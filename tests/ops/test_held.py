@@ -6,10 +6,11 @@ from torch import Tensor
 
 from rirn.errors import RirnError
 from rirn.measure.memory import saved_bytes
-from rirn.ops import conv3x3_chain, hold_activations, irm_update, use_backend
+from rirn.ops import conv3x3_chain, hold_activations, use_backend
 from rirn.ops._library import library
 from tests.ops.cases import Case
 from tests.ops.test_conv3x3_chain import BLOCKS, CHAINS, DOWN, UP, UPDATE
+from tests.ops.test_irm_update import IRM
 
 pytestmark = pytest.mark.skipif(not library().loaded, reason=str(library().reason))
 SHAPES = [
@@ -123,17 +124,13 @@ def test_what_was_not_held_for_these_arguments_is_refused(kind):
         torch.ops.rirn.conv3x3_chain_held_backward(torch.ones_like(out), wrong, *rest, 1, False)
 
 
-def test_irm_update_holds_too():
-    generator = torch.Generator().manual_seed(0)
-    c, (h, inner) = 6, torch.randn(2, 2, 6, 17, 40, generator=generator)
-    weights = [torch.randn(2 * c if i < 5 else c, 2 * c, 3, 3, generator=generator) * 0.1 for i in range(6)]
-    biases = [torch.randn(len(w), generator=generator) for w in weights]
+def test_the_inner_recurrence_holds_too():
     found = []
     for most in (0, A_LOT):
-        flat = [t.detach().clone().requires_grad_() for t in (h, inner, *weights, *biases)]
-        with hold_activations(most), use_backend("cpu"):
-            irm_update(flat[0], flat[1], flat[2:8], flat[8:]).square().sum().backward()
-        found.append([t.grad for t in flat])
+        flat = IRM.make(Case(2, 6, 17, 40))
+        with hold_activations(most):
+            out = IRM.function(*flat, backend="cpu")
+            found.append(torch.autograd.grad(out.square().sum(), flat))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 

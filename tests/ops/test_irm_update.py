@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rirn.ops import hold_activations, irm_update
-from tests.ops import rounded
+from tests.ops import contract, rounded
 from tests.ops.calls import reference
 from tests.ops.cases import Case, irm_inputs, like_truth
 from tests.tolerances import NAMES, TABLE, assert_close, row_of
@@ -40,8 +40,19 @@ TENSORS = (
 )
 
 
+def of_tensors(hidden, inner, *parameters, backend=None):
+    return irm_update(hidden, inner, parameters[:6], parameters[6:], backend=backend)
+
+
+def reference_of_tensors(hidden, inner, *parameters):
+    return reference.irm_update(hidden, inner, parameters[:6], parameters[6:])
+
+
+IRM = contract.Op("irm_update", of_tensors, reference_of_tensors, irm_inputs, TENSORS, 0)
+
+
 def call(flat, backend):
-    return irm_update(flat[0], flat[1], flat[2:8], flat[8:], backend=backend)
+    return of_tensors(*flat, backend=backend)
 
 
 def run(inputs, backend, grad=None):
@@ -54,7 +65,7 @@ def run(inputs, backend, grad=None):
 
 def truth(inputs, grad):
     wide = like_truth(inputs)
-    out = reference.irm_update(wide[0], wide[1], wide[2:8], wide[8:])
+    out = reference_of_tensors(*wide)
     return out, torch.autograd.grad(out, wide, grad.cpu().double())
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import rirn
 from rirn.ops import use_backend, use_precision
+from rirn.ops.spec import OPS
 from tests.ops.calls import Recorder
 from tests.ops.cases import Case
 from tests.ops.contract import isas
@@ -42,16 +43,13 @@ def chains(name: str, height: int, width: int) -> list[tuple[int, int, int, list
             model.step(torch.zeros(1, 3, height, width), state)
     found = []
     for op, args in record.calls:
-        if op == "conv3x3_chain":
-            images, weights, _, _, _, unshuffle, _ = args
+        if op in OPS and OPS[op].as_chain is not None:
+            images, weights, _, _, _, unshuffle, _ = OPS[op].as_chain(*args)
             n, _, h, w = images[0].shape
             halved = 2 if unshuffle else 1
             found.append(
                 (n, h // halved, w // halved, [weights[0].shape[1], *(len(weight) for weight in weights)])
             )
-        if op == "irm_update":
-            n, c, h, w = args[0].shape
-            found.append((n, h, w, [2 * c] * 6 + [c]))
     return found
 
 
