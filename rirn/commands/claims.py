@@ -91,14 +91,22 @@ def run(options: Namespace) -> None:
     plots = {}
     if plt is not None:
         from rirn.figures.canvas import make_folder
-        from rirn.figures.claims import draw
+        from rirn.figures.claims import draw, draw_differences
 
         make_folder(options.plots)
+        start = options.markdown.parent if options.markdown else Path()
+
+        def link(path: Path) -> str:
+            return Path(os.path.relpath(path, start)).as_posix()
+
+        found = [(claim.sentence, evidence.difference(claim)) for claim in verdicts.CLAIMS]
+        known = [(name, verdicts.verdict(d), (d.mean, d.low, d.high)) for name, d in found if d is not None]
+        if known:
+            plots[verdicts.ALL] = link(draw_differences(plt, known, options.plots / "claims.png"))
         for base in dict.fromkeys(run.base for run in trained):
             path = options.plots / f"claims-{base}.png"
             draw(plt, base, evidence.curves(base), evidence.since(base), path)
-            start = options.markdown.parent if options.markdown else Path()
-            plots[base] = Path(os.path.relpath(path, start)).as_posix()
+            plots[base] = link(path)
     text = verdicts.page(evidence, plots)
     print(text)
     if options.markdown is not None:

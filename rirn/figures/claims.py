@@ -1,4 +1,4 @@
-"""Learning curves, and what additions to a network are worth by how long ago the last sharp frame was."""
+"""The claims with their intervals; learning curves, and the gain of additions by the frames since the last sharp one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,35 @@ from typing import Any
 import numpy as np
 
 from rirn.figures.canvas import colours, save, show_legend
+
+
+def draw_differences(
+    plt: Any, found: Sequence[tuple[str, str, tuple[float, float, float]]], path: Path
+) -> Path:
+    """Write a picture of the difference that each claim is about, and return its path.
+
+    Args:
+        found: sentence, verdict, and mean, lower and upper end of the difference in dB.
+    """
+    figure, axes = plt.subplots(figsize=(11, 1 + 0.35 * len(found)), layout="constrained")
+    colour = colours(plt, sorted({verdict for _, verdict, _ in found}))
+    for row, (_, verdict, (mean, low, high)) in enumerate(found):
+        axes.errorbar(
+            mean,
+            row,
+            xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]],
+            fmt="o",
+            markersize=4,
+            capsize=3,
+            color=colour[verdict],
+        )
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(found)), [sentence for sentence, _, _ in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("difference in PSNR, dB (95 % of draws)")
+    axes.grid(True, axis="x", alpha=0.2)
+    show_legend(plt, figure, colour)
+    return save(plt, figure, path)
 
 
 def draw(

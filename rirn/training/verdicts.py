@@ -31,6 +31,8 @@ LATE = 4
 
 SINCE = (*(f"since {n}" for n in range(1, 8)), "since 8 or more")
 """Parts of ``changing``: frames so many after a sharp one."""
+ALL = "all"
+"""In the place of a base: all claims."""
 INPUT = "input"
 """In the place of the other network: what goes in."""
 PERFECT = 100.0
@@ -248,13 +250,15 @@ def page(evidence: Evidence, plots: Mapping[str, str] | None = None) -> str:
     """The verdicts, and tables behind them, as markdown.
 
     Args:
-        plots: links to pictures by base.
+        plots: links to pictures by base; that of all claims under :data:`ALL`.
     """
     rows = [("claim", "difference, dB", "seeds", "verdict")]
     for claim in CLAIMS:
         found = evidence.difference(claim)
         rows.append((claim.sentence, _interval(found), str(found.seeds) if found else "", verdict(found)))
     blocks = [markdown_table(rows)]
+    if plots and ALL in plots:
+        blocks.append(f"![The difference behind each claim, with its interval]({plots[ALL]})")
     for base in dict.fromkeys(network.partition("+")[0] for network, _ in evidence.runs):
         blocks += [f"### {base}", _parts_table(evidence, base)]
         since = evidence.since(base)
