@@ -17,8 +17,8 @@ from rirn.kernels.conv3x3 import (
     image_of,
     inputs_of,
     readable,
-    weight_gradient,
 )
+from rirn.kernels.conv3x3_weights import weight_gradient
 from rirn.kernels.launch import format_of, written
 
 
