@@ -43,7 +43,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = options.add_argument_group("what is timed")
+    _add_subjects(options.add_argument_group("what is timed"))
+    _add_conditions(options.add_argument_group("how"))
+    _add_outputs(options.add_argument_group("what becomes of it"))
+    return options
+
+
+def _add_subjects(what: argparse._ArgumentGroup) -> None:
     what.add_argument("--only", choices=list(GROUPS), action="append", help="(default: ops, modules, models)")
     what.add_argument(
         "--op",
@@ -68,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--frame", metavar="HxW", help="of the frames of networks (default: 720x1280)")
     what.add_argument("--clip", metavar="NxTxHxW", help="of a training step (default: 2x8x128x128)")
-    how = options.add_argument_group("how")
+
+
+def _add_conditions(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--device", default="auto", help="(default: a GPU if there is one, else cpu)")
     how.add_argument("--threads", type=int, help="of torch on the CPU (default: as torch decides)")
     how.add_argument(
@@ -87,7 +95,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="alone: measure what takes least time on this GPU at each width, for auto to read",
     )
-    out = options.add_argument_group("what becomes of it")
+
+
+def _add_outputs(out: argparse._ArgumentGroup) -> None:
     out.add_argument("--json", type=Path, metavar="FILE", help="write results, machine and versions")
     out.add_argument(
         "--from", type=Path, metavar="FILE", dest="read", action="append", help="measure nothing, read these"
@@ -97,7 +107,6 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--plot", type=Path, metavar="DIR", help="draw speedups and rooflines, with matplotlib")
     out.add_argument("--compare", type=Path, metavar="OLD", help="print times over those of an older --json")
-    return options
 
 
 def check_files(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+SOURCE_SUFFIXES = (".py", ".cpp", ".h", ".cu", ".cuh")
 MAPPED = {"kernels": "rirn.kernels", "bench": "rirn.bench"}
 """Folders that setup.py maps into the package."""
 ALL = "rirn"
@@ -163,3 +164,27 @@ def test_includes_keep_to_their_room(pattern):
     for path in files:
         included = re.findall(r'^#include [<"]([^>"]+)', path.read_text(encoding="utf-8"), re.MULTILINE)
         assert [name for name in included if re.search(INCLUDES[pattern], name)] == [], path
+
+
+MOST_LINES = 500
+MOST_OF_A_FUNCTION = 60
+"""Lines, its signature and docstring not counted."""
+
+
+def test_files_are_short():
+    folders = ("bench", "csrc", "kernels", "rirn")
+    files = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in SOURCE_SUFFIXES
+    ]
+    assert len(files) > 200
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_functions_are_short(module):
+    for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            length = node.end_lineno - body[0].lineno + 1 if body else 0
+            assert length <= MOST_OF_A_FUNCTION, f"{node.name} has {length} lines"
