@@ -57,13 +57,13 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--plugin",
         metavar="MODULE|FILE.py",
-        help="load a module of networks and losses of one's own first, in any place on the line; repeatable",
+        help="first load your own module of networks and losses; allowed anywhere on the line; repeatable",
     )
     return parser
 
 
 class _Version(argparse.Action):
-    """Finds the version when it is asked for: looking at what is installed takes as long as all else."""
+    """Looks the version up only when asked: searching the installed packages takes as long as everything else."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from rirn.version import __version__
@@ -77,7 +77,7 @@ def _module(name: str) -> Any:
 
 
 def _command(name: str) -> tuple[Callable[[], OneLine], Callable[..., int | None]]:
-    """What makes the parser of a command, and what runs it; its module is imported by either."""
+    """What makes the parser of a command, and what runs it; either imports its module."""
     return lambda: _module(name).make_parser(), lambda options: _module(name).run(options)
 
 

@@ -1,4 +1,4 @@
-"""``rirn bench``, which has a parser of its own, since it is also ``python -m rirn.bench``."""
+"""``rirn bench``, which has its own parser, since it is also ``python -m rirn.bench``."""
 
 from __future__ import annotations
 

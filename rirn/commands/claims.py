@@ -1,4 +1,4 @@
-"""``rirn claims``: what the paper claims, tried out."""
+"""``rirn claims``: test the paper's claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rirn.commands.parser import Parser, check_there
 from rirn.errors import RirnError
 
 SUMMARY = (
-    "Train networks with and without each addition on the same clips, and judge the paper's claims by them."
+    "Train networks with and without each addition on the same clips, and test the paper's claims on them."
 )
 MARKER = "rirn claims"
 
@@ -22,13 +22,13 @@ def make_parser() -> Parser:
         epilog="examples:\n"
         "  rirn claims --data ~/data --dry-run\n"
         "  rirn claims --data ~/data --out runs/claims --markdown claims.md --plots plots\n"
-        "It goes on where it was stopped, and several of it share the work.",
+        "A stopped run continues where it left off; several at once share the work.",
     )
     parser.add_argument(
         "--data",
         type=Path,
         default=None,
-        help="folder with train/ and test/ of GOPRO_Large and GOPRO_Large_all, photos and photos-test",
+        help="folder that holds photos, photos-test, and GOPRO_Large and GOPRO_Large_all with train/ and test/ each",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder for the runs")
     parser.add_argument(
@@ -36,25 +36,23 @@ def make_parser() -> Parser:
         type=Path,
         default=None,
         metavar="FILE",
-        help="JSON lines of finished trainings, taken from and added to; by default results.jsonl in --out",
+        help="JSON Lines file of finished runs, read and appended to; by default results.jsonl in --out",
     )
     parser.add_argument(
         "--markdown",
         type=Path,
         default=None,
         metavar="FILE",
-        help="also put the verdicts between their markers in a page",
+        help="also write the verdicts between their markers in this page",
     )
     parser.add_argument(
         "--plots", type=Path, default=None, metavar="DIR", help="also draw learning curves (needs matplotlib)"
     )
-    parser.add_argument("--no-train", action="store_true", help="only judge by the results there are")
+    parser.add_argument("--no-train", action="store_true", help="do not train; judge by existing results")
+    parser.add_argument("--dry-run", action="store_true", help="list the training runs in order, and exit")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto uses a GPU if there is one")
     parser.add_argument(
-        "--dry-run", action="store_true", help="say which trainings there are, in their order"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
-    parser.add_argument(
-        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+        "--backend", default="auto", help="implementation of the ops: auto, reference, cpu, cuda or triton"
     )
     return parser
 

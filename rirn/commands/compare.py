@@ -1,4 +1,4 @@
-"""``rirn compare``: two videos against each other on one page."""
+"""``rirn compare``: two videos side by side on one page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rirn.commands.parser import Parser, parse_rate, pick_device
 from rirn.video.files import check_source
 from rirn.weights.names import find_weights
 
-SUMMARY = "Show two videos against each other on one HTML page that works offline."
+SUMMARY = "Compare two videos on one HTML page that works offline."
 
 
 def make_parser() -> Parser:
@@ -28,8 +28,8 @@ def make_parser() -> Parser:
     add("-o", "--out", type=Path, default=Path("report.html"), help="page to write")
     add("--skip", type=int, default=0, metavar="N", help="leave out the first N frames")
     add("--frames", type=int, default=None, metavar="N", help="show at most N frames")
-    add("--quality", type=int, default=92, help="of the JPEG pictures in the page, 1 to 100")
-    add("--rate", default="25", help="frames per second of images: 25 or 30000/1001")
+    add("--quality", type=int, default=92, help="JPEG quality of the pictures in the page, 1 to 100")
+    add("--rate", default="25", help="frame rate of images, such as 25 or 30000/1001")
     add("--maps", action="store_true", help="also show how --model, run on A, weighs old and new features")
     add("--model", default="rirn-small", help="weights for --maps: a name that comes with rirn, or a path")
     add("--device", default="auto", help="where --maps runs the model: cpu, cuda, ...")

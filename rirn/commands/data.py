@@ -31,13 +31,15 @@ def run(options: Namespace) -> None:
 
 def _check_parser() -> Parser:
     parser = Parser(
-        description="Say what is there of a data set, what is missing and what is broken.",
+        description="Report what a data set contains, what is missing and what is broken.",
         epilog="examples:\n  rirn data check GOPRO_Large\n  rirn data check GOPRO_Large/test --blur blur --headers-only",
     )
     parser.add_argument("root", type=Path, metavar="DIR", help="a data set, a part of it, or one sequence")
     add_blur(parser)
     parser.add_argument(
-        "--headers-only", action="store_true", help="quicker, but files cut short are not seen"
+        "--headers-only",
+        action="store_true",
+        help="read only the headers: quicker, but misses truncated files",
     )
     parser.add_argument("--workers", type=int, default=default_threads(), help="threads that decode images")
     return parser

@@ -21,7 +21,7 @@ from rirn.weights.names import find_weights
 
 SUMMARY = "Restore motion-blurred videos."
 
-# What each process of several is told by its arguments rather than by its options.
+# What each of several processes is told by its arguments rather than by its options.
 _NOT_PASSED_ON = ("keep_times", "paths", "jobs", "device", "photos", "recursive")
 
 
@@ -43,8 +43,8 @@ def make_parser() -> Parser:
         "paths",
         nargs="+",
         metavar="SOURCE ... TARGET",
-        help="videos, folders of images or of videos, patterns, camera:NAME, or - for a pipe; then the target: a "
-        "video file (.mp4, .mov, .mkv), a folder for PNG images, a folder for many videos, or -",
+        help="videos, folders of images or videos, glob patterns, camera:NAME, or - for stdin; then the target: a "
+        "video file (.mp4, .mov, .mkv), a folder for PNG images, a folder for several videos, or - for stdout",
     )
     _add_network(parser)
     _add_source(parser)
@@ -56,56 +56,55 @@ def make_parser() -> Parser:
 def _add_network(parser: Parser) -> None:
     add = parser.add_argument
     add("--model", default="rirn-small", help="weights: a name that comes with rirn, or a path")
-    add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto uses a GPU if there is one")
     add(
         "--dtype",
         default="auto",
         choices=list(DTYPES),
-        help="precision of the network: fast multiplies in bfloat16 on CPUs that can, which auto takes there; "
+        help="precision of the network: fast multiplies in bfloat16 on CPUs that can, where it is auto's choice; "
         "bf16 and fp16 are for GPUs",
     )
     add(
         "--strength",
         type=float,
         default=1.0,
-        help="factor on the difference to the input, 0 to 1.5: less sharpens more gently (residual networks only)",
+        help="factor on the correction to the input, 0 to 1.5: lower sharpens more gently (residual networks only)",
     )
-    add("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    add("--backend", default="auto", help="implementation of the ops: auto, reference, cpu, cuda or triton")
     add(
         "--tile",
         default="auto",
-        help=f"side of tiles in pixels, a multiple of {ALIGN} of at least {SMALLEST}; off; or auto for what the "
-        "free memory holds",
+        help=f"tile side in pixels, a multiple of {ALIGN}, at least {SMALLEST}; off; or auto to fit the free memory",
     )
-    add("--scene-reset", default="auto", choices=["auto", "off"], help="forget the past at a cut")
+    add("--scene-reset", default="auto", choices=["auto", "off"], help="reset the state at scene cuts")
 
 
 def _add_source(parser: Parser) -> None:
-    """What is read of a source, and how."""
+    """What to read of a source, and how."""
     add = parser.add_argument
-    add("--start", default="0", metavar="T", help="begin there: seconds, or H:MM:SS")
-    add("--duration", default=None, metavar="D", help="of the part from there on: seconds, or H:MM:SS")
-    add("--frames", type=int, default=None, metavar="N", help="at most N frames")
-    add("--deinterlace", action="store_true", help="fill in the lines of interlaced pictures first (bwdif)")
+    add("--start", default="0", metavar="T", help="start time: seconds, or H:MM:SS")
+    add("--duration", default=None, metavar="D", help="length of the part to restore: seconds, or H:MM:SS")
+    add("--frames", type=int, default=None, metavar="N", help="restore at most N frames")
+    add("--deinterlace", action="store_true", help="deinterlace the frames first (bwdif)")
     add(
         "--no-keep-times",
         dest="keep_times",
         action="store_false",
-        help="a new time of change for a file made of another one",
+        help="do not give a restored file the modification time of its source",
     )
     add(
         "--hdr",
         default="refuse",
         choices=["refuse", "pass"],
-        help="HDR: pass restores the code values as they are",
+        help="what to do with HDR video: pass restores the code values as they are",
     )
     add(
         "--rate",
         "--raw-fps",
         default="25",
-        help="frames per second of images or raw frames: 25 or 30000/1001",
+        help="frame rate of images or raw frames, such as 25 or 30000/1001",
     )
-    add("--raw-size", default=None, metavar="WxH", help="- is RGB of 8 bits without a header, of this size")
+    add("--raw-size", default=None, metavar="WxH", help="read - as headerless 8-bit RGB of this size")
 
 
 def _add_run(parser: Parser) -> None:
@@ -113,38 +112,43 @@ def _add_run(parser: Parser) -> None:
     add("--compare", action="store_true", help="write input and result side by side")
     add("--resume", action="store_true", help="continue where an interrupted run stopped; skip what is done")
     add("--photos", action="store_true", help="restore the images of a folder one by one, not as a clip")
-    add("--recursive", action="store_true", help="also what folders in folders hold")
-    add("--overwrite", action="store_true", help="replace videos that exist without asking")
+    add("--recursive", action="store_true", help="descend into subfolders")
+    add("--overwrite", action="store_true", help="replace existing videos without asking")
     add(
         "--progress",
         default="bar",
         choices=list(PROGRESS),
-        help="bar on a terminal; json for a line every second: frame, of, fps, eta in seconds",
+        help="bar on a terminal; json for one line per second: frame, of, fps, eta in seconds",
     )
-    add("--jobs", type=int, default=1, help="videos at the same time, each in a process of its own")
+    add("--jobs", type=int, default=1, help="videos to restore in parallel, each in its own process")
     add(
         "--benchmark",
         action="store_true",
-        help="measure decoding and network, write nothing; takes no target",
+        help="time decoding and the network, write nothing; takes no target",
     )
 
 
 def _add_encoder(parser: Parser) -> None:
     add = parser.add_argument
     add("--codec", default=None, help="encoder: libx264, libx265 (default above 8 bits), prores_ks, ...")
-    add("--crf", type=int, default=None, help="quality, smaller is better: 18 for libx264, 20 for libx265")
-    add("--preset", default=None, help="speed of the encoder: ultrafast to veryslow")
+    add(
+        "--crf",
+        type=int,
+        default=None,
+        help="quality, lower is better; by default 18 for libx264, 20 for libx265",
+    )
+    add("--preset", default=None, help="encoder preset: ultrafast to veryslow")
     add("--pix-fmt", default=None, help="sample format, such as yuv422p10le; by default 4:2:0")
     add(
         "--encoder-option",
         action="append",
         metavar="NAME=VALUE",
-        help="further option of the encoder; repeatable",
+        help="additional encoder option; repeatable",
     )
 
 
 def run(options: Namespace) -> int:
-    """Restore what the options of the command line name, under torchrun a share of it; returns the exit status."""
+    """Restore what the command line names, or a share of it under torchrun; return the exit status."""
     if len(options.paths) < 2 and not options.benchmark:
         make_parser().error("the target is missing")
     how = _options(options)
@@ -178,7 +182,7 @@ def _benchmark(options: Namespace, how: Options) -> int:
 
 
 def _restorer(options: Namespace, how: Options) -> Callable[[Job], None]:
-    """What restores one video or photo and says so."""
+    """Return a function that restores one video or photo and reports it."""
     from rirn import ops
     from rirn.video.run import deblur
     from rirn.weights.files import load
@@ -202,7 +206,7 @@ def _restorer(options: Namespace, how: Options) -> Callable[[Job], None]:
 
 
 def _run_jobs(jobs: Sequence[Job], options: Namespace, how: Options, is_many: bool) -> None:
-    """Restore what is not done yet, in one or several processes, and raise if any of it failed or was left out."""
+    """Restore what is not done yet, in one or several processes, and raise if anything failed or was left out."""
     import torch
 
     from rirn.distributed import WORK_APART, join_world
@@ -248,7 +252,7 @@ def _raise_unread(files: Sequence[str]) -> None:
 
 
 def _may_replace(existing: Sequence[str], count: int, overwrite: bool, may_ask: bool) -> bool:
-    """Whether targets that exist are replaced, which is said for several; raises if nobody wants it."""
+    """Whether to replace existing targets, which is announced for several; raises if nobody wants it."""
     named = ", ".join(existing[:3]) + (", ..." if len(existing) > 3 else "")
     if overwrite:
         if count > 1:
@@ -273,7 +277,7 @@ def _may_replace(existing: Sequence[str], count: int, overwrite: bool, may_ask: 
 
 
 def _report(parts: Sequence[tuple[int, Sequence[tuple[Job, str]]]]) -> None:
-    """Raise if anything failed in any of the processes, each of which gives its number of videos and its failures."""
+    """Raise if anything failed in any process, each of which reports its number of videos and its failures."""
     failures = [failure for _, failed in parts for failure in failed]
     if not failures:
         return
@@ -314,7 +318,7 @@ def _flags(options: Namespace) -> list[str]:
 
 
 def _options(options: Namespace) -> Options:
-    """The typed options of what was typed.
+    """The options as typed values.
 
     Raises:
         RirnError: something is not possible.
@@ -352,7 +356,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _tile(text: str) -> int | str | None:
-    """As typed; what is no number is refused with the rest."""
+    """The tile as typed; what is no number is refused later with the rest."""
     return None if text == "off" else int(text) if text.isdecimal() else text
 
 

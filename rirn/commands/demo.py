@@ -15,7 +15,7 @@ def make_parser() -> Parser:
     parser = Parser(description=SUMMARY)
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for videos and pictures")
     parser.add_argument(
-        "--clip", type=Path, default=None, help="the real video; without it only the first part runs"
+        "--clip", type=Path, default=None, help="the real video; without it, only the first part runs"
     )
     parser.add_argument(
         "--model", default="rirn-small", help="weights: a name that comes with rirn, or a path"

@@ -7,12 +7,12 @@ from argparse import Namespace
 
 from rirn.commands.parser import Parser
 
-SUMMARY = "Say what is installed, what can run here, and why something cannot."
+SUMMARY = "Report what is installed, what can run here, and why something cannot."
 
 
 def make_parser() -> Parser:
     parser = Parser(description=SUMMARY)
-    parser.add_argument("--json", action="store_true", help="for programs: the same facts, and more, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the same facts, and more, as JSON")
     return parser
 
 

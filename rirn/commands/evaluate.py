@@ -1,4 +1,4 @@
-"""``rirn evaluate``: scores on data sets, and the ratio of speeds."""
+"""``rirn evaluate``: scores on data sets, and relative speed."""
 
 from __future__ import annotations
 
@@ -38,15 +38,18 @@ def make_parser() -> Parser:
         choices=["rirn", "estrnn"],
         help="which frames count, and how they are rounded",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto uses a GPU if there is one")
     parser.add_argument(
-        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+        "--backend", default="auto", help="implementation of the ops: auto, reference, cpu, cuda or triton"
     )
     parser.add_argument(
         "--workers", type=int, default=default_threads(), help="threads that compute metrics beside the model"
     )
     parser.add_argument(
-        "--json", type=Path, default=None, help="write the scores, of each frame too, to this file"
+        "--json",
+        type=Path,
+        default=None,
+        help="write all scores, including those of each frame, to this file",
     )
     parser.add_argument(
         "--save-frames", type=Path, default=None, metavar="DIR", help="write restored frames to this folder"
@@ -61,10 +64,12 @@ def make_parser() -> Parser:
         nargs="*",
         default=None,
         metavar="NAME",
-        help="time a step of these networks (default: all of the paper) over one of their base; gru is gru+rirn; needs no data",
+        help="time a step of these networks (default: all in the paper) over one of their base; gru is gru+rirn; needs no data",
     )
-    parser.add_argument("--height", type=positive_int, default=720, help="of the frames for --speed, pixels")
-    parser.add_argument("--width", type=positive_int, default=1280, help="of the frames for --speed, pixels")
+    parser.add_argument(
+        "--height", type=positive_int, default=720, help="frame height for --speed, in pixels"
+    )
+    parser.add_argument("--width", type=positive_int, default=1280, help="frame width for --speed, in pixels")
     return parser
 
 

@@ -9,7 +9,7 @@ from rirn.commands.parser import Parser
 from rirn.errors import RirnError
 from rirn.weights.names import find_weights
 
-SUMMARY = "Write one step of a model for programs without PyTorch."
+SUMMARY = "Export one step of a model for programs without PyTorch."
 
 
 def make_parser() -> Parser:
@@ -19,13 +19,15 @@ def make_parser() -> Parser:
         "  rirn export --onnx rirn-tiny tiny.onnx --height 720 --width 1280\n"
         "  rirn export --onnx runs/mine/weights.safetensors mine.onnx",
     )
-    parser.add_argument("--onnx", action="store_true", help="format of the file: ONNX, the only one there is")
     parser.add_argument(
-        "model", help="weights: a name that comes with rirn, or a path; or an untrained model: its name"
+        "--onnx", action="store_true", help="output format; required, since ONNX is the only one"
     )
-    parser.add_argument("out", type=Path, help="file to write, ends in .onnx")
-    parser.add_argument("--height", type=int, default=720, help="height of the frames, pixels")
-    parser.add_argument("--width", type=int, default=1280, help="width of the frames, pixels")
+    parser.add_argument(
+        "model", help="weights, by a name that comes with rirn or a path; or the name of an untrained model"
+    )
+    parser.add_argument("out", type=Path, help="file to write, ending in .onnx")
+    parser.add_argument("--height", type=int, default=720, help="frame height in pixels")
+    parser.add_argument("--width", type=int, default=1280, help="frame width in pixels")
     return parser
 
 

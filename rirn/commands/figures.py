@@ -1,4 +1,4 @@
-"""``rirn figures``: what the paper shows of its networks, for any weights."""
+"""``rirn figures``: the paper's figures, for any weights."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def make_parser() -> Parser:
     add_blur(parser)
     add("--sequences", type=int, default=None, metavar="N", help="at most N sequences")
     add("--frames", type=int, default=30, metavar="N", help="at most the first N frames of each")
-    add("--frame", type=int, default=None, metavar="N", help="show this frame; the middle one")
+    add("--frame", type=int, default=None, metavar="N", help="frame to show; by default the middle one")
     add(
         "--crop",
         default=None,
         metavar="WxH+X+Y",
-        help="part of the frame in figure 5; where the blur is worst",
+        help="part of the frame shown in figure 5; by default where the blur is worst",
     )
     add("--lags", type=int, default=20, metavar="K", help="how many frames back reach looks")
-    add("--seed", type=int, default=0, help="of the random directions of reach")
+    add("--seed", type=int, default=0, help="seed of the random directions of reach")
     add("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder for pictures and tables")
-    add("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
-    add("--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton")
+    add("--device", default="auto", help="cpu, cuda, ...; auto uses a GPU if there is one")
+    add("--backend", default="auto", help="implementation of the ops: auto, reference, cpu, cuda or triton")
     return parser
 
 

@@ -6,13 +6,13 @@ from argparse import Namespace
 
 from rirn.commands.parser import Parser, positive_int
 
-SUMMARY = "List the models: parameters, arithmetic, size of the state, delay."
+SUMMARY = "List the models with their parameters, arithmetic, state size and delay."
 
 
 def make_parser() -> Parser:
     parser = Parser(description=SUMMARY)
-    parser.add_argument("--height", type=positive_int, default=720, help="height of the frames, pixels")
-    parser.add_argument("--width", type=positive_int, default=1280, help="width of the frames, pixels")
+    parser.add_argument("--height", type=positive_int, default=720, help="frame height in pixels")
+    parser.add_argument("--width", type=positive_int, default=1280, help="frame width in pixels")
     return parser
 
 

@@ -15,18 +15,18 @@ from rirn.errors import RirnError
 
 LONGEST_MESSAGE = 1000
 
-EVERYWHERE = "\n--plugin FILE.py goes with every command, see rirn --help.\n"
+EVERYWHERE = "\nEvery command also takes --plugin FILE.py; see rirn --help.\n"
 """The options of ``rirn`` itself."""
 
 
 def nearest(word: str | None, known: Iterable[str], dashes: str = "") -> str:
-    """'; did you mean x?' where an option or setting is near, else nothing."""
+    """Return '; did you mean x?' if an option or setting is close, else nothing."""
     close = difflib.get_close_matches(word or "", list(known), n=1)
     return f"; did you mean {dashes}{close[0]}?" if close else ""
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Keeps the lines of the examples below the options, and says what the defaults are."""
+    """Keeps the line breaks of the examples below the options, and states the defaults."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
@@ -37,7 +37,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class OneLine(argparse.ArgumentParser):
-    """Answers a mistake in one line, with the near match if an option or key is unknown."""
+    """Answers a mistake in one line, with the closest match if an option or key is unknown."""
 
     def error(self, message: str) -> NoReturn:
         unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
@@ -57,16 +57,16 @@ class Parser(OneLine):
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
     def format_help(self) -> str:
-        """The help, and where that of all commands is."""
+        """The help, and where to find the help common to all commands."""
         return super().format_help() + EVERYWHERE
 
 
 class CommandParser(Parser):
-    """A command that is followed by another one; only the parser of that one is made.
+    """A command followed by a subcommand; only the parser of that subcommand is made.
 
     Args:
-        commands: makes the parser of each, by name.
-        summaries: what each does, for the help; made only when asked for.
+        commands: makes the parser of each subcommand, by name.
+        summaries: what each does, for the help; made only on request.
         kwargs: as for any parser.
     """
 
@@ -112,14 +112,14 @@ def positive_int(text: str) -> int:
 
 
 def pick_device(name: str) -> str:
-    """The device that ``--device`` means, by a name that can be handed on to other processes."""
+    """The device that ``--device`` means, by a name that can be passed to other processes."""
     from rirn import devices  # torch takes seconds to import
 
     return str(devices.pick_device(name))
 
 
 def check_there(*paths: str | Path) -> None:
-    """Raise RirnError for the first path where there is nothing, before torch is imported, which takes seconds."""
+    """Raise RirnError for the first path that does not exist, before torch is imported, which takes seconds."""
     for path in paths:
         if not Path(path).exists():
             kind = "file" if Path(path).suffix else "folder"
@@ -127,7 +127,7 @@ def check_there(*paths: str | Path) -> None:
 
 
 def default_threads() -> int:
-    """Processors for each process that a launcher started on this machine."""
+    """Processors per process that a launcher started on this machine."""
     return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
@@ -159,5 +159,5 @@ def add_blur(parser: Parser) -> None:
         "--blur",
         default=None,
         metavar="NAME",
-        help="folder of blurry frames: blur_gamma, if there is one, or blur",
+        help="name of the folders of blurry frames; by default blur_gamma if present, else blur",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from rirn import markers
 from rirn.commands.parser import Parser, check_there
 
-SUMMARY = "Train and score every row of a table of the paper, and print it beside the paper's figures."
+SUMMARY = "Train and score every row of one of the paper's tables, and print it beside the paper's numbers."
 
 
 def make_parser() -> Parser:
@@ -18,40 +18,42 @@ def make_parser() -> Parser:
         "  rirn table 2 --mini --controls --seeds 3\n"
         "  rirn table 3 --data ~/data --out runs/tables --dry-run",
     )
-    parser.add_argument("number", choices=["1", "2", "3"], help="of the table in the paper")
-    parser.add_argument("--mini", action="store_true", help="small recipes, which a CPU can finish")
+    parser.add_argument("number", choices=["1", "2", "3"], help="number of the table in the paper")
+    parser.add_argument("--mini", action="store_true", help="use small recipes that a CPU can finish")
     parser.add_argument(
         "--data",
         type=Path,
         default=None,
-        help="folder with GOPRO_Large, REDS, DVD, each with train/ and test/ or val/; --mini alone makes a small data set",
+        help="folder with GOPRO_Large, REDS, DVD, each with train/ and test/ or val/; without it --mini makes a small data set",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/tables"), help="folder for the runs")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per row")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="training runs per row")
     parser.add_argument(
         "--controls",
         action="store_true",
-        help="also rows that the paper does not have: the added layers without memory, one module alone",
+        help="add rows that the paper does not have: the added layers without memory, one module alone",
     )
     parser.add_argument(
         "--results",
         type=Path,
         default=None,
         metavar="FILE",
-        help="JSON lines of scored rows, taken from and added to; by default results.jsonl in --out",
+        help="JSON Lines file of scored rows, read and appended to; by default results.jsonl in --out",
     )
     parser.add_argument(
         "--markdown",
         type=Path,
         default=None,
         metavar="FILE",
-        help="also put the table between its markers in a page",
+        help="also write the table between its markers in this page",
     )
-    parser.add_argument("--no-train", action="store_true", help="only rows whose training is done")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, as commands")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one")
     parser.add_argument(
-        "--backend", default="auto", help="form of the ops: auto, reference, cpu, cuda or triton"
+        "--no-train", action="store_true", help="do not train; only rows with trained weights"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and exit")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto uses a GPU if there is one")
+    parser.add_argument(
+        "--backend", default="auto", help="implementation of the ops: auto, reference, cpu, cuda or triton"
     )
     return parser
 

@@ -43,5 +43,5 @@ def run(options: Namespace) -> None:
     from rirn.training.trainer import train
 
     weights = train(config)
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process speaks for all
         print(weights)
