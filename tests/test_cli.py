@@ -273,6 +273,11 @@ def test_every_command_has_help(capsys, command):
     assert command in ("bench", "data") or "--plugin" in out
 
 
+def test_help_states_defaults_but_those_of_flags(capsys):
+    assert "(default: True)" not in run(capsys, "deblur", "--help")[1]
+    assert "(default: 0)" in run(capsys, "compare", "--help")[1]
+
+
 def test_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "rirn", "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == f"rirn {rirn.__version__}"

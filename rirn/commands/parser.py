@@ -32,7 +32,8 @@ class HelpFormatter(argparse.HelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        tells = action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS)
+        is_flag = isinstance(action.default, bool)
+        tells = action.option_strings and not is_flag and action.default not in (None, [], argparse.SUPPRESS)
         return f"{action.help or ''} (default: %(default)s)" if tells else action.help
 
 
