@@ -31,34 +31,35 @@ class SynthConfig:
     """How the blur is made."""
 
     method: Literal["average", "interpolate", "shake", "scene"] = "average"
-    """``average`` frames of high-speed video (120 fps and more, motion of a few pixels per frame); ``interpolate`` frames
-    of ordinary video and average those; ``shake`` a camera in front of a photo; ``scene`` a photo as the background, before which
-    parts of the others move, with a shutter of any speed."""
+    """``average`` frames of high-speed video (120 fps or more, motion of a few pixels per frame); ``interpolate`` between
+    frames of ordinary video and average those; ``shake`` a camera in front of a photo; ``scene`` moves parts of the other photos
+    in front of one, with a shutter of any speed."""
     gamma: float = GAMMA
-    """Light is the value to this power; blur is the mean of light."""
+    """Light is the pixel value to this power; blur is the mean of light."""
     window: int = 11
-    """Frames per exposure, odd; of the made ones with ``interpolate``."""
+    """Frames per exposure, odd; with ``interpolate``, of the interpolated frames."""
     stride: int | None = None
-    """Frames from one exposure to the next. By default with ``average`` as many as the window, with ``interpolate``
-    ``subframes``, so that the sharp frames are those that were filmed."""
+    """Frames from one exposure to the next. Default: the window with ``average``, ``subframes`` with ``interpolate``, so that
+    the sharp frames are those that were filmed."""
     subframes: int = 8
-    """With ``interpolate``: frame intervals made of one; each frame is exposed for window / subframes of its interval."""
+    """With ``interpolate``: intervals that one frame interval is split into; each frame is exposed for window / subframes
+    of its interval."""
     size: tuple[int, int] = (360, 640)
-    """With ``shake`` and ``scene``: height and width of the clips, pixels."""
+    """With ``shake`` and ``scene``: height and width of the clips, in pixels."""
     frames: int = 24
     """With ``shake`` and ``scene``: frames per clip."""
     clips: int = 1
     """With ``shake`` and ``scene``: clips per photo."""
     shrink: int = 1
-    """With ``shake`` and ``scene``: pixels of the photo per pixel of the clip, each way; 2 and more for photos of a camera."""
+    """With ``shake`` and ``scene``: pixels of the photo per pixel of the clip, each way; 2 or more for camera photos."""
     shake: Shake = dataclasses.field(default_factory=Shake)
     """With ``shake``: how the camera moves."""
     scene: Scene = dataclasses.field(default_factory=Scene)
     """With ``scene``: what moves, how fast, and how long the shutter is open."""
     camera: Camera | None = None
-    """What the camera and its codec do then: size, tone, noise, compression; by default nothing."""
+    """What the camera and its codec then do: size, tone, noise, compression; by default nothing."""
     seed: int = 0
-    """With ``shake``, ``scene`` and ``camera``: another seed draws anew."""
+    """Random seed of ``shake``, ``scene`` and ``camera``."""
 
     def __post_init__(self) -> None:
         for name in ("gamma", "window", "subframes", "frames", "clips", "shrink"):
@@ -77,16 +78,16 @@ class SynthConfig:
 def synthesize(
     sources: Sequence[Path], out: Path, config: SynthConfig, *, workers: int = 0
 ) -> dict[str, Any]:
-    """Write ``out/<sequence>/{blur,sharp}/NNNNNN.png`` and ``out/manifest.json``, all or nothing; returns the manifest.
+    """Write ``out/<sequence>/{blur,sharp}/NNNNNN.png`` and ``out/manifest.json``, all or nothing; return the manifest.
 
     Args:
         sources: video files or folders of frames; with ``shake`` photos or folders of photos.
-        out: a folder that does not exist yet, or is empty.
+        out: a new or empty folder.
         config: how the blur is made.
         workers: threads that compute optical flow.
 
     Raises:
-        RirnError: ``out`` holds something, or a source cannot be read or gives no pair.
+        RirnError: ``out`` is not empty, or a source cannot be read or yields no pair.
     """
     from tqdm import tqdm
 

@@ -18,15 +18,15 @@ np, torch_data = Later("numpy"), Later("torch.utils.data")
 class FrameCache:
     """Decoded frames of some files, kept while they fit into a limit; what does not fit is read again each time.
 
-    Processes forked from the one that made it, as the workers of a DataLoader are on Linux, share the frames and the limit. A
-    process that gets a copy in another way starts with nothing, and a worker with its part of the limit.
+    Processes forked from its creator, as the workers of a DataLoader are on Linux, share the frames and the limit. A
+    process that gets a copy in another way starts empty, and a worker among those with its part of the limit.
 
     Args:
-        paths: of all files that will be asked for.
-        limit_bytes: memory for all frames together; it is taken as it is needed.
+        paths: all files that will be read.
+        limit_bytes: memory for all frames together, allocated as needed.
 
     Raises:
-        RirnError: the system does not grant so much.
+        RirnError: the system does not grant that much.
     """
 
     def __init__(self, paths: Iterable[Path], limit_bytes: int):
@@ -35,14 +35,14 @@ class FrameCache:
         self._reserve()
 
     def _reserve(self) -> None:
-        # Not the shared memory of torch or multiprocessing: that is files in /dev/shm, of which a container has 64 MB.
+        # Not the shared memory of torch or multiprocessing: those are files in /dev/shm, which has 64 MB in a container.
         try:
             self._memory = mmap.mmap(-1, max(1, self._limit))
         except OSError as error:
             raise RirnError(
                 f"there is no room for {self._limit >> 20} MiB of decoded frames ({error}); lower cache_mib"
             ) from error
-        # Where each frame starts, its height and its width, zeros before it is there; in the last row what is taken.
+        # Start, height and width of each frame, zeros until it is there; the last row says how much is taken.
         rows = len(self._numbers) + 1
         self._table = np.frombuffer(mmap.mmap(-1, 8 * 3 * rows), np.int64).reshape(rows, 3)
         self._lock = multiprocessing.Lock()
@@ -59,7 +59,7 @@ class FrameCache:
         return 0 if self._table is None else int(np.count_nonzero(self._table[:-1, 1]))
 
     def read(self, path: Path) -> np.ndarray:
-        """The image as uint8 [H, W, 3]; do not write to it."""
+        """Return the image as uint8 [H, W, 3]; do not write to it."""
         if self._table is None:
             worker = torch_data.get_worker_info()
             self._limit //= worker.num_workers if worker else 1
@@ -73,7 +73,7 @@ class FrameCache:
         frame = read_image(path)
         with self._lock:
             start = int(self._table[-1, 0])
-            # Another process may have been as quick.
+            # Another process may have been faster.
             if not self._table[number, 1] and start + frame.size <= self._limit:
                 self._memory[start : start + frame.size] = frame.tobytes()
                 self._table[number] = start, *frame.shape[:2]

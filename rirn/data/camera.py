@@ -26,28 +26,28 @@ Clip: TypeAlias = "np.ndarray"
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """How often a clip meets each change, and how strong it is; every probability is drawn once per clip."""
+    """How often a clip undergoes each change, and how strong it is; every probability applies once per clip."""
 
     scale_rate: float = 0.35
     """Probability that the clip is filmed at less than full size."""
     scale: tuple[float, float] = (0.5, 1.0)
-    """Its size then, over the size of the material."""
+    """Its size in that case, relative to the material."""
     tone_rate: float = 0.2
-    """Probability of another exposure and contrast."""
+    """Probability of a change of exposure and contrast."""
     noise_rate: float = 0.2
     """Probability of sensor noise."""
     noise: tuple[float, float] = (1.0, 8.0)
-    """Its standard deviation in middle grey, levels of 255; half of it grows with the light as photons do."""
+    """Its standard deviation at middle grey, in levels of 255; half of the variance grows with the light, as shot noise does."""
     h264_rate: float = 0.35
     """Probability that the frames were stored as H.264."""
     crf: tuple[int, int] = (17, 32)
     """Its constant rate factor: 17 looks lossless, 32 is plainly damaged."""
     jpeg_rate: float = 0.05
-    """Probability that they were stored as JPEG instead, one by one."""
+    """Probability that they were stored as individual JPEGs instead."""
     jpeg: tuple[int, int] = (60, 95)
-    """Its quality."""
+    """JPEG quality."""
     spoil_truth: bool = False
-    """Whether the truth goes through the same codec. By default it stays clean, so that artefacts are taken away, too."""
+    """Whether the truth goes through the same codec. By default it stays clean, so that networks also remove artefacts."""
 
     def __post_init__(self) -> None:
         for name in ("scale_rate", "tone_rate", "noise_rate", "h264_rate", "jpeg_rate"):
@@ -62,12 +62,12 @@ class Camera:
                 )
 
     def draw_scale(self, rng: np.random.Generator) -> float:
-        """Size of the clip over that of its material."""
+        """Draw the size of the clip relative to its material."""
         scale = rng.uniform(*self.scale)
         return float(scale) if rng.random() < self.scale_rate else 1.0
 
     def film(self, blurry: Clip, sharp: Clip, rng: np.random.Generator) -> tuple[Clip, Clip]:
-        """Tone, noise and compression of a clip of the final size; the same number of draws whatever happens."""
+        """Apply tone, noise and compression to a clip of the final size; always with the same number of draws."""
         tone, noise, codec = rng.random(3)
         gain, contrast = rng.uniform(0.6, 1.25), rng.uniform(0.8, 1.25)
         sigma, seed = rng.uniform(*self.noise), int(rng.integers(1 << 31))
@@ -90,7 +90,7 @@ class Camera:
 
 
 IDEAL = Camera(scale_rate=0, tone_rate=0, noise_rate=0, h264_rate=0, jpeg_rate=0)
-"""Changes nothing."""
+"""A camera that changes nothing."""
 
 
 def tone_curve(gain: float, contrast: float) -> np.ndarray:
@@ -109,11 +109,11 @@ def add_noise(clip: Clip, sigma: float, rng: np.random.Generator) -> Clip:
 
 
 REPEATS_FROM = 256
-"""Width below which x264 goes without its macroblock tree: with it, one of some hundred clips of 32x32 came out in other bits."""
+"""Width below which x264 runs without its macroblock tree: with it, one of some hundred 32x32 clips was not repeatable."""
 
 
 def through_h264(clip: Clip, crf: int) -> Clip:
-    """The clip encoded by libx264 at a constant rate factor (preset fast, 4:2:0) and decoded again.
+    """Encode a clip with libx264 at a constant rate factor (preset fast, 4:2:0), and decode it again.
 
     Raises:
         RirnError: PyAV is not installed.
@@ -145,7 +145,7 @@ def through_h264(clip: Clip, crf: int) -> Clip:
 
 
 def through_jpeg(clip: Clip, quality: int) -> Clip:
-    """Each frame encoded as a JPEG and decoded again."""
+    """Encode each frame as a JPEG, and decode it again."""
     return np.stack([_through_jpeg(frame, quality) for frame in clip])
 
 
@@ -156,7 +156,7 @@ def _through_jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
 
 
 def resize(frames: Sequence[np.ndarray] | Clip, size: tuple[int, int]) -> Clip:
-    """Frames uint8 [H, W, 3] at another (height, width), with the filter widened where they shrink."""
+    """Resize uint8 [H, W, 3] frames to (height, width), with the filter widened where they shrink."""
     images = torch.from_numpy(np.ascontiguousarray(np.stack(frames))).permute(0, 3, 1, 2)
     resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -1,4 +1,4 @@
-"""What is there of a data set, what is missing of its official splits, and what is broken."""
+"""What a data set contains, what of its official splits is missing, and what is broken."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from rirn.data.sequences import pair_frames
 from rirn.data.splits import OFFICIAL, same_split
 from rirn.errors import RirnError
 
-# Their frames count from 0, so that those missing at the ends have names, too.
+# Their frames count from 0, so those missing at the ends can be named, too.
 _COUNT_FROM_ZERO = ("REDS", "BSD")
 
 
 @dataclasses.dataclass
 class Checked:
-    """What was found of one sequence."""
+    """Findings about one sequence."""
 
     place: Place
     pairs: int = 0
     sizes: tuple[tuple[int, int], ...] = ()
     """(width, height) in pixels, the most frequent first; a whole sequence has one."""
     missing: tuple[int, ...] = ()
-    """Numbers of frames between others, or known to have been published, that neither half has."""
+    """Numbers of frames in gaps, or known to have been published, that neither half has."""
     problems: tuple[str, ...] = ()
-    """A line on each frame that is unreadable, without partner or unlike the others in size."""
+    """A line on each frame that is unreadable, has no partner or differs in size."""
 
 
 @dataclasses.dataclass
@@ -51,12 +51,12 @@ class Report:
 def check(
     root: str | Path, *, blur: str | None = None, headers_only: bool = False, workers: int = 2
 ) -> Report:
-    """Look at every frame below a folder. A copy of only a part of a data set is no fault, a pair that does not fit is.
+    """Check every frame below a folder. An incomplete copy of a data set is not a problem, a mismatched pair is.
 
     Args:
         root: a data set, a part of it, or one sequence.
         blur: name of the folder of blurry frames where a sequence has several, as in :func:`find_sequences`.
-        headers_only: do not decode the images: quicker, but files that were cut short pass.
+        headers_only: do not decode the images: quicker, but truncated files pass.
         workers: threads that decode.
 
     Raises:
@@ -128,7 +128,7 @@ def _official_length(place: Place) -> int | None:
 
 
 def format_report(report: Report) -> str:
-    """The report as text: a line per sequence, what the official splits have and this copy does not, what is broken."""
+    """Format the report: a line per sequence, what this copy lacks of the official splits, what is broken."""
     width = max(len("sequence"), *(len(s.place.name) for s in report.sequences))
     lines = [f"{'sequence':{width}s} layout      split   pairs  size"]
     for s in report.sequences:
@@ -165,7 +165,7 @@ def _remark(sequence: Checked) -> str:
 
 
 def _splits(layout: str, sequences: Sequence[Checked]) -> list[str]:
-    """Lines on what is there of each split, and by name what is not."""
+    """Lines on what each split has, and by name what it lacks."""
     lines = []
     official = OFFICIAL.get(layout, {})
     for split in [*official, *sorted({str(s.place.split) for s in sequences} - set(official))]:
@@ -187,7 +187,7 @@ def _splits(layout: str, sequences: Sequence[Checked]) -> list[str]:
 
 
 def _runs(numbers: Sequence[int], names: Sequence[str] | None = None) -> str:
-    """Ascending numbers by their names, those that follow each other as first and last: ``3, 5 to 9``."""
+    """Ascending numbers by their names, consecutive ones as first and last: ``3, 5 to 9``."""
     runs = []
     steps = zip(numbers, names or map(str, numbers), strict=True)
     for _, group in itertools.groupby(enumerate(steps), lambda item: item[1][0] - item[0]):

@@ -18,18 +18,18 @@ from rirn.errors import RirnError
 
 
 class ClipDataset(Dataset):
-    """An endless, numbered supply of clips; number i is the same clip whoever asks, in whatever order.
+    """An endless, numbered supply of clips; number i is always the same clip, in whatever order.
 
-    So a :class:`torch.utils.data.DataLoader` gives the same batches with any number of workers. One crop, flip, rotation and
-    direction of time holds for all frames of a clip, blurry and sharp.
+    A :class:`torch.utils.data.DataLoader` thus gives the same batches with any number of workers. All frames of a clip, blurry
+    and sharp, share one crop, flip, rotation and direction of time.
 
     Args:
         sequences: where the clips come from; each valid start in each sequence is equally likely.
         frames: T, frames per clip.
         crop: side of the square crop, pixels.
         seed: another seed gives other clips.
-        cache_mib: memory for decoded frames, MiB, shared by all workers of a DataLoader that are forked; with another start
-            method, each of n keeps frames of its own in an n-th of it.
+        cache_mib: memory for decoded frames, MiB, shared by all forked workers of a DataLoader; with another start
+            method, each of n workers keeps its own frames in an n-th of it.
         reverse: play half of the clips backwards.
 
     Raises:
@@ -59,7 +59,7 @@ class ClipDataset(Dataset):
         return self._ends[-1]
 
     def source(self, number: int) -> str:
-        """Where a clip is from, for messages: ``sequence/first frame``."""
+        """Return where a clip comes from, for messages: ``sequence/first frame``."""
         sequence, start = self._place(np.random.default_rng([self._seed, number]))
         return f"{sequence.name}/{sequence.blurry[start].stem}"
 

@@ -17,12 +17,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".we
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What Pillow raises for a file that is no image, or a damaged one."""
+    """What Pillow raises for a file that is not an image, or is damaged."""
     return OSError, SyntaxError, ValueError, LookupError, Image.DecompressionBombError
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Image files of a folder, ordered by the numbers in their names: frame2 before frame10, whatever the padding."""
+    """List the image files of a folder, ordered by the numbers in their names: frame2 before frame10, however padded."""
     files = (
         f for f in Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")
     )
@@ -35,14 +35,14 @@ def _numeric_key(file: Path) -> tuple:
 
 
 def image_size(file: str | Path) -> tuple[int, int]:
-    """(width, height) in pixels after the EXIF orientation, from the header alone.
+    """Return (width, height) in pixels after the EXIF orientation, from the header alone.
 
     Raises:
-        RirnError: the file is missing, or no image.
+        RirnError: the file is missing or not an image.
     """
     try:
         with Image.open(file) as image:
-            # Of a TIFF, some versions of Pillow state the upright size.
+            # Some versions of Pillow state the upright size of a TIFF.
             is_tiff = image.format == "TIFF"
             width, height = (image.tag_v2[tag] for tag in (256, 257)) if is_tiff else image.size
             # EXIF orientations 5 to 8 swap the axes.
@@ -52,13 +52,13 @@ def image_size(file: str | Path) -> tuple[int, int]:
 
 
 def read_image(file: str | Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3], turned upright as its EXIF orientation says; transparency is dropped.
+    """Read an image as uint8 RGB [H, W, 3], turned upright by its EXIF orientation; transparency is dropped.
 
     Raises:
-        RirnError: the file is missing, no image, or of 32 bits per sample.
+        RirnError: the file is missing, not an image, or has 32 bits per sample.
     """
     try:
-        # Not by its name: Pillow would map a TIFF that is to be turned into memory, and read the rows of RGBA wrongly.
+        # Not by name: Pillow would memory-map a TIFF that has to be turned, and misread the rows of RGBA.
         with open(file, "rb") as opened, Image.open(opened) as image:
             if _orientation(image) != 1:
                 image = ImageOps.exif_transpose(image)
@@ -75,7 +75,7 @@ def read_image(file: str | Path) -> np.ndarray:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8."""
-    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
+    # Pillow would decode a whole PNG to look for EXIF data after the pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     value = image.getexif().get(ORIENTATION, 1)
@@ -93,6 +93,6 @@ def _unreadable(file: str | Path, error: Exception) -> RirnError:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write RGB uint8 [H, W, 3] as a PNG, whole or not at all."""
+    """Write uint8 RGB [H, W, 3] as a PNG, whole or not at all."""
     with replacing(Path(path)) as partial:
         Image.fromarray(image).save(partial, format="PNG")

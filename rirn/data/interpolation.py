@@ -1,7 +1,7 @@
-"""High-speed video made of ordinary one: frames between frames, by optical flow.
+"""High-speed video made from ordinary video: frames between frames, by optical flow.
 
-Averaging the frames of 24 to 60 fps footage itself gives several ghosts of everything that moves; with enough frames in between
-it gives blur.
+Averaging the frames of 24 to 60 fps footage directly gives several ghosts of everything that moves; with enough frames in
+between it gives blur.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rirn.lazy import Later
 np, torch, F = Later("numpy"), Later("torch"), Later("torch.nn.functional")
 
 TOLERANCE = 1.5
-"""Pixels by which flow there and back may miss its start before a pixel counts as hidden in the other frame."""
+"""Pixels by which flow there and back may miss its start before a pixel counts as occluded in the other frame."""
 
 
 def interpolate_frames(
@@ -26,10 +26,10 @@ def interpolate_frames(
     gamma: float = GAMMA,
     workers: int = 0,  # threads that compute flow
 ) -> Iterator[np.ndarray]:
-    """The frames with ``factor - 1`` made ones, uint8 [H, W, 3], between each two.
+    """Yield the frames with ``factor - 1`` interpolated ones, uint8 [H, W, 3], between each two.
 
-    Flow is TV-L1's of scikit-image, both ways; pixels are moved in linear light along it, and where one is hidden in one of
-    the two frames the other frame counts more.
+    The flow is scikit-image's TV-L1, both ways; pixels are moved along it in linear light, and where one is occluded in one
+    of the two frames the other frame counts more.
 
     Raises:
         RirnError: scikit-image is not installed.
@@ -62,7 +62,7 @@ class _Between:
     def at(self, t: float) -> np.ndarray:
         """Linear light [H, W, 3] at a share 0 < t < 1 of the interval."""
         there, back = self._flows
-        # Flow from the moment t to either frame, on the assumption that what moves keeps its velocity.
+        # Flow from time t to either frame, assuming constant velocity.
         to_before = t * (t * back - (1 - t) * there)
         to_after = (1 - t) * ((1 - t) * there - t * back)
         total = weights = 0
@@ -91,7 +91,7 @@ def _flow(start: np.ndarray, end: np.ndarray) -> torch.Tensor:
 
 
 def _warp(image: torch.Tensor, flow: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
-    """[1, C, H, W] sampled where the flow [1, 2, H, W] leads from each pixel; the border goes on outside."""
+    """[1, C, H, W] sampled where the flow [1, 2, H, W] leads from each pixel; the border is replicated outside."""
     _, _, height, width = image.shape
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     # grid_sample counts in half images from the centre, with pixels as areas.

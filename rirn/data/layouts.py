@@ -12,7 +12,7 @@ from rirn.data.images import list_images
 from rirn.data.splits import official_split
 
 BLURRY_FOLDERS = ("blur_gamma", "blur", "Blur", "input", "lq")
-"""Names of the folder of blurry frames, the first that exists counts: GOPRO asks for blur_gamma where both are there."""
+"""Names of the folder of blurry frames; the first that exists counts: GOPRO asks for blur_gamma where it has both."""
 SHARP_FOLDERS = ("sharp", "Sharp", "GT", "gt", "target")
 SPLIT_FOLDERS = ("train", "test", "val", "valid", "validation")
 
@@ -26,7 +26,7 @@ _BSD_FOLDER = re.compile(r"BSD_(\d+ms\d+ms)")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where the frames of one sequence lie; one of the two folders may be missing."""
+    """Where the frames of one sequence are; one of the two folders may be missing."""
 
     name: str
     """Path below the root of the data set."""
@@ -35,22 +35,22 @@ class Place:
     layout: str = "plain"
     """GOPRO, REDS, DVD, BSD with its exposure times (``BSD 1ms8ms``), or plain."""
     split: str | None = None
-    """By the official list where the name is on it, else by the folder ``train``, ``val`` or ``test`` above."""
+    """From the official list if the name is on it, else from the folder ``train``, ``val`` or ``test`` above it."""
 
     @property
     def official_name(self) -> str:
-        """How the lists of the data set call the sequence."""
+        """The name of the sequence in the lists of the data set."""
         name = self.name.rsplit("/", 1)[-1]
         return f"{int(name) - _REDS_TRAIN:03d}" if self.layout == "REDS" and _is_moved(name) else name
 
 
 def find_places(root: Path, blur: str | None = None) -> list[Place]:
-    """All sequences below a folder, whole or not, ordered by their path.
+    """Find all sequences below a folder, complete or not, ordered by path.
 
     A folder that holds ``sharp`` (``Sharp``, ``GT``, ``gt``, ``target``) beside ``blur_gamma`` or ``blur`` (``Blur``, ``input``,
-    ``lq``) is a sequence, its frames lie there or, as in BSD, one folder deeper in ``RGB``. Where these hold folders of frames
+    ``lq``) is a sequence; its frames are there or, as in BSD, one folder deeper in ``RGB``. Where these hold folders of frames
     instead, each is a sequence, paired by name; so are those of REDS, whose folders are ``train_blur`` and ``train_sharp``.
-    Links are followed.
+    Symbolic links are followed.
 
     Args:
         root: any folder: a data set, one of its splits, or a single sequence.
@@ -79,8 +79,8 @@ def find_places(root: Path, blur: str | None = None) -> list[Place]:
 
 
 def find_footage(root: Path) -> list[Path]:
-    """All folders of frames at or below a folder, ordered by their path; of sequences of pairs, the sharp halves. Links are
-    followed."""
+    """Find all folders of frames at or below a folder, ordered by path; of sequences of pairs, the sharp halves. Symbolic
+    links are followed."""
     places = find_places(root)
     halves = {half for place in places for half in (place.blurry, place.sharp)}
     folders = [root, *(folder / child for folder, children in _walk(root) for child in children)]
@@ -89,7 +89,7 @@ def find_footage(root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Folders from the top with the names of those inside, of which the caller removes what need not be walked."""
+    """Folders from the top with the names of those inside, from which the caller removes what need not be walked."""
     seen = set()
     for folder, children, _ in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -133,18 +133,18 @@ def _reds(root: Path, folder: Path, split: str) -> list[Place]:
 
 
 def _pairs(blurry: Path, sharp: Path) -> list[tuple[str, Path | None, Path | None]]:
-    """Names of the folders in two folders, and those of that name; one may be missing."""
+    """Names of the subfolders of two folders, and the subfolders of each name; one may be missing."""
     halves = [{p.name: p for p in half.glob("*") if p.is_dir()} for half in (blurry, sharp)]
     return [(name, halves[0].get(name), halves[1].get(name)) for name in sorted(halves[0] | halves[1])]
 
 
 def _is_moved(name: str) -> bool:
-    """Whether a sequence of REDS is one of validation that some code counts on behind those of training, as 240 to 269."""
+    """Whether a REDS sequence is a validation one that some code numbers after the training ones, as 240 to 269."""
     return name.isdecimal() and int(name) >= _REDS_TRAIN  # a superscript is a digit, but no number
 
 
 def _parts(root: Path, folder: Path) -> tuple[str, ...]:
-    """Names that say what a folder is: those below the root, that of the root itself and of what holds it."""
+    """Names that identify a folder: those below the root, the root's own and its parent's."""
     return root.resolve().parts[-2:] + folder.relative_to(root).parts
 
 

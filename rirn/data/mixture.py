@@ -18,7 +18,7 @@ CAMERA, PAIRING, SHUTTER, SCENE = Camera(), Pairing(), Shutter(), Scene()
 
 
 class MixedClips(Dataset):
-    """An endless, numbered supply of clips of several sources; number i is the same clip whoever asks, in whatever order.
+    """An endless, numbered supply of clips from several sources; number i is always the same clip, in whatever order.
 
     Args:
         sources: folders, what they hold, and their shares.
@@ -26,11 +26,11 @@ class MixedClips(Dataset):
         crop: side of the square crop, pixels.
         seed: another seed gives other clips.
         camera: size, tone, noise and compression, the same for all sources.
-        pairing: what becomes of real pairs.
-        shutter: exposures made of high-speed footage.
-        scene: what is made of photos.
+        pairing: what is done to real pairs.
+        shutter: exposures made from high-speed footage.
+        scene: scenes made from photos.
         split: only sequences of pairs of this split; see :func:`rirn.data.find_sequences`.
-        cache_mib: memory for decoded frames, MiB, shared out by the shares of the sources that read frames.
+        cache_mib: memory for decoded frames, MiB, divided among the sources that read frames.
 
     Raises:
         RirnError: a folder holds nothing of its kind, or a frame is smaller than the crop.
@@ -70,15 +70,15 @@ class MixedClips(Dataset):
         self._crop, self._seed, self._camera = crop, seed, camera
 
     def __len__(self) -> int:
-        """An epoch: the valid starts of all sources, a photo counted as one."""
+        """An epoch: the valid starts of all sources, with one per photo."""
         return sum(len(supply) for supply in self._supplies)
 
     def source(self, number: int) -> str:
-        """Where a clip is from, for messages."""
+        """Return where a clip comes from, for messages."""
         return self._draw(np.random.default_rng([self._seed, number]))[0]
 
     def _draw(self, rng: np.random.Generator):
-        # The last share is 1 but for rounding.
+        # The last share is 1 up to rounding.
         index = min(int(np.searchsorted(self._shares, rng.random(), "right")), len(self._supplies) - 1)
         return self._supplies[index].draw(rng)
 

@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """``map`` in threads; at most ``2 * workers`` items are in work or wait for the caller, who also takes the items out of the
+    """``map`` in threads; at most ``2 * workers`` items are in progress or wait for the caller, whose thread also advances the
     iterator.
 
-    Threads suffice where the work is Pillow's, NumPy's and SciPy's, which let go of Python's lock. Without workers it is ``map``.
+    Threads suffice for work in Pillow, NumPy and SciPy, which release Python's lock. Without workers it is ``map``.
     """
     if workers < 1:
         yield from map(function, items)
@@ -25,7 +25,7 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                # What is done is handed on at once; the caller waits only when enough is under way.
+                # Finished results are yielded at once; the caller waits only when enough are under way.
                 while waiting and (waiting[0].done() or len(waiting) >= 2 * workers):
                     yield waiting.popleft().result()
             while waiting:

@@ -1,8 +1,8 @@
 """Scenes of layers cut from photos, filmed by a camera of any shutter.
 
-Things move before a background, each on a path of its own; the camera stands still, pans or shakes, and what is near shifts
-more than what is far. How long the shutter is open is drawn apart from how fast things move, so that motion between frames does
-not tell the blur within them. Light is added up linearly.
+Things move in front of a background, each on its own path; the camera stands still, pans or shakes, and near things shift
+more than far ones. The shutter time is drawn independently of the speed of the things, so that motion between frames does
+not predict the blur within them. Light is added up linearly.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ torch = Later("torch")
 F = Later("torch.nn.functional")
 
 VIEWS = 20
-"""Most moments that an exposure is made of."""
+"""Most moments that make up an exposure."""
 WEIGHTS = (1, 1, 60, 60)
-"""Pixels that a pixel a third of the way to the border of a clip travels, for a unit of a pose."""
+"""Pixels by which a point a third of the way to the border of a clip moves, per unit of a pose."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Scene:
     still_rate: float = 0.5
     """Probability that the camera stands still."""
     layers: tuple[int, int] = (0, 3)
-    """Least and largest number of things before the background; one at least where the camera stands still."""
+    """Least and largest number of things in front of the background; at least one where the camera stands still."""
     speed: tuple[float, float] = (1.0, 20.0)
-    """Least and largest speed of a thing, pixels per frame; the logarithm is drawn evenly."""
+    """Least and largest speed of a thing in pixels per frame, drawn log-uniformly."""
     sharp_rate: float = 0.3
     """Probability of a shutter so short that nothing is blurred."""
     exposure: tuple[float, float] = (0.05, 1.0)
-    """Else the share of the frame interval during which it is open."""
+    """Otherwise the share of the frame interval during which it is open."""
     changing_rate: float = 0.2
     """Probability that the share is drawn anew for each frame, up to that of the clip, instead of once."""
     tremor: tuple[float, float] = (0.3, 8.0)
@@ -46,9 +46,9 @@ class Scene:
     """Its drift, likewise."""
     defocus_rate: float = 0.0
     """Probability that the background, and each thing, is out of focus: the background along one side of the picture or all over.
-    The truth keeps that: networks that never see it sharpen what was never sharp."""
+    The truth keeps the defocus: networks that never see it sharpen what was never sharp."""
     defocus: tuple[float, float] = (0.5, 4.0)
-    """Least and largest radius of its circle of confusion; the logarithm is drawn evenly."""
+    """Least and largest radius of its circle of confusion, drawn log-uniformly."""
 
     def __post_init__(self) -> None:
         for name in ("still_rate", "sharp_rate", "changing_rate", "defocus_rate"):
@@ -76,7 +76,7 @@ class _Layer:
     light: torch.Tensor
     """[1, 4, h, w]: linear light times opacity, and opacity in [0, 1]."""
     path: np.ndarray
-    """[T * SUBSTEPS, 4]: where its centre is in the picture, pixels right and down; roll in radians; zoom."""
+    """[T * SUBSTEPS, 4]: position of its centre in the picture, pixels right and down; roll in radians; zoom."""
     border: str = "zeros"
     """What lies around it: nothing, or its mirror image."""
 
@@ -91,10 +91,10 @@ def film_scene(
     frames: int,
     scene: Scene = Scene(),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A blurry and a sharp clip, uint8 [T, height, width, 3] each; sharp is the middle of each exposure.
+    """Return a blurry and a sharp clip, uint8 [T, height, width, 3] each; sharp is the middle of each exposure.
 
     Raises:
-        ValueError: there is no photo, or one is smaller than half of the clip.
+        ValueError: there is no photo, or one is smaller than half the clip.
     """
     if not photos or min(min(photo.shape[:2]) for photo in photos) < max(size) // 2:
         raise ValueError(f"a scene of {size[1]}x{size[0]} needs photos of at least half that size")

@@ -14,7 +14,7 @@ from rirn.errors import RirnError
 
 @dataclasses.dataclass(frozen=True)
 class Sequence:
-    """One video: equally many blurry and sharp frames, paired by the stem of the file name."""
+    """One video: as many blurry as sharp frames, paired by the stem of the file name."""
 
     name: str
     blurry: tuple[Path, ...]
@@ -27,18 +27,18 @@ class Sequence:
 
 
 def find_sequences(root: str | Path, *, split: str | None = None, blur: str | None = None) -> list[Sequence]:
-    """All sequences below a folder in the layout of GOPRO, REDS, DVD or BSD, or with ``blur/`` beside ``sharp/``.
+    """Find all sequences below a folder in the layout of GOPRO, REDS, DVD or BSD, or with ``blur/`` beside ``sharp/``.
 
-    docs/data.md shows the layouts. Folders that have no blurry or no sharp half are left out.
+    docs/data.md shows the layouts. Folders that lack a blurry or a sharp half are left out.
 
     Args:
         root: a data set, a part of it, or one sequence.
-        split: only sequences of ``train``, ``test`` or ``val``: by the official list where there is one, else by the folder of
-            that name. For REDS ``test`` is the validation set, since its test set has no public truth.
-        blur: name of the folder of blurry frames; by default ``blur_gamma`` where there is one, else ``blur``.
+        split: only sequences of ``train``, ``test`` or ``val``: by the official list if there is one, else by the folder of
+            that name. For REDS, ``test`` is the validation set, since its test set has no public truth.
+        blur: name of the folder of blurry frames; by default ``blur_gamma`` if present, else ``blur``.
 
     Raises:
-        RirnError: no such folder, no sequence in it or in the split, or frames without a partner.
+        RirnError: the folder does not exist, it or the split has no sequence, or a frame has no partner.
     """
     root = Path(root)
     if not root.is_dir():
@@ -68,7 +68,7 @@ def _sequence(place: Place) -> Sequence:
 
 
 def pair_frames(blurry: Path, sharp: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Pairs of files with equal stems, in the order of their numbers, and a line on each file without one partner."""
+    """Return the pairs of files with equal stems, ordered by number, and a line on each file without one partner."""
     halves, problems = [], []
     for folder in (blurry, sharp):
         half: dict[str, Path] = {}
@@ -82,10 +82,10 @@ def pair_frames(blurry: Path, sharp: Path) -> tuple[list[tuple[Path, Path]], lis
 
 
 def of_length(sequences: ListLike[Sequence], frames: int) -> list[Sequence]:
-    """Those that have the frames of a clip.
+    """Return the sequences that are long enough for a clip.
 
     Raises:
-        RirnError: none has.
+        RirnError: there are none.
     """
     found = [sequence for sequence in sequences if len(sequence) >= frames]
     if not found:
@@ -108,7 +108,7 @@ def check_crop(width: int, height: int, crop: int, path: Path) -> None:
 
 
 def write_sequence(folder: str | Path, pairs) -> int:
-    """Write pairs (blurry, sharp) of uint8 [H, W, 3] frames as ``blur/NNNNNN.png`` and ``sharp/NNNNNN.png``; returns how many."""
+    """Write pairs (blurry, sharp) of uint8 [H, W, 3] frames as ``blur/NNNNNN.png`` and ``sharp/NNNNNN.png``; return the count."""
     folder = Path(folder)
     for name in ("blur", "sharp"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ KINDS = ("pairs", "sharp", "highspeed", "photos")
 Clips: TypeAlias = "tuple[np.ndarray, np.ndarray]"
 """Blurry and sharp, uint8 [T, H, W, 3]."""
 Reading: TypeAlias = "Callable[[int, float], Clips]"
-"""Of a crop and a scale: squares of the crop over the scale, or as large as the frames allow, but no smaller than the crop."""
+"""Reads a clip for a crop and a scale: squares of crop / scale, or as large as the frames allow, but at least the crop."""
 
 
 @dataclasses.dataclass
@@ -37,18 +37,18 @@ class Source:
     path: Path
     """A folder."""
     kind: str = "pairs"
-    """``pairs``: sequences of blurry and sharp frames; ``sharp``: folders of frames, which the network learns to leave alone;
-    ``highspeed``: folders of frames of 120 a second or more, of which several make an exposure; ``photos``: scenes of layers
-    cut from photos. Of sequences of pairs, the middle two take the sharp halves."""
+    """``pairs``: sequences of blurry and sharp frames; ``sharp``: folders of frames that the network learns to leave alone;
+    ``highspeed``: folders of frames at 120 fps or more, several of which make an exposure; ``photos``: scenes of layers
+    cut from photos. From sequences of pairs, the middle two use the sharp halves."""
     share: float = 1.0
-    """How many of the clips are from here, over the sum of all shares."""
+    """Weight of the source: its part of the clips is this over the sum of all shares."""
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Source:
-        """A source from its settings by name, as a configuration file has them.
+        """Make a source from its settings by name, as in a configuration file.
 
         Raises:
-            RirnError: one is missing, unknown or wrong.
+            RirnError: a setting is missing, unknown or wrong.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = [name for name in settings if name not in names]
@@ -73,12 +73,12 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Shutter:
-    """Exposures made of frames of high-speed footage; how many, and how far apart, are drawn independently of each other."""
+    """Exposures made of frames of high-speed footage; their number and spacing are drawn independently."""
 
     sharp_rate: float = 0.3
     """Probability of a shutter so short that it sees one frame."""
     windows: tuple[int, int] = (3, 15)
-    """Else the least and the largest number of frames that make one; odd numbers are drawn."""
+    """Otherwise the least and largest number of frames per exposure; only odd numbers are drawn."""
     strides: tuple[int, int] = (3, 12)
     """Least and largest number of frames from one exposure to the next."""
     changing_rate: float = 0.2
@@ -94,7 +94,7 @@ class Shutter:
                 raise RirnError(f"shutter.{name} must be two counts, 1 <= first <= last; got {[first, last]}")
 
     def draw(self, rng: np.random.Generator, frames: int) -> tuple[int, list[int]]:
-        """Frames from one exposure to the next, and how many make each of the exposures."""
+        """Draw the number of frames from one exposure to the next, and the number in each exposure."""
         stride = int(rng.integers(self.strides[0], self.strides[1] + 1))
         largest = int(rng.integers(self.windows[0] // 2, (self.windows[1] - 1) // 2 + 1))
         largest = 0 if rng.random() < self.sharp_rate else largest
@@ -105,12 +105,12 @@ class Shutter:
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """What becomes of real pairs: less blur of the same motion, and more motion from frame to frame."""
+    """What is done to real pairs: less blur for the same motion, and more motion from frame to frame."""
 
     mix_rate: float = 0.0
-    """Probability that the blurry frames of a clip are mixed with their truth, as light."""
+    """Probability that the blurry frames of a clip are mixed with their truth, in linear light."""
     mix: tuple[float, float] = (0.2, 0.9)
-    """Then the least and the largest share of the blurry frame."""
+    """Least and largest share of the blurry frame in that case."""
     skip_rate: float = 0.0
     """Probability that only every second frame is taken, where the sequence is long enough."""
 
@@ -122,7 +122,7 @@ class Pairing:
             raise RirnError(f"pairing.mix must be two shares, 0 <= first <= last <= 1; got {list(self.mix)}")
 
     def draw(self, rng: np.random.Generator) -> tuple[float, int]:
-        """Share of the blurry frames, and how many frames on the next one is."""
+        """Draw the share of the blurry frames, and the step from one frame to the next."""
         mixed = self.mix_rate and rng.random() < self.mix_rate
         share = float(rng.uniform(*self.mix)) if mixed else 1.0
         return share, 2 if self.skip_rate and rng.random() < self.skip_rate else 1
@@ -136,7 +136,7 @@ class Supply(Protocol):
         ...
 
     def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
-        """A name for messages, and what reads the clip."""
+        """Return a name for messages, and a function that reads the clip."""
         ...
 
 
@@ -150,10 +150,10 @@ def open_source(
     split: str | None,
     cache_mib: int,
 ) -> Supply:
-    """The clips of a source.
+    """Open the clips of a source.
 
     Raises:
-        RirnError: the folder holds nothing of the kind, or nothing long enough.
+        RirnError: the folder holds nothing of this kind, or nothing long enough.
     """
     if source.kind == "photos":
         return _Photos(source.path, frames, scene)
@@ -200,7 +200,7 @@ class _Pairs:
 
 
 class _Footage:
-    """Exposures of sharp frames; a clip that is longer than its footage goes to and fro."""
+    """Exposures of sharp frames; a clip longer than its footage plays it back and forth."""
 
     def __init__(self, root: Path, frames: int, shutter: Shutter, cache_mib: int):
         self._folders = _frame_folders(root)
@@ -212,7 +212,7 @@ class _Footage:
         return self._ends[-1]
 
     def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
-        # The square root between a draw by folders and one by frames: long videos do not drown the short ones.
+        # The square root is a compromise between folders and frames: long videos do not drown the short ones.
         weights = np.sqrt([len(files) for files in self._folders])
         files = self._folders[int(rng.choice(len(self._folders), p=weights / weights.sum()))]
         stride, windows = self._shutter.draw(rng, self._frames)
@@ -236,7 +236,7 @@ class _Photos:
     """Scenes of layers; see :mod:`rirn.data.scenes`."""
 
     SIDE = 640
-    """Least side of a photo in memory, about; large photos are shrunk, or a clip would see a few smooth pixels of them."""
+    """Approximate least side of a photo in memory; large photos are shrunk, or a clip would see only a few smooth pixels."""
 
     def __init__(self, root: Path, frames: int, scene: Scene):
         if not root.is_dir():
@@ -319,7 +319,7 @@ def to_and_fro(index: int, length: int) -> int:
 
 
 def _mixed(blurry: np.ndarray, sharp: np.ndarray, share: float) -> np.ndarray:
-    """uint8 [T, H, W, 3] each -> that share of the light of the blurry frames, the rest of the sharp ones."""
+    """uint8 [T, H, W, 3] each -> this share of the light of the blurry frames, the rest from the sharp ones."""
     mixed = [share * to_linear(b) + (1 - share) * to_linear(s) for b, s in zip(blurry, sharp, strict=True)]
     return np.stack([from_linear(light) for light in mixed])
 

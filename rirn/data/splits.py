@@ -14,10 +14,10 @@ class OfficialSplit:
     frames: int
     """Pairs of blurry and sharp frames in all sequences together."""
     lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Pairs per sequence by its name; empty where only the totals are on record here."""
+    """Pairs per sequence by name; empty where only the totals are on record here."""
 
     def length(self, name: str) -> int | None:
-        """Pairs of a sequence; without a list of names, what all have where the totals divide."""
+        """Return the pairs of a sequence; without a list of names, frames / sequences if that is a whole number."""
         if self.lengths or self.frames % self.sequences:
             return self.lengths.get(name)
         return self.frames // self.sequences
@@ -48,7 +48,7 @@ _DVD_TEST = _parse("""
     720p_240fps_2 100 IMG_0003 100 IMG_0021 100 IMG_0030 100 IMG_0031 100 IMG_0032 100 IMG_0033 100 IMG_0037 100
     IMG_0039 100 IMG_0049 100
 """)
-# Of BSD only the number of training sequences was compared with a copy of the data; the rest is its authors' text.
+# For BSD only the number of training sequences was checked against a copy of the data; the rest is from its authors' text.
 _BSD = {"train": OfficialSplit(60, 6000), "valid": OfficialSplit(20, 2000), "test": OfficialSplit(20, 3000)}
 
 OFFICIAL: dict[str, dict[str, OfficialSplit]] = {
@@ -64,13 +64,13 @@ OFFICIAL: dict[str, dict[str, OfficialSplit]] = {
 }
 """By layout, then by split."""
 
-# REDS has no test frames with a public truth: papers, that of RIRN among them, test on its validation sequences.
+# REDS has no test frames with a public truth: papers, including RIRN's, test on its validation sequences.
 _OTHER_NAMES = {("REDS", "test"): "val"}
 _SYNONYMS = {"validation": "val", "valid": "val"}
 
 
 def same_split(layout: str, ours: str | None, asked: str) -> bool:
-    """Whether a sequence of the split ``ours`` is meant by somebody who asks for the split ``asked``."""
+    """Whether somebody who asks for the split ``asked`` means a sequence of the split ``ours``."""
     if ours is None:
         return False
     asked = _OTHER_NAMES.get((layout, asked), asked)
@@ -78,7 +78,7 @@ def same_split(layout: str, ours: str | None, asked: str) -> bool:
 
 
 def official_split(layout: str, name: str) -> str | None:
-    """The split that a sequence belongs to by its name alone; None where the name does not tell."""
+    """Return the split that a sequence belongs to by its name alone; None if the name does not tell."""
     if layout == "REDS":  # 000 to 029 occur in both splits
         return None
     found = [split for split, content in OFFICIAL.get(layout, {}).items() if name in content.lengths]

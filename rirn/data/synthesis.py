@@ -1,8 +1,8 @@
 """Motion blur made from sharp material, always averaged in linear light.
 
-Two ways: the average of neighbouring frames of high-speed video, which is how the GOPRO data set was made
-(:mod:`rirn.data.interpolation` makes such video of ordinary one), and camera shake over the exposure on a photo, whose blur
-changes from frame to frame more than that of real footage.
+There are two ways: averaging neighbouring frames of high-speed video, which is how the GOPRO data set was made
+(:mod:`rirn.data.interpolation` makes such video from ordinary video), and shaking a camera in front of a photo, whose blur
+changes more from frame to frame than that of real footage.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def average_frames(
     gamma: float = GAMMA,
     skip: int = 0,  # frames before the first exposure
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (blurry, sharp), uint8 [H, W, 3]: the mean of ``window`` frames, and the middle one of them.
+    """Yield pairs (blurry, sharp), uint8 [H, W, 3]: the mean of ``window`` frames, and the middle one.
 
-    Holds no more than ``window`` frames at a time. A video shorter than that gives no pair.
+    Holds no more than ``window`` frames at a time. A shorter video yields no pair.
 
     Raises:
         ValueError: ``window`` is not odd.
@@ -72,19 +72,19 @@ class Shake:
     """How a hand-held camera moves; lengths in pixels of the clip, times in frames."""
 
     tremor: float = 7.0
-    """Amplitude of the trembling between 1.5 and 10 Hz, pixels; roll and zoom follow in proportion."""
+    """Amplitude of the tremor between 1.5 and 10 Hz, pixels; roll and zoom follow in proportion."""
     drift: float = 3.0
     """Scale of the steady pan, pixels per frame."""
     pan: tuple[float, float] = (0.0, 0.0)
-    """Least and largest speed of a further pan, pixels per frame, along one of the sides of the image; drawn once per clip."""
+    """Least and largest speed of an additional pan, pixels per frame, along one side of the image; drawn once per clip."""
     jerk_rate: float = 0.12
-    """Expected sudden kicks per frame."""
+    """Expected number of sudden kicks per frame."""
     jerk: float = 30.0
     """Scale of a kick, pixels."""
     exposure: tuple[float, float] = (0.45, 0.9)
     """Share of the frame interval during which the shutter is open; drawn once per clip."""
     frame_rate: float = 30.0
-    """Frames per second: what the frequencies of the movement are measured against."""
+    """Frames per second, which the frequencies of the movement refer to."""
 
     def __post_init__(self) -> None:
         for name in ("tremor", "drift", "jerk_rate", "jerk"):
@@ -141,9 +141,9 @@ def shake_photo(
     shake: Shake = Shake(),
     gamma: float = GAMMA,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (blurry, sharp), uint8 [height, width, 3], of a camera shaking in front of a photo.
+    """Yield pairs (blurry, sharp), uint8 [height, width, 3], of a camera shaking in front of a photo.
 
-    One pixel of the clip is one pixel of the photo: shrink a large photo first. The sharp frame is the view at the middle of
+    One pixel of the clip is one pixel of the photo: shrink a large photo first. The sharp frame is the view in the middle of
     the exposure.
     """
     height, width = photo.shape[:2]
@@ -156,7 +156,7 @@ def shake_photo(
         first = frame * SUBSTEPS + (SUBSTEPS - open_steps) // 2
         middle = first + open_steps // 2
         length = np.abs(np.diff(path[first : first + open_steps, :2], axis=0)).sum()
-        # One view per pixel of travel: fewer leave ghosts, more change nothing that 8 bits show.
+        # One view per pixel of travel: fewer leave ghosts, more make no difference at 8 bits.
         views = int(np.clip(np.ceil(length), 5, 48))
         steps = np.unique(np.linspace(first, first + open_steps - 1, views).round().astype(int))
         total = sum(_view(light, path[i], centre, size) for i in steps)

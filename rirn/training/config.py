@@ -28,23 +28,23 @@ DEFAULTS = {
     "atb_decay": 1.0,
     "half_resolution": False,
 }
-"""Of a model that starts with random weights."""
+"""Settings of a model that starts from random weights."""
 
 
 @dataclasses.dataclass
 class ModelConfig:
-    """What to train; see :func:`rirn.create_model`. What is not given is as in ``start``, without that as in brackets."""
+    """What to train; see :func:`rirn.create_model`. Unset values come from ``start``, or else are those in brackets."""
 
     name: str | None = None
-    """Of the network (``ifi-rnn+rirn``); ``rirn models`` lists all."""
+    """Name of the network (``ifi-rnn+rirn``); ``rirn models`` lists all."""
     width: float | None = None
     """Factor on the internal channels (1)."""
     residual: bool | None = None
-    """Predict the difference to the input; short trainings need it (false)."""
+    """Predict the difference to the input; short training runs need it (false)."""
     atb_decay: float | None = None
-    """Bound of the gate of the blended feature (1); below 1 it cannot grow without end on long videos."""
+    """Upper bound of the blended feature's gate (1); below 1 the feature cannot grow without bound on long videos."""
     half_resolution: bool | None = None
-    """Work on frames of half the size and enlarge the difference (false): a quarter of the arithmetic; only with ``residual``."""
+    """Work at half resolution and upsample the difference (false): a quarter of the arithmetic; only with ``residual``."""
     variant: str | None = None
     """CxHy of IFI-RNN."""
     blocks: int | None = None
@@ -53,11 +53,11 @@ class ModelConfig:
     """Earlier frames that IFI-RNN's encoder reads with the current one (0), or whose features the head of ESTRNN or MMP-RNN
     reads (2)."""
     future: int | None = None
-    """Later ones, likewise; the output waits for them."""
+    """Later frames, likewise; the output waits for them."""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Further arguments of the base network, for one of one's own: ``--model.options.depth 3``."""
+    """Further arguments of a base network of your own: ``--model.options.depth 3``."""
     start: Path | None = None
-    """Weights to go on from (fine-tuning): a name that comes with rirn, or a file. Else the run starts with random ones."""
+    """Weights to start from (fine-tuning): a name that comes with rirn, or a file. By default they are random."""
 
     def __post_init__(self) -> None:
         if self.start is None:
@@ -65,13 +65,13 @@ class ModelConfig:
 
     @classmethod
     def empty(cls) -> ModelConfig:
-        """With nothing given, which a command line goes on from: what it does not say may come from ``start``."""
+        """Return a config with nothing set, for a command line to fill: what it leaves out may come from ``start``."""
         model = cls()
         vars(model).update({f.name: None for f in dataclasses.fields(cls) if f.name != "options"})
         return model
 
     def filled(self, known: Mapping[str, Any]) -> ModelConfig:
-        """The same with what is not given taken from ``known``; what no field is for becomes a further option."""
+        """Return a copy with unset values taken from ``known``; what has no field becomes a further option."""
         missing = [name for name, value in vars(self).items() if value is None and name != "start"]
         filled = copy.copy(self)
         vars(filled).update({name: known[name] for name in missing if name in known})
@@ -79,7 +79,7 @@ class ModelConfig:
         return filled
 
     def arguments(self) -> dict[str, object]:
-        """Arguments of ``create_model`` but the name."""
+        """Return the arguments of ``create_model`` except the name."""
         options = {"width": self.width, "residual": self.residual, "atb_decay": self.atb_decay}
         given = {
             "variant": self.variant,
@@ -99,30 +99,30 @@ class DataConfig:
     """What to learn from: a folder of sequences, or a list of such folders and of sources with ``path``, ``kind`` and
     ``share``, see :class:`rirn.data.Source`."""
     root: Path | None = None
-    """Folder that relative paths of ``train`` and ``val`` start from; by default the one that the run is started in."""
+    """Folder that relative paths of ``train`` and ``val`` start from; by default the current one."""
     camera: Camera | None = None
     """What cameras and codecs do to the clips; by default nothing."""
     pairing: Pairing = dataclasses.field(default_factory=Pairing)
-    """What becomes of sources of kind ``pairs``; by default nothing."""
+    """What is done to sources of kind ``pairs``; by default nothing."""
     shutter: Shutter = dataclasses.field(default_factory=Shutter)
-    """Exposures made of sources of kind ``highspeed``."""
+    """Exposures made from sources of kind ``highspeed``."""
     scene: Scene = dataclasses.field(default_factory=Scene)
-    """What is made of sources of kind ``photos``."""
+    """Scenes made from sources of kind ``photos``."""
     split: str | None = None
-    """Only sequences of this split of ``train``, for folders that hold a whole data set; see :func:`rirn.data.find_sequences`."""
+    """Use only this split of ``train``, for folders that hold a whole data set; see :func:`rirn.data.find_sequences`."""
     val: list[Path] | Path = dataclasses.field(default_factory=list)
     """A folder of sequences to watch, or a list of them; none of their frames is learnt from."""
     frames: int = 12
     """Frames per clip."""
     chunk: int | None = None
-    """Frames per step: the clip is walked in pieces, the state goes on from one to the next, the gradient does not
-    (truncated back-propagation through time). By default the whole clip makes one step."""
+    """Frames per step: the clip is processed in chunks; the state carries over from one to the next, the gradient does not
+    (truncated back-propagation through time). By default the whole clip is one step."""
     crop: int = 256
     """Side of the square crop, pixels."""
     batch: int = 16
-    """Clips per step, of all processes together."""
+    """Clips per step, over all processes."""
     workers: int = 2
-    """Processes that read ahead, for each training process; 0 reads in the loop itself."""
+    """Processes that read ahead, per training process; 0 reads in the training loop itself."""
     cache_mib: int = 2048
     """Memory for decoded frames, MiB; see :class:`rirn.data.ClipDataset`."""
 
@@ -161,25 +161,25 @@ class OptimConfig:
     """``l1``: mean absolute error, as in the paper; ``psnr``: see :mod:`rirn.training.losses`; or a registered one."""
     lr: float = 1e-4
     steps: int = 100_000
-    """Length of the run; not looked at where ``epochs`` is given."""
+    """Length of the run; ignored if ``epochs`` is given."""
     epochs: int | None = None
-    """Length of the run in epochs; one has as many clips as the sequences have valid starts."""
+    """Length of the run in epochs; an epoch has as many clips as the sequences have valid starts."""
     schedule: Literal["cosine", "anneal"] = "cosine"
-    """``cosine``: half a cosine down to zero; ``anneal``: times ``anneal_factor`` at each of ``anneal_at``."""
+    """``cosine``: half a cosine down to zero; ``anneal``: multiply by ``anneal_factor`` at each of ``anneal_at``."""
     anneal_at: list[int] = dataclasses.field(default_factory=list)
-    """In epochs where the length of the run is in epochs, else in steps."""
+    """In epochs if the length of the run is in epochs, else in steps."""
     anneal_factor: float = 0.5
     warmup: int = 0
-    """Steps until the learning rate is reached, on a straight line."""
+    """Steps of linear warm-up to the learning rate."""
     clip_norm: float = 20.0
-    """Largest norm of the gradient of all parameters together."""
+    """Largest norm of the gradient over all parameters."""
     ema: float = 0.0
-    """Decay of the exponential moving average of the weights, which is then what is validated and written; 0: none."""
+    """Decay of an exponential moving average of the weights, which is then validated and written instead; 0: none."""
     max_nonfinite: int = 10
-    """Steps in a row whose gradient is not finite, and which are therefore skipped, before the run stops."""
+    """Consecutive steps with a non-finite gradient, all skipped, before the run stops."""
 
     def in_steps(self, starts: int, data: DataConfig) -> OptimConfig:
-        """The same with all lengths in steps, for data with so many valid starts of a clip."""
+        """Return a copy with all lengths in steps, for data with this many valid starts of a clip."""
         if self.epochs is None:
             return self
 
@@ -202,32 +202,32 @@ class TrainConfig:
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     seed: int = 0
     device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one. Under torchrun each process takes the GPU of its number."""
+    """cpu, cuda, ...; auto uses a GPU if there is one. Under torchrun each process uses the GPU of its local rank."""
     backend: str = "auto"
-    """Form of the ops: auto, reference, cpu, cuda or triton."""
+    """Implementation of the ops: auto, reference, cpu, cuda or triton."""
     precision: Literal["fp32", "bf16", "fp16", "fast"] = "fp32"
-    """``bf16``, ``fp16``: autocast; the weights stay in fp32, and fp16 scales the loss. ``fast``: fp32 but for products on CPUs
-    with AVX512-BF16, see :func:`rirn.ops.use_precision`."""
+    """``bf16``, ``fp16``: autocast; the weights stay in fp32, and fp16 scales the loss. ``fast``: fp32 except for products on
+    CPUs with AVX512-BF16, see :func:`rirn.ops.use_precision`."""
     recompute: bool = False
-    """Keep only the state of each frame and compute the activations again in the backward pass (activation checkpointing):
-    the same gradients in less memory and more time."""
+    """Keep only the state of each frame and recompute the activations in the backward pass (activation checkpointing):
+    the same gradients with less memory and more time."""
     hold_mib: int | None = None
-    """Memory for the images between the layers of convolution chains, which are otherwise computed again in the backward pass, on
-    the CPU, MiB; see :func:`rirn.ops.hold_activations`. By default a quarter of the machine's."""
+    """CPU memory, in MiB, for the images between the layers of convolution chains, which are otherwise recomputed in the
+    backward pass; see :func:`rirn.ops.hold_activations`. By default a quarter of the machine's."""
     compile: bool = False
     """Train through torch.compile."""
     channels_last: bool = True
     """Keep convolution weights in channels-last order, which the CPU and GPU convolution libraries prefer."""
     save_every: int = 500
-    """Steps between two checkpoints."""
+    """Steps between checkpoints."""
     keep: int = 2
     """Checkpoints to keep."""
     print_every: int = 100
-    """Steps between two lines of progress where there is no terminal for a bar."""
+    """Steps between lines of progress where there is no terminal for a bar."""
     val_every: int = 1000
-    """Steps between two validations, which also write a picture and the statistics of the gates."""
+    """Steps between validations, which also write a picture and gate statistics."""
     resume: str = "auto"
-    """``auto``: go on from the newest whole checkpoint in ``out`` if there is one; ``never``; or a checkpoint's path."""
+    """``auto``: resume from the newest intact checkpoint in ``out`` if there is one; ``never``; or a checkpoint's path."""
 
     def __post_init__(self) -> None:
         self.out = Path(self.out)
@@ -280,17 +280,17 @@ class TrainConfig:
             )
 
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON and YAML know them; ``rirn train --config`` reads them back."""
+        """Return the settings as plain JSON or YAML values; ``rirn train --config`` reads them back."""
         return _plain(dataclasses.asdict(self))
 
     def save(self, path: Path) -> None:
-        """Write all settings, those by default too, as YAML."""
+        """Write all settings, including defaults, as YAML."""
         with replacing(path) as partial:
             partial.write_text(yaml.safe_dump(self.plain(), sort_keys=False), encoding="utf-8")
 
 
 def _losses(wanted: str) -> Collection[str]:
-    """Names of losses, those of plugins too unless the one that is wanted comes with the package."""
+    """Names of losses, including those of plugins unless the wanted one comes with the package."""
     if wanted in OWN_LOSSES:
         return OWN_LOSSES
     find_plugins()
