@@ -1,4 +1,4 @@
-"""The fused ops of RIRN: one public function each, one contract for all backends, one reference that states it."""
+"""The fused ops of RIRN: one public function each, and one contract for all backends, stated by a reference."""
 
 from rirn.ops._register import Explanation, explain
 from rirn.ops.atb_blend import atb_blend

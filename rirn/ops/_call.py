@@ -17,7 +17,7 @@ HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def widen(x: Tensor) -> Tensor:
-    """Half precision as float32, which references compute in; they round once at the end."""
+    """Convert half precision to float32, in which references compute; they round once at the end."""
     return x.float() if x.dtype in HALF_DTYPES else x
 
 
@@ -61,8 +61,8 @@ def check_strided(name: str, tensor: Tensor) -> None:
 
 
 def check_channels(name: str, tensor: Tensor, rule: str, channels: tuple[int, ...], **like: Tensor) -> None:
-    """Check that a tensor has the dtype, the device and the N, H, W of another one, which is named by its
-    keyword, and one of ``channels``; ``rule`` says in words which."""
+    """Check that a tensor has the dtype, the device and the N, H, W of another one, which its keyword names,
+    and a channel count from ``channels``; ``rule`` says in words which."""
     ((like_name, other),) = like.items()
     check_kind(name, tensor, like_name, other)
     n, _, h, w = other.shape
@@ -81,15 +81,15 @@ def check_blend(f_prev: Tensor, f_cur: Tensor, **logits: Tensor) -> None:
 
 
 # Autocast is applied here, by hand, and not by registering kernels for the autocast dispatch keys:
-# register_autocast fixes one dtype per device type, where fp16 and bf16 must both hold; the reference is no
-# dispatcher op, and it must follow the same rule; and plain Python is something torch.compile traces and
+# register_autocast fixes one dtype per device type, but fp16 and bf16 must both work; the reference is not a
+# dispatcher op, but must follow the same rule; and plain Python is something torch.compile traces and
 # guards on.
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return the tensors in the dtype of the surrounding autocast region, if there is one; float64 stays, as
     everywhere in torch.
 
     Raises:
-        TypeError: one of them is no tensor. Every op comes through here before it looks at anything.
+        TypeError: one of them is not a tensor. Every op comes through here before it looks at anything.
     """
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
@@ -113,8 +113,8 @@ _casts = _Casts()
 
 @contextmanager
 def keep_casts() -> Iterator[None]:
-    """Cast each parameter once for all calls inside the block, which must not change any: autocast casts those of the library's
-    layers once, too."""
+    """Cast each parameter once for all calls inside the block, which must not change any; autocast itself caches the casts of
+    the library's layers, too."""
     before = _casts.kept
     _casts.kept = {}
     try:
@@ -124,7 +124,7 @@ def keep_casts() -> Iterator[None]:
 
 
 def _in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    # What replaces a parameter for a moment, in torch.func or a compiled program, is none.
+    # What temporarily replaces a parameter, in torch.func or a compiled program, is not a Parameter.
     if torch.compiler.is_compiling() or _casts.kept is None or type(tensor) is not Parameter:
         return tensor.to(dtype)
     key = id(tensor), dtype, torch.is_grad_enabled()
@@ -137,7 +137,7 @@ def _has_autocast(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type)
 
 
-# For torch.compile a constant, see rirn.ops.backends: before torch 2.12 it cannot trace that call and would break the graph.
+# A constant for torch.compile, see rirn.ops.backends: before torch 2.12 it cannot trace that call and would break the graph.
 _has_autocast._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

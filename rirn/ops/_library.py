@@ -1,4 +1,4 @@
-"""The compiled library ``rirn._C``: loaded once, and if it is not there, the reason why in one sentence."""
+"""The compiled library ``rirn._C``: loaded once; if it is missing, the reason in one sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULE = "rirn._C"
 
 @dataclass(frozen=True)
 class Library:
-    """What became of the compiled library."""
+    """State of the compiled library."""
 
     path: str | None = None  # the file, if there is one
     reason: str | None = None  # None when it is loaded; otherwise one sentence that ends with the cure
@@ -34,7 +34,7 @@ class Library:
 
 
 def _why_not_there(package: Path) -> tuple[str, bool]:
-    """Say why no library lies in the package folder, and whether the user is likely to be surprised by it."""
+    """Say why the package folder has no library, and whether that is likely to surprise the user."""
     record = package / "_build_info.json"
     if record.is_file():
         plan = json.loads(record.read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def load(package: Path = PACKAGE, module: str = MODULE) -> Library:
     """Import the compiled library and report what happened; a missing or broken one does not raise.
 
     Pure-Python installs are a supported way to run (on the reference), so they stay silent. A library that is
-    there but does not load, or one that the checkout hides, is not what anybody asked for: those two warn.
+    present but does not load, or that the checkout hides, is not what anybody asked for: those two warn.
     """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
@@ -89,5 +89,5 @@ def load(package: Path = PACKAGE, module: str = MODULE) -> Library:
 
 @functools.lru_cache(maxsize=1)
 def library() -> Library:
-    """Return the compiled library's state; the first call loads it."""
+    """Return the state of the compiled library; the first call loads it."""
     return load()

@@ -1,5 +1,5 @@
 """How an op runs: which form takes a call, and the glue between an op and its kernels, fake kernel and derivative, for the
-compiled form ``rirn::<op>`` and for the Triton form ``rirn::triton_<op>``."""
+compiled form ``rirn::<op>`` and the Triton form ``rirn::triton_<op>``."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from rirn.ops.tuning import WIDE, tuned
 
 
 def register(op: Op) -> Op:
-    """Put an op into the table; its compiled form, if there is one, is attached at once, the Triton form when it is first
-    called."""
+    """Add an op to the table; its compiled form, if any, is attached at once, its Triton form at the first call."""
     OPS[op.name] = op
     if library().loaded and hasattr(torch.ops.rirn, op.name):
         _attach(op, op.name)
@@ -39,7 +38,7 @@ def register(op: Op) -> Op:
 
 
 def call(op: Op, backend: str | None, *args: Any) -> Any:
-    """Run an op on the backend that is asked for or the best one: the autocast rule, the op's rules, the form."""
+    """Run an op on the requested or the best backend, after the autocast rule and the op's own rules."""
     given = _cast(op, args)
     op.rules(*given)
     device = _device(op, given)
@@ -68,17 +67,17 @@ def _defined(op: str) -> bool:
     return True
 
 
-# For torch.compile a constant, see rirn.ops.backends: it cannot trace the definition of an op.
+# A constant for torch.compile, see rirn.ops.backends: it cannot trace the definition of an op.
 _defined._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which form of an op a call would take under ``auto``.
+    """Which backend a call of an op would take under ``auto``.
 
     Attributes:
-        op: its name.
-        backend: what ``auto`` takes.
+        op: the name of the op.
+        backend: the choice of ``auto``.
         why_not: the other backends, each with the reason in words.
 
     Example:
@@ -99,14 +98,14 @@ class Explanation:
 
 
 def explain(op: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
-    """Say which backend these arguments would take under ``auto``, and why not each other one. Nothing runs.
+    """Explain which backend a call would take under ``auto``, and why not each of the others. Nothing runs.
 
     Args:
         op: the function or its name.
         args: what the function would be called with; so are ``kwargs``.
 
     Raises:
-        RirnError: there is no op of that name.
+        RirnError: there is no such op.
         ValueError: the arguments do not fit, as in the call itself.
 
     Example:
@@ -159,7 +158,7 @@ def _device(op: Op, args: Sequence[Any]) -> torch.device:
 
 
 def _auto(op: Op, backend: str, args: Sequence[Any]) -> tuple[str, str | None]:
-    """What ``auto`` takes where ``backend`` is the first of ours that can run, or why the library is faster."""
+    """What ``auto`` takes when ``backend`` is the first of ours that can run, or why the library is faster."""
     left = None if op.left_to_library is None else op.left_to_library(backend, *args)
     if left is not None or op.width is None or _device(op, args).type != "cuda":
         return backend, left
@@ -173,7 +172,7 @@ def define_triton(name: str) -> None:
     """Define ``rirn::triton_<op>`` and its backward op on the op's kernels in ``rirn.kernels``.
 
     Their module fills what is allocated here: ``forward(*results, *arguments)`` and ``backward(gradients,
-    *gradients from above, *arguments)``, where a gradient that is not wanted is None.
+    *gradients from above, *arguments)``, where unwanted gradients are None.
     """
     op = OPS[name]
     file, translate = op.triton or (name, lambda *args: args)
@@ -213,7 +212,7 @@ def define_triton(name: str) -> None:
 
 
 def _through_activation(grad: Tensor, result: Tensor, slope: float) -> Tensor:
-    """What is left of a gradient in front of the activation that made ``result``, as in torch: NaN gradients propagate."""
+    """The gradient before the activation that made ``result``, as in torch: NaN gradients propagate."""
     through: Tensor
     if slope == 0:
         through = torch.ops.aten.threshold_backward(grad, result, 0)
@@ -230,7 +229,7 @@ def _allocate_gradients(args: Sequence[Any], output_mask: int) -> list[Tensor]:
 
 
 def _save(op: Op, ctx: Any, inputs: tuple[Any, ...], output: Any, held: Tensor | None) -> None:
-    """Keep what :func:`_backward` needs: the inputs, the result of an op that ends in an activation, and what a chain holds."""
+    """Save what :func:`_backward` needs: the inputs, the result of an op that ends in an activation, and what a chain holds."""
     ctx.slope = op.last_slope(*inputs) if op.last_slope else 1.0
     ctx.holds = held is not None and held.numel() > 0
     ctx.fast = held is not None and trains_fast()
@@ -264,14 +263,14 @@ def _backward(op: Op, gradient: Callable[..., Any], ctx: Any, *grads: Tensor) ->
 
 
 def _holding(op: Op, *args: Any) -> tuple[Any, Tensor]:
-    """Run an op, which is a chain, and hold its activations as far as they may be held."""
+    """Run an op that is a chain, and hold as many of its activations as the limit allows."""
     assert op.as_chain is not None
     result, held = torch.ops.rirn.conv3x3_chain_holding(*op.as_chain(*args), most_held(), trains_fast())
     return _as_like(op, args, result), held
 
 
 def _as_like(op: Op, args: Sequence[Any], result: Tensor) -> Tensor:
-    """What a chain returned in the memory format that the op promises."""
+    """The result of a chain in the memory format that the op promises."""
     if op.like:
         like = args[list(op.signature.parameters).index(op.like)]
         if result.stride() != like.stride():
@@ -281,10 +280,10 @@ def _as_like(op: Op, args: Sequence[Any], result: Tensor) -> Tensor:
 
 def _attach(op: Op, name: str) -> None:
     """Give the form ``rirn::<name>`` of an op and ``rirn::<name>_backward`` their fake kernels and batching rules, and the
-    first its derivatives.
+    former its derivatives.
 
     The derivative is the op ``{name}_backward(*output gradients, *inputs, output_mask)``, which returns one gradient
-    per tensor, an empty one where bit i of ``output_mask`` is not set.
+    per tensor, an empty one if bit i of ``output_mask`` is not set.
     """
     gradient = getattr(torch.ops.rirn, f"{name}_backward").default
     returns_list = len(gradient._schema.returns) == 1

@@ -1,7 +1,7 @@
 """What autograd and the transforms of torch.func (grad, vjp, jvp, vmap) do with the torch ops ``rirn::*``.
 
-torch.library.register_autograd makes kernels that refuse to run within torch.func.grad and that drop the tangents of
-forward mode in silence. The kernels here run wherever those of torch's own ops do.
+torch.library.register_autograd makes kernels that refuse to run within torch.func.grad and silently drop the tangents of
+forward mode. The kernels here run wherever those of torch's own ops do.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-# Its kernels are there as long as it is.
+# Its kernels exist as long as it does.
 _fragment = torch.library.Library("rirn", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def tensors_of(args: Sequence[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among the arguments, those of lists one by one: bit i of ``output_mask`` means the i-th."""
+    """Yield the tensors among the arguments, including those in lists: bit i of ``output_mask`` means the i-th."""
     for arg in args:
         if isinstance(arg, Tensor):
             yield arg
@@ -29,18 +29,18 @@ def tensors_of(args: Sequence[Any]) -> Iterator[Tensor]:
 
 
 def is_tensor_list(arg: Any) -> bool:
-    """Whether an argument is a list of tensors, not an empty one."""
+    """Whether an argument is a non-empty list of tensors."""
     return isinstance(arg, (list, tuple)) and len(arg) > 0 and isinstance(arg[0], Tensor)
 
 
 def within_transform() -> bool:
-    """Whether a transform of torch.func is at work."""
+    """Whether a transform of torch.func is active."""
     return torch._C._are_functorch_transforms_active()
 
 
 def follows_tangents(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors is the input of a forward-mode derivative in progress."""
-    # Within compiled code a transform enters the level behind the back of forward_ad.
+    # Within compiled code a transform enters a level without forward_ad noticing.
     if forward_ad._current_level < 0 and not within_transform():
         return False
     return any(_tangent(t) is not None for t in tensors)
@@ -64,9 +64,9 @@ def register_derivatives(
     Args:
         save: ``save(ctx, arguments, results, held)`` keeps what ``backward`` needs.
         backward: ``backward(ctx, *gradients)`` returns a gradient or None for each tensor of :func:`tensors_of`.
-        forward_mode: takes the op's arguments, dual numbers among them, and returns dual numbers, of which only the
+        forward_mode: takes the op's arguments, including dual numbers, and returns dual numbers, of which only the
             tangents are used.
-        holding: runs in place of the op on tensors in the CPU's memory, outside of transforms and traces, and also returns
+        holding: runs in place of the op on tensors in CPU memory, outside transforms and traces, and also returns
             something for ``backward``, which ``save`` gets as ``held``.
     """
     op = getattr(torch.ops.rirn, name).default
@@ -110,14 +110,14 @@ def register_derivatives(
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether tensors lie in the CPU's memory and no trace is made of what is done to them."""
+    """Whether tensors are in CPU memory and what is done to them is not being traced."""
     return torch._C._len_torch_dispatch_stack() == 0 and all(
         t.device.type == "cpu" and type(t) in (Tensor, torch.nn.Parameter) for t in tensors
     )
 
 
 def refuse_derivatives(name: str, message: str) -> None:
-    """Make every derivative of the op ``rirn::<name>`` a RuntimeError, where autograd would silently leave it out."""
+    """Make every derivative of the op ``rirn::<name>`` a RuntimeError instead of letting autograd silently leave it out."""
 
     def refuse(*args: Any) -> Any:
         raise RuntimeError(message)
@@ -126,7 +126,7 @@ def refuse_derivatives(name: str, message: str) -> None:
 
 
 def _differentiable(run: Callable[[], Any]) -> Callable[[], Any]:
-    """The same within the forward of a node, where autograd is off but the transforms around this one go on."""
+    """The same within the forward of a node, where autograd is off but the surrounding transforms stay active."""
     forward_mode = torch._C._is_fwd_grad_enabled()
 
     def run_on() -> Any:
@@ -160,13 +160,13 @@ def _each(arg: Any, function: Callable[..., Any], *others: Any) -> Any:
 
 
 def register_batching(name: str, images: int, grads: int = 0) -> None:
-    """Let vmap run the op ``rirn::<name>`` once, on images one after another in the batch, where each of its other
-    tensors is one for all; otherwise once for each index.
+    """Let vmap run the op ``rirn::<name>`` once, with the images concatenated in the batch, if none of its other
+    tensors is batched; otherwise once per index.
 
     Args:
         images: number of arguments, from the front, that are [N, C, H, W] or lists of these.
-        grads: of a backward op, how many of these are gradients from above. Its last argument is the bits of the
-            gradients that are wanted.
+        grads: for a backward op, how many of these are gradients from above. Its last argument is the bit mask of the
+            wanted gradients.
     """
     op = getattr(torch.ops.rirn, name).default
 

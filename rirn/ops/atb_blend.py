@@ -19,7 +19,7 @@ def atb_blend_ref(
     logit_cur: Tensor,  # [N, C or 1, H, W]  any real; its sigmoid is the gate of f_cur
     max_weight: float = 1.0,  # scales the gate of f_cur alone
 ) -> Tensor:  # [N, C, H, W]
-    """Adaptive temporal blending, equation 4 of the paper: a conical combination, the two weights need not
+    """Adaptive temporal blending, equation 4 of the paper: a conical combination, whose two weights need not
     sum to one.
 
     ``sigmoid(logit_prev) * f_prev + max_weight * sigmoid(logit_cur) * f_cur``
@@ -46,11 +46,11 @@ def atb_blend(
     max_weight: float = 1.0,
     backend: str | None = None,
 ) -> Tensor:  # [N, C, H, W]
-    """Blend the features of two frames, each weighted by a gate of its own (equation 4 of the paper).
+    """Blend the features of two frames, each weighted by its own gate (equation 4 of the paper).
 
     ``sigmoid(logit_prev) * f_prev + max_weight * sigmoid(logit_cur) * f_cur``. The combination is conical:
     the weights are not negative but need not sum to one, so a feature can be attenuated (sum below 1) or
-    emphasised (sum above 1). The gate of ``f_prev`` never exceeds 1, so that nothing old is amplified; where
+    emphasised (sum above 1). The gate of ``f_prev`` never exceeds 1, so old features are never amplified; where
     its logit is large it is 1 and nothing decays. ``max_weight`` scales the gate of ``f_cur`` alone.
 
     Half precision computes in float32 and rounds once at the end. Under autocast all four tensors are cast to
@@ -63,15 +63,15 @@ def atb_blend(
             ``f_cur``.
         logit_cur: like ``logit_prev``; either of the two may have one channel.
         max_weight: upper end of the gate of ``f_cur``, finite and not negative.
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
-            :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None leaves the
+            choice to :mod:`rirn.ops.backends`.
 
     Returns:
         [N, C, H, W] in the dtype and, where it is dense, the memory format of ``f_cur``.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or ``max_weight`` is negative or not finite.
-        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+        RirnError: a backend requested by name does not exist or cannot run here.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The whole of adaptive temporal blending as one op, from features to blended features, for inference on CUDA."""
+"""All of adaptive temporal blending as one op, from features to blended features, for inference on CUDA."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from rirn.ops.tuning import tuned
 
 
 def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | None = None) -> bool:
-    """Whether :func:`atb_update` can run in place of its parts, and is to: the CUDA kernels of rirn, in half precision, with
+    """Whether :func:`atb_update` can and should run in place of its parts: on rirn's CUDA kernels, in half precision, with
     nothing to differentiate.
 
-    It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches for
-    9; notes/atb-branch-cost.md says at what share of the library's rate that pays.
+    It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches instead of 9;
+    notes/atb-branch-cost.md says at what share of the library's rate that pays.
 
     Args:
         f_cur: [N, C, H, W], the features of frame t.
-        tensors: all that the op would read.
+        tensors: all tensors that the op would read.
         backend: as in :func:`rirn.ops.conv3x3_chain`.
     """
     if choose("conv3x3_chain", f_cur.device, backend) != "cuda":
@@ -51,9 +51,9 @@ def atb_update(
 
     ``decay * sigmoid(prev2(act(prev1(u_prev)))) * f_prev + max_weight * sigmoid(cur2(act(cur1(u_cur)))) * f_cur`` with
     ``u_prev, u_cur = joint([f_cur, f_prev]).chunk(2, 1)`` and ``act`` the leaky ReLU of slope ``slope``. All convolutions are
-    3x3, stride 1, zero padded. Rounded are u and what the activations return, the logits are not.
+    3x3, stride 1, zero padded. u and the results of the activations are rounded, the logits are not.
 
-    Only where :func:`runs_atb_update` says so: there is a CUDA kernel of float16 and bfloat16, and no other.
+    Call it only where :func:`runs_atb_update` says so: the only kernel is for CUDA, in float16 and bfloat16.
     """
     op = torch.ops.rirn.atb_update
     result: Tensor = op(

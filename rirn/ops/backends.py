@@ -1,8 +1,8 @@
 """Which implementation of an op runs (auto, reference, cpu, cuda or triton), and why another one cannot.
 
-The name is taken from, in this order, the ``backend=`` argument, the innermost :func:`use_backend` block of
-the current thread, the environment variable ``RIRN_BACKEND`` as it was when rirn was imported, ``auto``. A
-backend asked for by name either runs or raises; only ``auto`` falls back.
+The name is taken from the first of these that is set: the ``backend=`` argument, the innermost :func:`use_backend`
+block of the current thread, the environment variable ``RIRN_BACKEND`` when rirn was imported; else it is ``auto``.
+A backend requested by name either runs or raises; only ``auto`` falls back.
 
 ==========  =================================================================================================
 auto        CPU tensors: cpu, else reference. CUDA tensors: cuda, else triton, else reference. Others:
@@ -34,7 +34,7 @@ from rirn.ops.spec import INFERENCE_OPS, OPS, Op
 ENVIRONMENT_VARIABLE = "RIRN_BACKEND"
 
 # Read once, when rirn is imported: torch.compile guards on a global but not on a variable missing from
-# os.environ, so a model compiled before the variable was set would go on without it while eager calls follow.
+# os.environ, so a model compiled before the variable was set would ignore it while eager calls follow it.
 _environment = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
 
 
@@ -129,12 +129,12 @@ def why_no_gpu() -> str | None:
 
 
 def has_kernel(op: str, key: str) -> bool:
-    """Tell whether the compiled library, which is loaded, holds a kernel of ``op`` for a dispatch key."""
+    """Tell whether the compiled library, which must be loaded, has a kernel of ``op`` for a dispatch key."""
     return hasattr(torch.ops.rirn, op) and torch._C._dispatch_has_kernel_for_dispatch_key(f"rirn::{op}", key)
 
 
 def has_triton(op: str) -> bool:
-    """Tell whether ``rirn.kernels`` holds kernels of ``op``."""
+    """Tell whether ``rirn.kernels`` has kernels of ``op``."""
     triton = OPS[op].triton if op in OPS else None
     try:
         return importlib.util.find_spec(f"rirn.kernels.{triton[0] if triton else op}") is not None
@@ -143,10 +143,10 @@ def has_triton(op: str) -> bool:
 
 
 def find_op(name: str) -> Op:
-    """Return the op of that name.
+    """Return the op with this name.
 
     Raises:
-        RirnError: there is none.
+        RirnError: there is no such op.
     """
     if name not in OPS:
         near = difflib.get_close_matches(name, OPS, n=1)
@@ -180,8 +180,8 @@ def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
 class _Thread(threading.local):
     """The backend that :func:`use_backend` asked for, per thread.
 
-    Not a ContextVar: torch.compile cannot trace one. The attributes of a thread-local it guards on, and
-    correctly across threads as long as __init__ sets them; as a class attribute the default would be shared
+    Not a ContextVar, which torch.compile cannot trace. It does guard on the attributes of a thread-local, and
+    correctly across threads as long as __init__ sets them; a default in a class attribute would be shared
     by the guards of all threads.
     """
 
@@ -202,8 +202,8 @@ def use_backend(name: str) -> Iterator[None]:
         name: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``.
 
     Raises:
-        RirnError: an unknown name. A backend that cannot run raises where an op is called, since that depends
-            on the device.
+        RirnError: the name is unknown. A backend that cannot run raises only when an op is called, since that
+            depends on the device.
 
     Example:
         >>> import torch
@@ -225,15 +225,15 @@ def use_backend(name: str) -> Iterator[None]:
 def assume(name: str) -> Iterator[None]:
     """Let every op inside the block, in this thread, take the backend ``name`` whether or not it can run here.
 
-    For fake tensors, which pass through an op whose kernel nothing here could launch: a program takes the way it
-    would take on another machine. Whatever else asks for a backend only decides whether an op may hand over to the
-    library, as it may under ``auto``.
+    This is for fake tensors, which pass through an op whose kernel could not be launched here, so a program takes the
+    path that it would take on another machine. Other requests for a backend only decide whether an op may hand over
+    to the library, as it may under ``auto``.
 
     Args:
         name: ``reference``, ``cpu``, ``cuda`` or ``triton``.
 
     Raises:
-        RirnError: an unknown name.
+        RirnError: the name is unknown.
     """
     _check_name(name, "assume", tuple(BACKENDS))
     before = _thread.assumed
@@ -245,7 +245,7 @@ def assume(name: str) -> Iterator[None]:
 
 
 def backend_in_use() -> str:
-    """Return the name that :func:`use_backend`, or else ``RIRN_BACKEND``, asks for in this thread; may be ``auto``.
+    """Return the name that :func:`use_backend`, or else ``RIRN_BACKEND``, requests in this thread; may be ``auto``.
 
     Example:
         >>> from rirn.ops.backends import backend_in_use, use_backend
@@ -260,7 +260,7 @@ def why_not(backend: str, op: str, device: torch.device | str = "cpu") -> str | 
     """Return None if ``backend`` can run ``op`` on tensors of ``device``, otherwise the reason in words.
 
     Raises:
-        RirnError: there is no backend of that name.
+        RirnError: there is no such backend.
 
     Example:
         >>> from rirn.ops import why_not
@@ -274,11 +274,11 @@ def why_not(backend: str, op: str, device: torch.device | str = "cpu") -> str | 
 
 
 def available_backends(op: str, device: torch.device | str = "cpu") -> list[str]:
-    """Return the names of the backends that can run ``op`` on tensors of ``device``, the one that ``auto``
-    takes first.
+    """Return the names of the backends that can run ``op`` on tensors of ``device``, with the choice of
+    ``auto`` first.
 
     Raises:
-        RirnError: there is no op of that name.
+        RirnError: there is no such op.
 
     Example:
         >>> from rirn.ops import available_backends
@@ -296,7 +296,7 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
     """Return the name of the backend that a call of ``op`` on tensors of ``device`` runs on; never ``auto``.
 
     Raises:
-        RirnError: the name is unknown, or the backend was asked for by name and cannot run.
+        RirnError: the name is unknown, or the backend was requested by name and cannot run.
     """
     if _thread.assumed is not None:
         return _thread.assumed
@@ -304,12 +304,12 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
 
 
 def is_auto(backend: str | None = None) -> bool:
-    """Whether a call leaves the choice to us, so that an op may take the reference where that is faster."""
+    """Whether a call leaves the choice to us, so that an op may use the reference where that is faster."""
     return _asked(backend)[0] == "auto"
 
 
 def _asked(backend: str | None) -> tuple[str, str]:
-    """The backend that a call with ``backend=`` asks for, and by what means."""
+    """The backend that a call with ``backend=`` requests, and by what means."""
     if backend is not None:
         return backend, "backend="
     if _thread.name is not None:
@@ -321,10 +321,10 @@ def _pick(op: str, device: torch.device, name: str, asked_by: str) -> str:
     return _pick_once(op, device, name, asked_by)
 
 
-# The answer depends on the arguments and on facts that stay as they are while the process lives (what is
-# installed, which GPUs there are). torch.compile may therefore take it as a constant: it guards on the
-# arguments, which is all that can change. The mark is what torch.compiler.assume_constant_result sets; the
-# decorator itself would import all of torch._dynamo, seconds that most users of rirn never need.
+# The answer depends on the arguments and on facts that do not change while the process lives (what is
+# installed, which GPUs there are). torch.compile may therefore treat it as a constant: it guards on the
+# arguments, and nothing else can change. torch.compiler.assume_constant_result sets the same mark, but the
+# decorator itself would import all of torch._dynamo, which takes seconds and most users of rirn never need.
 _pick._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -19,15 +19,15 @@ from rirn.ops.spec import Op
 from rirn.ops.tuning import tuned
 
 MOST_TENSORS = 62
-"""The output mask, which says what gradients are wanted, is one integer."""
+"""Limited by the output mask, a single integer that says which gradients are wanted."""
 
 NARROWEST = 32
 NARROWEST_WITH_GRADIENT = 64
-"""Columns of a batch, its images side by side, from which ``auto`` takes the CPU kernel, without and with a
+"""Fewest columns of a batch, its images side by side, for which ``auto`` takes the CPU kernel, without and with a
 gradient: a register holds 16 tiles of 4 columns, of one image or of several. Residual blocks of 48 and 80 channels
 ran 1.03 and 1.12 times as fast as the library's convolutions on one image of 32x32, 0.83 and 0.83 times with the
-backward pass; on two images 1.27 and 1.51, with the backward pass 1.11 and 1.13 times (one AVX-512 core, processor
-time, best of 9)."""
+backward pass; on two images 1.27 and 1.51 times, with the backward pass 1.11 and 1.13 times (one AVX-512 core,
+processor time, best of 9)."""
 
 MOST_INPUTS_ON_CUDA = 8
 """Images that the CUDA kernel reads as if concatenated."""
@@ -53,15 +53,15 @@ def conv3x3_chain_ref(
 ) -> Tensor:  # [N, out of the last layer, H, W]
     """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])``.
 
-    In the dtype given, unlike the other references: whole networks run on it where no kernel of ours does, and there the
-    library's half-precision convolutions are wanted.
+    Unlike the other references it computes in the given dtype: whole networks run on it where none of our kernels does, and
+    there the library's half-precision convolutions are wanted.
     """
     return _chain(_layer, inputs, weights, biases, slopes, skips, unshuffle, shuffle)
 
 
 def conv3x3_chain_library(*args: Any) -> Tensor:
-    """The same where ``auto`` leaves a call to the library: on CUDA with what follows a convolution in one kernel, if there is
-    nothing to differentiate."""
+    """The same, for calls that ``auto`` leaves to the library: on CUDA with the epilogue of each convolution in one kernel, if
+    there is nothing to differentiate."""
     inputs, weights, biases, *_ = args
     fused = runs_conv_epilogue([*inputs, *weights, *biases])
     return _chain(_layer_with_epilogue if fused else _layer, *args)
@@ -97,7 +97,7 @@ def _layer_with_epilogue(
     return conv_epilogue(F.conv2d(x, weight, padding=1), bias, skip, slope)
 
 
-# torch returns an empty batch from pixel_unshuffle as it is, and so from the derivative of pixel_shuffle.
+# torch's pixel_unshuffle, and so the derivative of pixel_shuffle, returns an empty batch unchanged.
 def _unshuffled(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     return F.pixel_unshuffle(x, 2) if x.numel() else x.reshape(n, 4 * c, h // 2, w // 2)
@@ -136,7 +136,7 @@ def _rules(
     if unshuffle and (first.shape[2] % 2 or first.shape[3] % 2):
         raise ValueError(f"inputs to unshuffle must have even H and W; got {list(first.shape)}")
     channels = [sum(image.shape[1] for image in inputs) * (4 if unshuffle else 1)]
-    if channels[0] == 0:  # the library's convolutions have no such thing, a sum of nothing
+    if channels[0] == 0:  # the library's convolutions do not allow an empty sum
         raise ValueError(f"inputs must have at least 1 channel together; got {list(first.shape)}")
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_kind(f"weights[{i}]", weight, "inputs[0]", first)
@@ -176,30 +176,30 @@ def conv3x3_chain(
 
     Layer l yields ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])`` with ``act_l(v) = v if v >= 0 else
     slopes[l] * v``. For the backward pass the CPU kernel holds the images between the layers as far as
-    :func:`rirn.ops.hold_activations` allows; else, and in other forms, they are computed again.
+    :func:`rirn.ops.hold_activations` allows; otherwise, and on other backends, they are recomputed.
 
-    The reference is the library's convolutions in the dtype given, so that half precision rounds after every
+    The reference is the library's convolutions in the given dtype, so half precision rounds after every
     layer, as in the CUDA kernels; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
-    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on the CPU everything without AVX2.
+    reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on CPUs without AVX2 everything.
 
     Args:
         inputs: one or more [N, C_k, H, W], float32, float64, float16 or bfloat16, any strides, of one dtype and read as if
             concatenated along the channels.
         weights: [out, in, 3, 3] of each layer.
         biases: [out] of each layer.
-        slopes: of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
+        slopes: slopes of the activations below zero, finite and not negative: 0 is ReLU, 1 none.
         skips: whether a layer adds the input of the layer before it, in front of its activation.
         unshuffle: the layers see ``pixel_unshuffle(input, 2)`` of each input, [N, 4 C_k, H/2, W/2]; H and W must be even.
-        shuffle: the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both, convolutions
-            of stride 2, transposed and 5x5 ones can be written as 3x3 ones, see :mod:`rirn.nn.convolutions`.
-        backend: one by name, ``cuda`` of at most 8 inputs; None takes what :mod:`rirn.ops.backends` says.
+        shuffle: the result is ``pixel_shuffle(x, 2)`` of the last layer's x, [N, out/4, 2 H, 2 W]. With both, stride-2,
+            transposed and 5x5 convolutions can be written as 3x3 ones, see :mod:`rirn.nn.convolutions`.
+        backend: one by name, ``cuda`` for at most 8 inputs; None leaves the choice to :mod:`rirn.ops.backends`.
 
     Returns:
-        [N, out, H, W] (of other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
+        [N, out, H, W] (other sizes with ``unshuffle`` and ``shuffle``), channels_last if the first input is.
 
     Raises:
-        ValueError: shapes, dtypes, devices or the numbers of things do not fit.
-        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+        ValueError: shapes, dtypes, devices or numbers of tensors do not fit.
+        RirnError: a backend requested by name does not exist or cannot run here.
 
     Example:
         >>> import torch
@@ -222,8 +222,8 @@ def runs_kernel(
     in_phases: bool = False,
     backend: str | None = None,
 ) -> bool:
-    """Whether :func:`conv3x3_chain` would run a kernel of ours; what is the library's convolutions otherwise can then be
-    had in another form.
+    """Whether :func:`conv3x3_chain` would run one of our kernels. If not, it is the library's convolutions, which the caller
+    may prefer in another form.
 
     Args:
         images: the inputs, [N, C_k, H, W] each.
@@ -246,8 +246,8 @@ def _widest(parameters: Sequence[Tensor]) -> int:
 def _why_library(
     backend: str, images: Sequence[Tensor], parameters: Sequence[Tensor], in_phases: bool
 ) -> str | None:
-    """Why the library's convolutions are faster than the kernel of a backend, or None; numbers stay out of the sentences, as
-    torch.compile traces them."""
+    """Why the library's convolutions are faster than the kernel of a backend, or None; no sentence has numbers that depend on
+    the call, as torch.compile traces them."""
     first = images[0]
     if backend != "cpu":
         if backend == "cuda" and len(images) > MOST_INPUTS_ON_CUDA:
@@ -281,7 +281,7 @@ def _is_generic() -> bool:
     return library().isa == "generic"
 
 
-# For torch.compile a constant, like what a call is answered by: see rirn.ops.backends.
+# A constant for torch.compile, like the choice of a backend: see rirn.ops.backends.
 _is_generic._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

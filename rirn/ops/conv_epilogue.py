@@ -1,4 +1,4 @@
-"""What follows a convolution of the library, as one op, for inference on CUDA."""
+"""The epilogue of a library convolution as one op, for inference on CUDA."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rirn.ops.spec import INFERENCE_OPS
 
 
 def runs_conv_epilogue(tensors: Sequence[Tensor]) -> bool:
-    """Whether :func:`conv_epilogue` can run behind a convolution of these tensors: on a GPU with kernels of ours, with nothing to
-    differentiate. A compiled program is left to fuse for itself."""
+    """Whether :func:`conv_epilogue` can follow a convolution of these tensors: on a GPU with our kernels, with nothing to
+    differentiate. A compiled program does its own fusing."""
     if choose("conv3x3_chain", tensors[0].device) != "cuda" or torch.compiler.is_compiling():
         return False
     return not is_differentiated(tensors)
@@ -28,10 +28,10 @@ def conv_epilogue(
     skip: Tensor | None,  # like x
     slope: float,
 ) -> Tensor:  # [N, C, H, W]
-    """``act(x + bias [+ skip])`` in one pass and rounded once, with ``act(v) = v if v >= 0 else slope * v``.
+    """Compute ``act(x + bias [+ skip])`` in one pass, rounded once, with ``act(v) = v if v >= 0 else slope * v``.
 
-    The library adds a bias, adds a skip connection and rectifies in a pass each. Only where :func:`runs_conv_epilogue` says
-    so: there is a CUDA kernel and no other.
+    The library adds a bias, adds a skip connection and rectifies in three separate passes. Call it only where
+    :func:`runs_conv_epilogue` says so: the only kernel is for CUDA.
     """
     result: Tensor = torch.ops.rirn.conv_epilogue(x, bias, skip, float(slope))
     return result

@@ -11,7 +11,7 @@ from rirn.ops.spec import Op
 
 
 def _clamped_to_unit(x: Tensor) -> Tensor:
-    """``x.clamp(0, 1)`` that lets gradients through at both ends, as torch's own did until 2.14, which stops them there."""
+    """``x.clamp(0, 1)`` that passes gradients at both ends, as torch's own did before 2.14, which stops them there."""
     return torch.where((x >= 0) & (x <= 1), x, x.detach().clamp(0, 1))
 
 
@@ -21,7 +21,7 @@ def dtb_blend_ref(
     logit: Tensor,  # [N, C or 1, H, W]  any real
     beta: Tensor,  # []  lower end of the weight of f_cur
 ) -> Tensor:  # [N, C, H, W]
-    """Dynamic temporal blending of OVD: a convex combination, the two weights sum to one.
+    """Dynamic temporal blending of OVD: a convex combination, whose two weights sum to one.
 
     ``w * f_cur + (1 - w) * f_prev`` with ``w = clamp(|tanh(logit)| + beta, 0, 1)``
     """
@@ -58,15 +58,15 @@ def dtb_blend(
         logit: [N, C, H, W], or [N, 1, H, W] for one weight per pixel, in the dtype and on the device of
             ``f_cur``.
         beta: one number (0 dimensions), useful in [0, 1]; 1 means no blending.
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
-            :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None leaves the
+            choice to :mod:`rirn.ops.backends`.
 
     Returns:
         [N, C, H, W] in the dtype of ``f_cur``.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit.
-        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+        RirnError: a backend requested by name does not exist or cannot run here.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Filter adaptive convolution: a filter of its own for every pixel of every channel."""
+"""Filter adaptive convolution: a separate filter for every pixel of every channel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fac_ref(
     padded = F.pad(widen(features), (2, 2, 2, 2), mode="replicate")
     taps = torch.unflatten(kernels, 1, (c, 25))
     out = torch.zeros_like(features, dtype=padded.dtype)
-    # Tap by tap: the 25 shifted copies of the features at once would be as large as the kernels.
+    # Tap by tap: all 25 shifted copies of the features at once would be as large as the kernels.
     for tap in range(25):
         i, j = divmod(tap, 5)
         out = out + widen(taps[:, :, tap]) * padded[:, :, i : i + h, j : j + w]
@@ -47,22 +47,22 @@ def fac(
     """Filter every pixel of every channel with its own 5x5 filter (STFAN, Zhou et al., ICCV 2019).
 
     ``out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * padded[n, c, y + i, x + j]`` with i, j in
-    0..4, where ``padded`` are the features with two pixels of edge replication on each side.
+    0..4, where ``padded`` is the features with two pixels of edge replication on each side.
     The filters are not normalised. No unfolded copy of the features is made. Half precision sums in float32
     and rounds once at the end; under autocast both tensors are cast to its dtype first.
 
     Args:
         features: [N, C, H, W], float32, float64, float16 or bfloat16, any strides, H and W at least 1.
         kernels: [N, 25C, H, W] in the dtype and on the device of ``features``.
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
-            :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None leaves the
+            choice to :mod:`rirn.ops.backends`.
 
     Returns:
         [N, C, H, W] in the dtype of ``features``.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit.
-        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+        RirnError: a backend requested by name does not exist or cannot run here.
 
     Example:
         >>> import torch

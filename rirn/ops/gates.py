@@ -1,10 +1,10 @@
-"""Gates and state updates of convolutional GRUs and LSTMs, the pointwise part behind the convolutions.
+"""Gates and state updates of convolutional GRUs and LSTMs: the pointwise part after the convolutions.
 
 All functions here take float32, float64, float16 or bfloat16 tensors of any strides, of one dtype and one
 device, and return the dtype of the state. Half precision computes in float32 and rounds once at the end;
 under autocast all tensors are cast to its dtype first. ``backend`` is ``auto``, ``reference``, ``cpu``,
-``cuda`` or ``triton``; None takes what :mod:`rirn.ops.backends` says. They raise ValueError where shapes, dtypes or devices
-do not fit, and RirnError for a backend asked for by name that does not exist or cannot run.
+``cuda`` or ``triton``; None leaves the choice to :mod:`rirn.ops.backends`. They raise ValueError where shapes, dtypes or
+devices do not fit, and RirnError if a backend requested by name does not exist or cannot run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activations that the CPU kernels hold from the forward pass to the backward pass, and how much memory they may take."""
+"""Activations that the CPU kernels hold from the forward to the backward pass, and how much memory they may take."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ CONTAINER_LIMITS = (
 )
 
 TORCH_OPS = ("conv3x3_chain_holding", "conv3x3_chain_held_backward")
-"""What runs in the place of a chain and of its backward pass, in the CPU form; no trace ever sees them."""
+"""The ops that run in place of a chain and its backward pass on the CPU; no trace ever sees them."""
 
 _most: int | None = None
 
 
 @contextlib.contextmanager
 def hold_activations(most: int | None) -> Iterator[None]:
-    """Bound, within the block, what convolution chains on the CPU hold for their backward pass.
+    """Limit, within the block, what convolution chains on the CPU hold for their backward pass.
 
-    A chain that holds the images between its layers need not compute them again. What does not fit is computed again:
-    the gradients are the same bits. Without this block the bound is a quarter of the machine's or the container's
-    memory, shared out among the processes that ``torchrun`` starts there.
+    A chain that holds the images between its layers need not recompute them. What does not fit is recomputed;
+    the gradients are bit-identical. Without this block the limit is a quarter of the machine's or the container's
+    memory, divided among the processes that ``torchrun`` starts there.
 
     Args:
-        most: bytes for all that is held at a time; 0 holds nothing, None is the bound above.
+        most: bytes held at any one time; 0 holds nothing, None is the default above.
 
     Raises:
-        RirnError: the bound is negative.
+        RirnError: the limit is negative.
 
     Example:
         >>> from rirn.ops import hold_activations
@@ -51,13 +51,13 @@ def hold_activations(most: int | None) -> Iterator[None]:
 
 
 def most_held() -> int:
-    """The bound in force, bytes."""
+    """Return the current limit in bytes."""
     return _quarter() if _most is None else _most
 
 
 @functools.cache
 def _quarter() -> int:
-    if not hasattr(os, "sysconf"):  # Windows: nobody says how much there is
+    if not hasattr(os, "sysconf"):  # Windows: no standard way to ask
         return 1 << 30
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in CONTAINER_LIMITS:

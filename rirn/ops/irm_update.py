@@ -15,7 +15,7 @@ from rirn.ops.conv3x3_chain import FASTER_IN_FLOAT64, conv3x3_chain_library
 from rirn.ops.spec import Op
 
 LAYERS = ("joint", "res1a", "res1b", "res2a", "res2b", "out")
-SLOPES = (0.0, 0.0, 1.0, 0.0, 1.0, 1.0)  # of the activation behind each, as conv3x3_chain has them
+SLOPES = (0.0, 0.0, 1.0, 0.0, 1.0, 1.0)  # of the activation after each, as in conv3x3_chain
 SKIPS = (0, 0, 1, 0, 1, 0)
 
 
@@ -73,15 +73,15 @@ def irm_update(
     The reference computes half precision in float32 and rounds once at the end; a fused backend may round the
     output of each convolution. Under autocast all tensors are cast to its dtype first. The CPU kernel
     holds activations for the backward pass as far as :func:`rirn.ops.hold_activations` allows; the others recompute them
-    and save nothing but the inputs.
+    and save only the inputs.
 
     Args:
         hidden: [N, C, H, W], float32, float64, float16 or bfloat16, contiguous or channels_last for speed.
         inner: like ``hidden``: same shape, dtype and device; zeros at the first frame.
         weights: six tensors in the order joint, res1a, res1b, res2a, res2b [2C, 2C, 3, 3], out [C, 2C, 3, 3].
         biases: six tensors in the same order, [2C] five times, then [C].
-        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None takes what
-            :mod:`rirn.ops.backends` says.
+        backend: ``auto``, ``reference``, ``cpu``, ``cuda`` or ``triton``; None leaves the
+            choice to :mod:`rirn.ops.backends`.
 
     Returns:
         [N, C, H, W], linear (no activation), in the dtype and, where it is dense, the memory format of
@@ -89,7 +89,7 @@ def irm_update(
 
     Raises:
         ValueError: shapes, dtypes, devices or the number of tensors do not fit.
-        RirnError: a backend asked for by name cannot run here, or there is none of that name.
+        RirnError: a backend requested by name does not exist or cannot run here.
 
     Example:
         >>> import torch
@@ -111,14 +111,14 @@ def _example(n: int, c: int, h: int, w: int) -> list[Any]:
 
 
 def _library(hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    """In the dtype given, where the reference computes half precision in float32."""
+    """Computes in the given dtype, while the reference computes half precision in float32."""
     return conv3x3_chain_library(*_as_chain(hidden, inner, weights, biases))
 
 
 def _as_chain(
     hidden: Tensor, inner: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> tuple[Any, ...]:
-    """The arguments of :func:`rirn.ops.conv3x3_chain` that give the same."""
+    """The arguments of :func:`rirn.ops.conv3x3_chain` that give the same result."""
     return [hidden, inner], weights, biases, SLOPES, SKIPS, False, False
 
 

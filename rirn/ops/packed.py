@@ -1,4 +1,4 @@
-"""Weights in the order in which CUDA's tensor cores want them, brought into it once for many calls."""
+"""Weights packed in the order that CUDA's tensor cores want, once for many calls."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Packed:
     def __init__(self, ops: Any = None):
         self._ops = ops
         self.held: list[Tensor] = []
-        """Behind the block: what :meth:`again` reads and writes, for a graph that repeats it to hold."""
+        """After the block: what :meth:`again` reads and writes; a graph that replays it must hold this."""
 
     def again(self) -> None:
-        """Bring all weights that calls in the block have met into order once more, as they are by then, in one launch or two."""
+        """Repack all weights that calls in the block have used, with their current values, in one or two launches."""
         if self._ops is not None:
             self._ops.pack_again()
 
 
 @contextlib.contextmanager
 def keep_packed(device: torch.device) -> Iterator[Packed]:
-    """Within the block, calls of this thread in half precision on a GPU bring each weight into order once, and not every time;
-    where weights change all the same, :meth:`Packed.again` sees it. On other devices and for torch.compile nothing is kept."""
+    """Within the block, calls of this thread in half precision on a GPU pack each weight once instead of every time; if
+    weights change meanwhile, call :meth:`Packed.again`. On other devices and under torch.compile nothing is kept."""
     if device.type != "cuda" or torch.compiler.is_compiling() or not _has_kernels():
         yield Packed()
         return

@@ -1,4 +1,4 @@
-"""How exact the products of convolutions are on the CPU: float32, or rounded to bfloat16 where that is twice as fast."""
+"""Precision of convolution products on the CPU: float32, or rounded to bfloat16 where that is twice as fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAST_ISA = "avx512_bf16"
 """The instruction set that has such products."""
 
 TORCH_OP = "conv3x3_chain_fast"
-"""What runs in the place of a chain, in the CPU form."""
+"""The op that runs in place of a chain, on the CPU."""
 
 
 class _Thread(threading.local):
@@ -35,14 +35,14 @@ _thread = _Thread()
 def use_precision(name: str, *, gradients: bool = False) -> Iterator[None]:
     """Run chains of 3x3 convolutions, IRM's too, inside the block, in this thread, exactly or fast.
 
-    ``fast`` rounds the factors of products to bfloat16, behind Winograd's transform, and adds up in float32; all else stays
-    as it is. It takes the CPU's AVX512-BF16 instructions. On other processors and devices, and, without ``gradients``, wherever
-    a derivative is wanted, the block changes nothing.
+    ``fast`` rounds the factors of products to bfloat16, after Winograd's transform, and accumulates in float32; nothing else
+    changes. It needs the CPU's AVX512-BF16 instructions. On other processors and devices, and, without ``gradients``, wherever
+    a derivative is wanted, the block has no effect.
 
     Args:
         name: ``exact`` or ``fast``.
-        gradients: also where the backward pass will come, for a training step in four fifths of the time. What it computes of
-            images is fast, too; the sums of weight gradients stay exact.
+        gradients: also where a backward pass will follow, for a training step in four fifths of the time. Gradients of images
+            are then fast, too; the sums of weight gradients stay exact.
 
     Raises:
         RirnError: an unknown name.
@@ -66,10 +66,10 @@ def use_precision(name: str, *, gradients: bool = False) -> Iterator[None]:
 
 
 def checked_precision(name: str) -> str:
-    """The name of a precision.
+    """Return the name of a precision.
 
     Raises:
-        RirnError: there is none of that name.
+        RirnError: the name is unknown.
     """
     if name not in PRECISIONS:
         raise RirnError(f"{name!r} is not a precision, choose one of {', '.join(PRECISIONS)}")
@@ -77,11 +77,11 @@ def checked_precision(name: str) -> str:
 
 
 def has_fast() -> bool:
-    """Whether this processor has products that ``use_precision("fast")`` takes."""
+    """Whether this processor has the products that ``use_precision("fast")`` needs."""
     return library().isa == FAST_ISA
 
 
-# For torch.compile a constant: see rirn.ops.backends.
+# A constant for torch.compile: see rirn.ops.backends.
 has_fast._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Images of half and of twice the size, as networks at half resolution need them."""
+"""Halving and doubling the size of images, for networks at half resolution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("halve", "enlarge_onto")
 
 
 def halve(images: Tensor, shift: float) -> Tensor:
-    """Means of squares of 2x2 pixels less ``shift``: [M, C, H, W], H and W even, -> [M, C, H/2, W/2]."""
+    """Average squares of 2x2 pixels and subtract ``shift``: [M, C, H, W], H and W even, -> [M, C, H/2, W/2]."""
     if _runs_kernel([images]):
         small: Tensor = torch.ops.rirn.halve(images, float(shift))
         return small
@@ -25,7 +25,7 @@ def halve(images: Tensor, shift: float) -> Tensor:
 
 
 def enlarge_onto(image: Tensor, onto: Tensor, scale: float) -> Tensor:
-    """``onto`` [M, C, 2 H, 2 W] plus ``scale`` times ``image`` [M, C, H, W] of twice the size, bilinear."""
+    """Add ``scale`` times ``image`` [M, C, H, W], bilinearly enlarged to twice its size, to ``onto`` [M, C, 2 H, 2 W]."""
     if _runs_kernel([image, onto]):
         result: Tensor = torch.ops.rirn.enlarge_onto(image, onto, float(scale))
         return result
@@ -33,15 +33,15 @@ def enlarge_onto(image: Tensor, onto: Tensor, scale: float) -> Tensor:
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:
-    """Channel by channel, for PyTorch brings images of three channels into channels-last order and back to resize them on one
-    thread, which takes longer than the work."""
+    """Channel by channel, because PyTorch converts images of three channels to channels-last order and back, on one thread,
+    which takes longer than resizing them."""
     m, c, h, w = images.shape
     resized = F.interpolate(images.reshape(m * c, 1, h, w), scale_factor=scale, mode="bilinear")
     return resized.view(m, c, *resized.shape[2:])
 
 
 def _runs_kernel(images: Sequence[Tensor]) -> bool:
-    """Dense float32 on the CPU with nothing to differentiate; a compiled program is left to fuse for itself."""
+    """Dense float32 on the CPU with nothing to differentiate; a compiled program does its own fusing."""
     if torch.compiler.is_compiling() or choose("conv3x3_chain", images[0].device) != "cpu":
         return False
     if any(x.dtype != torch.float32 or not x.is_contiguous() for x in images):

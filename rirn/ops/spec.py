@@ -1,4 +1,4 @@
-"""What an op is, stated once: :class:`Op`. The lists of ops are collected from these."""
+"""The one description of an op, :class:`Op`. The lists of ops are collected from these."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class Op:
     Attributes:
         name: of the public function, of the torch op ``rirn::<name>`` and of its files.
         reference: the op in plain PyTorch. Its annotated arguments are the schema of the op.
-        rules: takes the same arguments and raises ValueError with one sentence where they do not fit.
+        rules: takes the same arguments and raises ValueError with one sentence if they do not fit.
         like: the argument whose shape, dtype and memory format the results have.
         images: number of arguments, from the front, that have the batch in dimension 0.
-        example: arguments for features [N, C, H, W] as a function of N, C, H and W, with shapes in the place of tensors.
+        example: arguments for features [N, C, H, W] as a function of N, C, H and W, with shapes in place of tensors.
         one_for_all: positions of images that may have one channel for all.
         fake: allocates the results, if these are not as ``like`` says.
         last_slope: for an op that ends in an activation, its slope below zero, as a function of the arguments;
-            the backward op then gets the gradient in front of the activation.
+            the backward op then gets the gradient before the activation.
         as_chain: for an op that is a chain of convolutions on the CPU, its arguments as those of ``conv3x3_chain``,
             which can hold activations for the backward pass; see :mod:`rirn.ops.held`.
-        width: of an op that ``auto`` leaves to the library on a GPU where it is wide, the channels that count, as a function of
+        width: for an op that ``auto`` leaves to the library on a GPU when it is wide, the channels that count, as a function of
             the arguments; see :mod:`rirn.ops.tuning`.
-        library: what runs in the place of the reference where a call is left to the library: its convolutions in the dtype
-            given.
-        left_to_library: ``left_to_library(backend, *arguments)`` says why ``auto`` leaves a call to the reference though
+        library: what runs instead of the reference when a call is left to the library: its convolutions in the given
+            dtype.
+        left_to_library: ``left_to_library(backend, *arguments)`` says why ``auto`` leaves a call to the reference although
             the backend could run it, or returns None.
-        left_in_words: those calls by type of device, for :mod:`rirn.doctor`.
+        left_in_words: descriptions of those calls by type of device, for :mod:`rirn.doctor`.
         triton: the file of the Triton kernels, and what these take for the arguments; None where the file has the op's
             name and the kernels take its arguments.
         channels: C in the published networks, for benchmarks.
-        operations: arithmetic operations per element of the result, a sigmoid or tanh counted as one, of an op without
-            convolutions, which memory limits.
+        operations: arithmetic operations per element of the result, counting a sigmoid or tanh as one, for an op without
+            convolutions, which is bound by memory.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Op:
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
-        """Of the reference, and of the torch op."""
+        """Signature of the reference and of the torch op."""
         return inspect.signature(self.reference)
 
     @property
@@ -87,11 +87,11 @@ class Op:
 
     @property
     def schema(self) -> str:
-        """``(arguments) -> results`` as torch writes them."""
+        """``(arguments) -> results`` as torch writes it."""
         return re.sub(r"=[^,)]+", "", torch.library.infer_schema(self.reference, mutates_args=()))
 
     def arguments(self, n: int, c: int, h: int, w: int, make: Callable[[Shape, bool], Tensor]) -> list[Any]:
-        """The example with tensors, which ``make`` makes of a shape and of whether it is one of the images."""
+        """The example with tensors, each made by ``make`` from a shape and whether it is one of the images."""
 
         def filled(part: Any, is_image: bool) -> Any:
             if isinstance(part, tuple):
@@ -105,4 +105,4 @@ OPS: dict[str, Op] = {}
 """All ops of :mod:`rirn.ops`, by name; each registers itself."""
 
 INFERENCE_OPS: list[str] = []
-"""Ops of the compiled library without a derivative, which modules take in place of several of the above where they can."""
+"""Ops of the compiled library without a derivative, which modules use in place of several of the above where they can."""

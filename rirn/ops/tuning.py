@@ -1,6 +1,6 @@
-"""Where ``auto`` goes on a GPU: which form of an op with convolutions takes a call, by precision and width.
+"""What ``auto`` chooses on a GPU: which implementation of an op with convolutions takes a call, by precision and width.
 
-Counted limits hold until ``rirn bench --tune`` has measured the GPU; what it writes is read when the first op runs.
+Limits from operation counts hold until ``rirn bench --tune`` has measured the GPU; its file is read when the first op runs.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ OURS = "ours"
 WIDE = "the library's convolutions of this width are faster in this precision"
 
 Step = tuple[int, str]
-"""The most channels, and the form that calls of up to so many take; more than the last step has are the library's."""
+"""A number of channels, and the implementation for calls of up to that many; calls above the last step go to the library."""
 Steps = tuple[Step, ...]
 Table = dict[str, dict[str, Steps]]
-"""Steps by op and precision; without an entry the library's."""
+"""Steps by op and precision; without an entry, calls go to the library."""
 
 COUNTED: Table = {
     "conv3x3_chain": {"half": ((64, OURS),)},
     "irm_update": {"half": ((32, OURS),), "float32": ((32, OURS),)},
     "atb_update": {"half": ((512, OURS),)},
 }
-"""By count, not measured: a layer of c channels makes 4.5 c operations for each byte that it moves, and an H100 makes 295 in
-half precision while it moves one (989 TFLOP/s, 3.35 TB/s). Up to 65 channels memory is what takes the time, and the kernels,
-which have the bias, the activation and the sum in their epilogues, move 5 images where the library's separate steps move 9, for
-a residual block; beyond it the products take the time, and the library's kernels are tuned for these. ``irm_update`` has layers
-of twice its channels. In float32 the kernels make exact products, which the tensor cores of TF32 outrun many times."""
+"""Counted, not measured: a layer of c channels does 4.5 c operations per byte moved, and an H100 does 295 in half precision
+per byte (989 TFLOP/s, 3.35 TB/s). Up to 65 channels a layer is bound by memory, and the kernels, which have the bias, the
+activation and the sum in their epilogues, move 5 images for a residual block where the library's separate steps move 9;
+beyond that it is bound by arithmetic, for which the library's kernels are tuned. ``irm_update`` has layers of twice its
+channels. In float32 the kernels compute exact products, and TF32 tensor cores are many times faster."""
 
 
 def path() -> Path:
-    """The file of measured steps: ``RIRN_TUNING``, or ``rirn/tuning.json`` in the user's cache folder."""
+    """Return the file of measured steps: ``RIRN_TUNING``, or ``rirn/tuning.json`` in the user's cache folder."""
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named:
         return Path(named)
@@ -57,13 +57,13 @@ def path() -> Path:
 
 
 def tuned(op: str, first: Tensor, width: int, backend: str) -> str:
-    """What takes a call under ``auto`` on a GPU.
+    """Return the implementation that takes a call under ``auto`` on a GPU.
 
     Args:
         op: one of :data:`COUNTED`.
         first: a tensor of the call, for its device and dtype.
         width: channels, as the steps count them.
-        backend: the first of ours that can run.
+        backend: the first of our backends that can run.
 
     Returns:
         ``cuda``, ``triton`` or ``library``.
@@ -79,7 +79,7 @@ def _steps_of(op: str, device: torch.device, dtype: torch.dtype) -> Steps:
 
 
 def precision(dtype: torch.dtype) -> str:
-    """``half``, ``float32``, ``tf32`` (float32 where torch lets cuDNN's convolutions round its factors) or ``float64``."""
+    """Return ``half``, ``float32``, ``tf32`` (float32 where torch lets cuDNN's convolutions round the factors) or ``float64``."""
     if dtype in HALF_DTYPES:
         return "half"
     if dtype != torch.float32:
@@ -88,13 +88,13 @@ def precision(dtype: torch.dtype) -> str:
     return "tf32" if found == "tf32" else "float32"
 
 
-# For torch.compile a constant, see rirn.ops.backends: a compiled model keeps what it was compiled with.
+# A constant for torch.compile, see rirn.ops.backends: a compiled model keeps what it was compiled with.
 _steps_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
 def _steps(op: str, device: torch.device, kind: str) -> Steps:
-    # What was measured with another build of rirn may name a form that cannot run in this one.
+    # Steps measured with another build of rirn may name an implementation that this one cannot run.
     found = measured(device).get(op, {}).get(kind, COUNTED[op].get(kind, ()))
     lacking = {form for form in ("cuda", "triton") if why_not(form, op, device) is not None}
     return tuple((most, OURS if form in lacking else form) for most, form in found)
@@ -102,7 +102,7 @@ def _steps(op: str, device: torch.device, kind: str) -> Steps:
 
 @functools.cache
 def measured(device: torch.device) -> Table:
-    """What was measured on the GPU of that number; nothing where none was, or where there is no GPU."""
+    """Return what was measured on this model of GPU; nothing if there is no measurement or no GPU."""
     if device.type != "cuda" or not torch.cuda.is_available():
         return {}
     try:
@@ -113,10 +113,10 @@ def measured(device: torch.device) -> Table:
 
 
 def read(file: Path) -> dict[str, Table]:
-    """Steps by the name of a GPU, op and precision; none if there is no such file.
+    """Read steps by GPU name, op and precision; none if there is no such file.
 
     Raises:
-        RirnError: it is not what :func:`write` writes.
+        RirnError: the file is not one that :func:`write` wrote.
     """
     try:
         found = json.loads(file.read_text()) if file.exists() else {}
@@ -140,7 +140,7 @@ def _checked(op: str, kind: str, found: Any) -> Steps:
 
 
 def write(file: Path, gpu: str, measured: Table) -> None:
-    """Put the steps of a GPU into the file, in the place of those that it has."""
+    """Put the steps of a GPU into the file, replacing those that it has."""
     known = read(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f"{file.name}.new")
