@@ -1,6 +1,6 @@
 """Models for programs without PyTorch: one step of the recurrence as an ONNX file.
 
-The state is in the caller's hands there as it is here: every tensor of it is an input and an output of the
+The caller holds the state, as in Python: each of its tensors is an input and an output of the
 graph, under its name in :meth:`rirn.State.tensors`.
 
 ==============  =============================================  ============================================
@@ -11,15 +11,15 @@ OUT.start.onnx  ``frame.0`` ... (the first frames of a video)  ``sharp``, ``new_
 OUT.end.onnx    ``state.NAME`` ... (after the last frame)      ``sharp.0`` ... (the frames still waiting)
 ==============  =============================================  ============================================
 
-A video starts with a state of zeros and needs OUT.onnx alone, but for two kinds of models: STFAN makes its
+A video starts with a state of zeros and needs only OUT.onnx, except for two kinds of models: STFAN makes its
 first state from the first frame, and models that keep a window of frames or of their features (STRCNN, ESTRNN,
 MMP-RNN, ``rdbn+gsa``) fill it first. These come with OUT.start.onnx, which takes the first frames at once and returns
-the first restored image and the state after it. A model with a delay of d frames returns with each frame the
-image of d frames before, and the last d images come from OUT.end.onnx. A video must have as many frames as
-OUT.start.onnx takes.
+the first restored image and the state after it. A model with a delay of d frames returns, for each frame, the
+image of d frames before, and the last d images come from OUT.end.onnx. A video must have at least as many frames
+as OUT.start.onnx takes.
 
-The metadata of OUT.onnx say what a program must know: ``rirn.start`` is ``zeros`` or the name of the file to
-start with, ``rirn.end`` the name of the file to end with or empty, ``rirn.delay`` the delay in frames,
+The metadata of OUT.onnx tell a program what it must know: ``rirn.start`` is ``zeros`` or the name of the file to
+start with, ``rirn.end`` the name of the file to end with, or empty, ``rirn.delay`` the delay in frames, and
 ``rirn.model`` the model's name and options as JSON.
 """
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
 PACKAGES = ("onnx", "onnxscript")
-"""What the exporter of torch needs, by the names that both pip and Python know."""
+"""What torch's exporter needs, by the names that both pip and Python know."""
 
 
 def export_onnx(
@@ -64,19 +64,19 @@ def export_onnx(
     of the weights, float32 unless they were cast.
 
     Args:
-        model: a model; or the name or the path of weights, as :func:`rirn.load` takes them; or the name of a
-            model, as :func:`rirn.create_model` takes it, which is then untrained.
-        path: where to write, ends in ``.onnx``; existing files are replaced once their successors are whole.
-        height: of the frames, pixels.
-        width: of the frames, pixels.
+        model: a model; the name or path of weights, as for :func:`rirn.load`; or the name of a model, as for
+            :func:`rirn.create_model`, which is then untrained.
+        path: file to write, ending in ``.onnx``; existing files are replaced once the new ones are complete.
+        height: frame height in pixels.
+        width: frame width in pixels.
 
     Returns:
-        The files written: ``path``, and beside it the one to start and the one to end a video with, for
-        models that need them (see the head of this module).
+        The files written: ``path``, and beside it the files to start and to end a video with, for models
+        that need them (see the docstring of this module).
 
     Raises:
-        RirnError: onnx or onnxscript is not installed, the size is not positive, the file cannot be written
-            there, or there is no such model.
+        RirnError: onnx or onnxscript is not installed, the size is not positive, the file cannot be written,
+            or there is no such model.
 
     Example:
         >>> import numpy, onnxruntime, tempfile, rirn
@@ -111,12 +111,12 @@ def export_onnx(
 
 
 def _write(path: Path, graphs: Sequence[Graph], targets: Sequence[Path], metadata: dict[str, str]) -> None:
-    """Put all graphs into their files, or none of them; what an earlier export of ``path`` left goes."""
+    """Write all graphs to their files, or none of them; the files of an earlier export of ``path`` are removed."""
     partials = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
     try:
         for graph, partial in zip(graphs, partials, strict=True):
             _translate(graph, metadata).save(partial, external_data=False)
-        # `path` goes first and comes last: when it is there, the parts beside it are its own.
+        # `path` is removed first and written last: if it exists, the parts beside it are its own.
         for part in ("", "start", "end"):
             path.with_name(_name(path, part)).unlink(missing_ok=True)
         for i in reversed(range(len(targets))):
@@ -129,7 +129,7 @@ def _write(path: Path, graphs: Sequence[Graph], targets: Sequence[Path], metadat
 
 
 def _check(path: Path, height: int, width: int) -> None:
-    """What can be refused at once, before a model is loaded."""
+    """Refuse what can be refused before a model is loaded."""
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         raise RirnError(f"the export to ONNX needs {' and '.join(missing)}; run `pip install 'rirn[onnx]'`")
@@ -146,7 +146,7 @@ def _check(path: Path, height: int, width: int) -> None:
 
 
 def _model(model: VideoDeblurrer | str | Path) -> VideoDeblurrer:
-    """A copy of the model for the CPU, in evaluation mode, or the one of that name."""
+    """A copy of the model on the CPU, in evaluation mode, or the model with this name."""
     if isinstance(model, VideoDeblurrer):
         return copy.deepcopy(model).cpu().eval().requires_grad_(False)
     name = str(model)
@@ -169,7 +169,7 @@ class Graph:
 
 
 class Step(nn.Module):
-    """:meth:`VideoDeblurrer.step` amid a video, with the tensors of the state one by one."""
+    """:meth:`VideoDeblurrer.step` within a video, with the state as separate tensors."""
 
     def __init__(self, model: VideoDeblurrer, names: Sequence[str]):
         super().__init__()
@@ -195,7 +195,7 @@ class Start(nn.Module):
 
 
 class End(nn.Module):
-    """:meth:`VideoDeblurrer.flush` with the tensors of the state one by one."""
+    """:meth:`VideoDeblurrer.flush` with the state as separate tensors."""
 
     def __init__(self, model: VideoDeblurrer, names: Sequence[str]):
         super().__init__()
@@ -220,7 +220,7 @@ def _graphs(model: VideoDeblurrer, height: int, width: int) -> Iterator[Graph]:
 
 @torch.no_grad()
 def _shapes(model: VideoDeblurrer, height: int, width: int) -> tuple[list[Tensor], State, int]:
-    """Frames up to the first image, the state then, and how many images wait; without computing anything."""
+    """Frames up to the first image, the state after it, and how many images wait; nothing is computed."""
     model = copy.deepcopy(model).to("meta")
     frame = torch.empty(1, 3, height, width, dtype=next(model.parameters()).dtype, device="meta")
     frames, state, image = [], None, None
@@ -258,7 +258,7 @@ def _translate(graph: Graph, metadata: dict[str, str]) -> ONNXProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what torch says about itself while it exports: deprecations, and that torchvision is missing."""
+    """Silence what torch says about itself while exporting: deprecations, and that torchvision is missing."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Restore frames as they come, from a program's own source to its own sink."""
+"""Restore frames as they arrive, from a program's own source to its own sink."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def stream(
 ) -> Iterator[np.ndarray | Tensor]:
     """Yield every frame restored, in order.
 
-    A frame is taken from ``frames`` only when the next result is asked for, so a slow consumer holds the source
+    A frame is taken from ``frames`` only when the next result is requested, so a slow consumer holds the source
     back, and memory does not grow with the length. A model that looks ahead yields ``model.delay`` frames late.
-    A frame of another size begins a new video.
+    A frame of another size starts a new video.
 
     Args:
-        frames: uint8 (or uint16) arrays or tensors [H, W, 3], RGB of full range.
-        model: weights, by a name that comes with rirn or a path, or a model as ``rirn.video.deblur`` takes it; it is
-            moved to ``device`` and ``dtype`` in place and set to evaluation.
-        device: where it runs.
+        frames: uint8 (or uint16) arrays or tensors [H, W, 3], full-range RGB.
+        model: weights, by a name that comes with rirn or a path, or a model that ``rirn.video.deblur`` takes; it is
+            moved to ``device`` and ``dtype`` in place and set to evaluation mode.
+        device: where to run it.
         dtype: "auto", "fp32", "fast", "bf16" or "fp16", see ``rirn.video.restore.resolved_dtype``.
-        strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
+        strength: factor on the difference to the input, 0 to 1.5; values other than 1 for residual networks only.
         tile: see ``rirn.video.Tiled``.
-        scene_reset: forget the state at a cut.
+        scene_reset: reset the state at a scene cut.
 
     Yields:
-        Frames of the shape and type given; a tensor is on the CPU.
+        Frames of the given shape and type; tensors are on the CPU.
 
     Raises:
         RirnError: no such weights or device, too little memory, or a result that is not finite.
-        ValueError: something in ``frames`` is no frame.
+        ValueError: an item of ``frames`` is not a frame.
 
     Example:
         >>> import numpy as np, rirn

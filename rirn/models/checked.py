@@ -1,4 +1,4 @@
-"""Whether a base network of one's own gives what it says of itself."""
+"""Check that a registered base network does what it declares."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rirn.nn.convolutions import Convolution
 
 @torch.no_grad()
 def check_base(base: BaseNetwork) -> None:
-    """Pass one frame through a base network and compare what comes from each method with what it declares.
+    """Pass one frame through a base network and compare what each method returns with what the network declares.
 
-    Errors of its own code are left to their traceback.
+    Errors in its own code keep their traceback.
 
     Raises:
-        RirnError: something is missing, or of another kind or shape; the message names the method.
+        RirnError: something is missing, or has another type or shape; the message names the method.
     """
     _check_attributes(base)
     modes = [(module, module.training) for module in base.modules()]
@@ -143,7 +143,7 @@ def _need(fits: bool, base: BaseNetwork, what: str, got: Any, frames: Tensor | N
 
 
 def _told(got: Any) -> str:
-    """What something is, in short: shapes in the place of numbers."""
+    """A short description of a value: shapes instead of numbers."""
     if isinstance(got, Tensor):
         return str(list(got.shape))
     if isinstance(got, tuple | list) and any(isinstance(part, Tensor) for part in got):

@@ -23,9 +23,9 @@ class Row:
     name: str
     parameters: int
     gmacs: float
-    """Multiply-accumulates in 1e9 of one frame amid a video: convolutions, linear layers and FAC."""
+    """Multiply-accumulates, in 1e9, for one frame within a video: convolutions, linear layers and FAC."""
     state_mib: float
-    """What is remembered between two frames, in MiB of float32."""
+    """Size of the state between two frames, in MiB of float32."""
     delay: int
     """Frames of look-ahead."""
 
@@ -33,12 +33,12 @@ class Row:
 def summary(
     names: Iterable[str] | None = None, *, frame_size: tuple[int, int] = (720, 1280), **options: Any
 ) -> list[Row]:
-    """Costs of models for one frame of a video, counted without computing or allocating anything large.
+    """Count the costs of models for one frame of a video, without computing or allocating anything large.
 
     Args:
-        names: models, as :func:`rirn.create_model` takes them; all by default.
+        names: names of models, as for :func:`rirn.create_model`; all by default.
         frame_size: height and width of the frames, pixels.
-        **options: of the models, for example ``width=0.5``; each of them must know all.
+        **options: options of the models, for example ``width=0.5``; every model must have all of them.
 
     Raises:
         RirnError: an unknown name or option.
@@ -64,7 +64,7 @@ def _cost(model: VideoDeblurrer, height: int, width: int) -> tuple[float, float]
     frame = torch.empty(1, 3, height, width, device="meta")
     filter_macs: list[int] = []
 
-    # FAC is no convolution that the library's counter knows: one product per element of its filters.
+    # The library's counter does not know FAC: one product per element of its filters.
     def count(module: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
         filter_macs.append(inputs[1].numel())
 
@@ -72,7 +72,7 @@ def _cost(model: VideoDeblurrer, height: int, width: int) -> tuple[float, float]
         if isinstance(module, FAC):
             module.register_forward_hook(count)
     state = sharp = None
-    with use_backend("reference"):  # the counter sees the convolutions inside of no other
+    with use_backend("reference"):  # only there does the counter see the convolutions
         while sharp is None:  # the first step that restores a frame may also set up the state
             sharp, state = model.step(frame, state)
         filter_macs.clear()

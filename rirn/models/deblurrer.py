@@ -24,8 +24,8 @@ from rirn.ops.resize import enlarge_onto, halve
 RESIDUAL_SCALE = 0.1
 """Factor on what a residual model adds to its input.
 
-The difference between a sharp and a blurry frame is about 0.02 in size, that is weights of 0.001 in a last layer that
-reads 300 activations of size 1, which one step of Adam at a learning rate of 0.001 overthrows. With the factor the loss of a
+The difference between a sharp and a blurry frame is about 0.02 in size, which means weights of 0.001 in a last layer that
+reads 300 activations of size 1; one step of Adam at a learning rate of 0.001 wipes these out. With the factor, the loss of a
 width-0.6 model fell to 0.977 of the input's in 150 steps at 0.001; in a trial without it, at 0.0012 on other data, it was
 still above the input's after 290.
 """
@@ -39,21 +39,21 @@ class VideoDeblurrer(nn.Module):
     Args:
         base: the base network.
         irm: add the inner-recurrence module (equation 3).
-        atb: add adaptive temporal blending (equation 4), in the place of the base network's own blending if
-            it has one.
-        dtb: add dynamic temporal blending in ATB's place, for comparison.
+        atb: add adaptive temporal blending (equation 4), replacing the base network's own blending if it has
+            one.
+        dtb: add dynamic temporal blending instead of ATB, for comparison.
         fuse: put the reconstructor's fusing layers in front of the head; implied by ``irm``, ``atb`` and
-            ``dtb``. Alone it makes the control of an ablation: the added capacity without the added memory.
+            ``dtb``. On its own it makes the control of an ablation: the added capacity without the added memory.
         residual: the network predicts the difference to its input frame in units of ``RESIDUAL_SCALE`` and starts
             at zero; its other layers start with weights that preserve the variance of the signal, its first ones with
-            filters that do not see brightness. Not in the paper; a short training of the plain form stays below its own
-            input.
-        identity_init: start the fusing layers as the identity on what the head alone reads, so that the
-            untrained whole equals the base network. A residual STFAN always does.
-        atb_decay: bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those trained on.
-        atb_max_weight: bound of the gate of f_t, likewise.
+            filters that are blind to brightness. Not in the paper; after a short training run the plain form is still
+            worse than its input.
+        identity_init: start the fusing layers as the identity on what the head itself reads, so that the
+            untrained model equals the base network. A residual STFAN always does.
+        atb_decay: upper bound of the gate of f~_{t-1}, see :class:`~rirn.nn.ATB`; for videos longer than those in training.
+        atb_max_weight: upper bound of the gate of f_t, likewise.
         half_resolution: the network works on frames of half the size, means of 2x2 pixels, and what it adds to its
-            input is enlarged bilinearly: a quarter of the arithmetic and twice the reach. Only with ``residual``, for
+            input is enlarged bilinearly: a quarter of the arithmetic and twice the reach. Only with ``residual``, since
             the finest detail comes from the input alone. Not in the paper.
 
     Example:
@@ -105,12 +105,12 @@ class VideoDeblurrer(nn.Module):
             self.fuse = Fuse(width, base.head_channels, base.fuse_blocks)
         self.residual = residual
         self.strength = 1.0
-        """Factor on the difference that a residual model adds to its input: 0 gives the input back, above 1 sharpens more."""
+        """Factor on the difference that a residual model adds to its input: 0 returns the input, above 1 sharpens more."""
         self.precision: str | None = None
-        """``exact`` or ``fast``, see :func:`rirn.ops.use_precision`; None is what that says where the model is called."""
+        """``exact`` or ``fast``, see :func:`rirn.ops.use_precision`; None follows the block in which the model is called."""
         self.half_resolution = half_resolution
         self.recompute = False
-        """Keep no activations of a stage for the way back but compute them again, stage by stage: see
+        """Keep no activations for the backward pass but recompute them, stage by stage: see
         :mod:`rirn.models.recompute`."""
         if residual:
             preserve_variance_(self)
@@ -136,13 +136,13 @@ class VideoDeblurrer(nn.Module):
 
     @property
     def lookback(self) -> int:
-        """Frames of the past that the network reads beside the one that it restores; the state has more of them."""
+        """Past frames that the network reads along with the one that it restores; its state reaches further back."""
         return self.base.stem_window.past + self.base.feature_window.past
 
     @property
     def dropped(self) -> int:
-        """Frames at the start of a video that get no image: 0 unless made with ``ends="drop"``, which drops the last
-        :attr:`delay` frames, too."""
+        """Frames at the start of a video that get no image: 0 unless made with ``ends="drop"``, which also drops the
+        last :attr:`delay` frames."""
         windows = (self.base.stem_window, self.base.feature_window)
         return sum(window.past for window in windows if not window.repeat_ends)
 
@@ -154,11 +154,11 @@ class VideoDeblurrer(nn.Module):
         """Restore one frame.
 
         With a :attr:`delay`, the result is None while it fills and then belongs to the frame of that many
-        steps ago; :meth:`flush` has the rest.
+        steps ago; :meth:`flush` returns the rest.
 
         Raises:
-            ValueError: the frame has the wrong shape or an integer dtype, or another batch or size than the state was made
-                with.
+            ValueError: the frame has the wrong shape or an integer dtype, or its batch or size differs from that of the
+                state.
         """
         if frame.ndim != 4 or frame.shape[1] != 3:
             raise ValueError(f"frame must be [N, 3, H, W], RGB in [0, 1]; got {list(frame.shape)}")
@@ -179,13 +179,13 @@ class VideoDeblurrer(nn.Module):
         state: State | None = None,  # of the clip before this one; None at the start of a sequence
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, State]:  # [N, T, 3, H, W]
-        """Restore a clip; the same recurrence as :meth:`step`.
+        """Restore a clip with the same recurrence as :meth:`step`.
 
-        What does not depend on the state runs once for all frames, which the convolution library rewards with
-        larger batches; memory grows with the length, so step through long videos instead.
+        What does not depend on the state runs once for all frames, in larger batches, which the convolution library
+        runs faster; memory grows with the length, so step through long videos instead.
 
-        With a :attr:`delay`, asking for the state says that more is to come: only finished frames are
-        returned then. Without it the clip is the end of the sequence and the waiting frames are flushed.
+        With a :attr:`delay`, ``return_state`` means that more frames follow: only finished frames are
+        returned. Without it the clip is the end of the sequence and the waiting frames are flushed.
 
         Raises:
             ValueError: the clip has the wrong shape, an integer dtype or no frames, or does not fit the state.
@@ -215,12 +215,12 @@ class VideoDeblurrer(nn.Module):
     def _run_frames(
         self, frames: Sequence[Tensor], state: State | None, end: bool
     ) -> tuple[list[Tensor], State]:
-        """The recurrence over some frames; all images that are complete by then, and the state.
+        """Run the recurrence over some frames; return all images completed by then, and the state.
 
         The stem and the head run once for all frames. What lies between them depends on the state and stays
         in the loop, and so does the head of a base network whose image is part of its state (``feeds_back``).
-        By base: GRU and LSTM hoist all but the state's half of the gates; IFI-RNN, RDBN, MMP-RNN and STRCNN the encoder, for
-        their trunk reads h_{t-1}; STFAN the encoder of the frame, for its filters and its head read the image before.
+        By base: GRU and LSTM hoist all but the state's part of the gates; IFI-RNN, RDBN, MMP-RNN and STRCNN the encoder, since
+        their trunk reads h_{t-1}; STFAN the encoder of the frame, since its filters and head read the previous image.
         """
         state = State() if state is None else self._in_working_dtype(state)
         self._check_state(state, frames)
@@ -243,7 +243,7 @@ class VideoDeblurrer(nn.Module):
             condensed = self._stage(self._condense, reads) if reads else []
             reads, features = self.base.feature_window.slide(features, condensed, end)
         if reads:
-            # At a dropped start the frames are ready before what is read of them.
+            # If the start is dropped, frames are ready before the features read from them.
             images = self._stage(self._decode, reads, centres[-len(reads) :])
             sharp = list(images.split(centres[0].shape[0]))
         h, w = centres[0].shape[2:] if centres else (0, 0)
@@ -268,7 +268,7 @@ class VideoDeblurrer(nn.Module):
         return torch.split(seen, frames[0].shape[0])
 
     def _stems(self, windows: Sequence[tuple[Tensor, ...]]) -> list[Stem]:
-        """The stem of each window of inputs, run as one batch with those of one instant side by side."""
+        """The stem of each window of inputs, run as one batch in which those of one instant are adjacent."""
         if not windows:
             return []
         stem = self.base.stem(_stack([_join(window) for window in windows]))
@@ -307,7 +307,7 @@ class VideoDeblurrer(nn.Module):
         return list(torch.split(fused, reads[0][0].shape[0]))
 
     def _decode(self, reads: Sequence[tuple[Tensor, ...]], frames: Sequence[Tensor]) -> Tensor:
-        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors, fused already where they are of a window,
+        """Images [T * N, 3, H, W] in [0, 1], not yet cropped, from T tuples of tensors, already fused if they are from a window,
         and T input frames."""
         tensors = [_stack(same) for same in zip(*reads, strict=True)]
         fuse = self.fuse if self.base.feature_window.size == 1 else None
@@ -327,14 +327,14 @@ class VideoDeblurrer(nn.Module):
         return 2 if self.half_resolution else 1
 
     def layout_on(self, device: torch.device) -> torch.memory_format | None:
-        """The memory format in which weights and frames are best on a device, None where either will do; a step brings its frame
-        into it."""
+        """Return the best memory format for weights and frames on a device, None if either will do; a step converts its frame
+        to it."""
         if device.type != "cuda":
             return None
         return torch.channels_last if self.base.channels_last else torch.contiguous_format
 
     def _pad(self, frames: Tensor) -> Tensor:
-        """[M, C, H, W] with H and W brought up to what the base network needs by replicating the last row and column."""
+        """[M, C, H, W] with H and W padded to what the base network needs by replicating the last row and column."""
         multiple = self.base.multiple * self._scale
         bottom, right = -frames.shape[-2] % multiple, -frames.shape[-1] % multiple
         return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
@@ -358,8 +358,8 @@ class VideoDeblurrer(nn.Module):
         }
 
     def _in_working_dtype(self, state: State) -> State:
-        """The state in the dtype of the weights, for a step before may have run in another one; where autocast converts
-        tensors, only in what it leaves alone."""
+        """The state in the dtype of the weights, since an earlier step may have run in another one; under autocast, only
+        tensors that it leaves alone are converted."""
         dtype = self.base.output_layer.weight.dtype
 
         def convert(t: Tensor) -> Tensor:
@@ -369,7 +369,7 @@ class VideoDeblurrer(nn.Module):
         return state.map(convert)
 
     def _check_state(self, state: State, frames: Sequence[Tensor]) -> None:
-        """Refuse a state that this model did not make, or made for frames of another batch or size."""
+        """Refuse a state that this model did not make, or that it made for frames of another batch or size."""
         tensors = state.tensors()
         if not tensors:  # the start of a video
             return
@@ -395,7 +395,7 @@ class VideoDeblurrer(nn.Module):
     def _layout(self, state: State) -> dict[str, tuple[int, int | None]]:
         """Channels, and frame size over size, of the tensors that a state of this model has.
 
-        None instead of a ratio: as large as the frames are before they are padded.
+        None instead of a ratio means the size of the frames before padding.
         While a delay fills, a state has fewer tensors.
         """
         base, stride = self.base, self.stride

@@ -1,7 +1,7 @@
 """Convolutional GRU and LSTM deblurrers.
 
-The RIRN paper compares with gated recurrent units without giving a network. This one is ours: IFI-RNN's trunk
-without the state, which enters through the gates alone, and a narrow feature.
+The RIRN paper compares with gated recurrent units without specifying a network. This one is ours: IFI-RNN's trunk
+without the state, which enters only through the gates, and a narrow feature.
 """
 
 from __future__ import annotations

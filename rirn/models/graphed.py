@@ -21,10 +21,10 @@ from rirn.ops.tuning import precision
 log = logging.getLogger("rirn.models")
 
 WARM_UPS = 2
-"""Plain steps of a kind before it is captured, in which libraries choose and Triton compiles."""
+"""Plain steps of a kind before it is captured, during which libraries choose algorithms and Triton compiles."""
 
 MOST_GRAPHS = 8
-"""Each holds the memory of a step; the one that was not used for longest goes."""
+"""Each holds the memory of a step; the least recently used one is dropped."""
 
 
 class _Graph(NamedTuple):
@@ -38,21 +38,21 @@ class GraphedStep:
 
     Small frames leave a GPU waiting for Python, which launches some sixty kernels one by one. What cannot be replayed runs as
     a plain step: the first frames of a video and of a size, tensors that are not on a GPU, steps with gradients, in training or
-    under autocast, and everything once a capture has failed. Results and states are the caller's own, as those of plain
-    steps, bit for bit the same, and either kind of step goes on from them.
+    under autocast, and everything once a capture has failed. Results and states belong to the caller, like those of plain
+    steps, and are bit-identical to them, and either kind of step can continue from them.
 
-    No graph was captured on a GPU yet: tests replay steps without one, and ``pytest -m gpu`` captures them where there is one.
+    No graph has been captured on a GPU yet: tests replay steps without one, and ``pytest -m gpu`` captures them on one.
 
     Args:
-        model: what has ``step(frame, state) -> (sharp, state)``, which must wait for nothing and draw no random numbers;
-            the state is made of tensors within tuples, lists, dicts or :class:`rirn.State`. Everything else is asked of it.
-        measure: let cuDNN time its algorithms for a size from the second step on and take the fastest. That may be another one in
-            another process: results are those of plain steps up to rounding. ``rirn deblur`` and ``rirn.stream`` do so.
+        model: an object with ``step(frame, state) -> (sharp, state)``, which must not synchronize or draw random numbers;
+            the state is made of tensors within tuples, lists, dicts or :class:`rirn.State`. Other attributes are forwarded.
+        measure: let cuDNN time its algorithms for a size from the second step on and use the fastest. That may differ between
+            processes: results are those of plain steps up to rounding. ``rirn deblur`` and ``rirn.stream`` do so.
 
     Attributes:
-        steps: how many there were.
-        replays: how many of them a graph made.
-        reason: why the latest plain step was one, in words; None after a replay.
+        steps: number of steps so far.
+        replays: number of those that a graph made.
+        reason: why the latest step was a plain one, in words; None after a replay.
 
     Example:
         >>> import rirn, torch
@@ -88,7 +88,7 @@ class GraphedStep:
         kind = (self._surroundings(), spec, *((t.shape, t.dtype, t.device) for t in leaves))
         graph = self._graphs.get(kind)
         if graph is None:
-            # Of a size that comes again, for timing takes longer than a step; the graph has what the plain steps found.
+            # Only for a size that recurs, since timing takes longer than a step; the graph uses what the plain steps found.
             with _measured(self._measure and self._seen[kind] > 0):
                 graph = self._captured(kind, leaves, spec)
                 if graph is None:
@@ -116,7 +116,7 @@ class GraphedStep:
         return self._failure
 
     def _surroundings(self) -> Hashable:
-        """What a step depends on beside its arguments."""
+        """What a step depends on besides its arguments."""
         weights = next(iter(self._model.parameters()), None) if hasattr(self._model, "parameters") else None
         place = (
             None if weights is None else (weights.dtype, weights.data_ptr())
@@ -124,7 +124,7 @@ class GraphedStep:
         return backend_in_use(), precision(torch.float32), getattr(self._model, "strength", None), place
 
     def _plain(self, frame: Tensor, state: Any) -> tuple[Tensor | None, Any]:
-        """A step without a graph; where memory runs out, the graphs give theirs back first."""
+        """Run a step without a graph; if memory runs out, free the graphs and try again."""
         try:
             found: tuple[Tensor | None, Any] = self._model.step(frame, state)
             return found
@@ -137,19 +137,19 @@ class GraphedStep:
         return found
 
     def _captured(self, kind: Hashable, leaves: list[Tensor], spec: Any) -> _Graph | None:
-        """A new graph of this kind of step, or None where there is to be none, or none yet."""
+        """Return a new graph for this kind of step, or None if there should be none, or none yet."""
         self._seen[kind] += 1
         if self._seen[kind] <= WARM_UPS:
             self.reason = f"warming up: {self._seen[kind]} of {WARM_UPS}"
             return None
-        # Not in inference mode: what it makes could not be copied to outside of it.
+        # Not in inference mode: its tensors could not be written to outside of it.
         with torch.inference_mode(False), torch.no_grad():
             inputs = [torch.empty_like(t).copy_(t) for t in leaves]
             try:
                 replay, results = _capture(
                     lambda: self._model.step(*tree_unflatten(inputs, spec)), inputs[0].device
                 )
-            except RuntimeError as error:  # of any library that takes part
+            except RuntimeError as error:  # from any library involved
                 first_line = str(error).strip().partition("\n")[0]
                 self.reason = self._failure = f"a step could not be captured: {first_line}"
                 log.warning("Steps run one kernel after the other, for %s.", self._failure)
@@ -161,8 +161,8 @@ class GraphedStep:
 
 
 def ready(model: Any, device: torch.device, dtype: torch.dtype, precision: str | None = None) -> Any:
-    """A model where and as its steps run: a network of ours in that precision, with graphs, and on a GPU in the memory format
-    that suits it; other models, which may remember what a graph would not see, without."""
+    """Prepare a model to run its steps: our networks in that precision, with graphs, and on a GPU in the memory format that
+    suits them; other models, which may remember what a graph would not see, without graphs."""
     model = model.to(device=device, dtype=dtype).eval()
     if not isinstance(model, VideoDeblurrer):
         return model
@@ -190,9 +190,10 @@ def _on_gpu(frame: Tensor) -> bool:
 
 
 def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[], None], Any]:
-    """Capture ``run``; return what replays it, and its results, which every replay overwrites.
+    """Capture ``run``; return a function that replays it, and its results, which every replay overwrites.
 
-    A replay first brings all weights into the order of the kernels, as they are by then, in one launch and not one for each call.
+    A replay first packs all weights, with their current values, in the order of the kernels, in one launch instead of one per
+    call.
     """
     with torch.cuda.device(device), keep_packed(device) as packed:
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -201,7 +202,7 @@ def _capture(run: Callable[[], Any], device: torch.device) -> tuple[Callable[[],
             run()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, which decode and encode, may go on allocating.
+        # Other threads, which decode and encode, may keep allocating.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             packed.again()
             results = run()

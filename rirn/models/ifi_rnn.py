@@ -47,16 +47,16 @@ class IFIRNN(BaseNetwork):
 
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
-        variant: ``"CxHy"``: x cells with weights of their own; the first x - 1 update the hidden state once
+        variant: ``"CxHy"``: x cells with separate weights; the first x - 1 update the hidden state once
             each, the last one y times, all on the same frame. Public code calls one cell A and three passes
             of a cell B "C2H3".
         blocks: residual blocks in the trunk of a cell.
-        past: earlier frames that the encoder reads together with the one to restore; how far things move from frame to
-            frame says how far they moved during an exposure. Not in the paper, nor is ``future``.
-        future: later ones, which the output waits for.
+        past: earlier frames that the encoder reads together with the one to restore; motion between frames indicates
+            motion during an exposure. Not in the paper, nor is ``future``.
+        future: later frames, which the output waits for.
 
     Raises:
-        RirnError: there is not one block, ``past`` or ``future`` is negative, or ``variant`` is not of the form CxHy with x
+        RirnError: ``blocks`` is below 1, ``past`` or ``future`` is negative, or ``variant`` is not of the form CxHy with x
             and y from 1 to 9.
     """
 

@@ -13,11 +13,11 @@ from rirn.nn.convolutions import Convolution
 
 @torch.no_grad()
 def preserve_variance_(module: nn.Module) -> None:
-    """Draw the weights of all convolutions anew so that input and output of each have about the same variance.
+    """Redraw the weights of all convolutions so that input and output of each have about the same variance.
 
     PyTorch's default shrinks the signal by 1.7 in each layer without an activation, and the encoders and heads here
-    are chains of such layers: after six of them 5 % are left, and a short training is spent on growing it back.
-    Biases stay as they are.
+    are chains of such layers: after six of them 5 % is left, and a short training run is spent on growing it back.
+    Biases are not changed.
     """
     for layer in module.modules():
         if isinstance(layer, Convolution):
@@ -35,15 +35,15 @@ def preserve_variance_(module: nn.Module) -> None:
 
 
 CONTRAST_GAIN = 5.0
-"""What :func:`remove_mean_` multiplies filters by: about the contrast that they take away."""
+"""Factor by which :func:`remove_mean_` multiplies filters: about the contrast that it takes away."""
 
 
 @torch.no_grad()
 def remove_mean_(layer: Convolution) -> None:
-    """Make each filter of a first layer, freshly drawn, blind to the brightness of what it sees, and enlarge it for what is left.
+    """Make each freshly drawn filter of a first layer blind to the brightness of its input, and scale it up for what is left.
 
-    Nearly all variance of an image is in its slow changes, which blur leaves as they are. Behind filters with a mean they swamp
-    the rest in every layer, and the first steps of a training go astray along what changes brightness;
+    Almost all variance of an image is in its slow changes, which blur does not affect. After filters with a mean they swamp
+    the rest in every layer, and the first steps of a training run go astray along what changes brightness;
     notes/short-trainings.md has figures.
     """
     layer.weight -= layer.weight.mean((2, 3), keepdim=True)

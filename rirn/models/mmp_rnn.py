@@ -1,14 +1,14 @@
-"""MMP-RNN: ESTRNN's cell guided by how far every pixel moved during the exposure (Wang et al., "Efficient Video Deblurring
+"""MMP-RNN: ESTRNN's cell guided by how far each pixel moved during the exposure (Wang et al., "Efficient Video Deblurring
 Guided by Motion Magnitude", ECCV 2022).
 
-[P] is from the paper, [C] from the public code, sollynoay/MMP-RNN (MIT), [O] our own choice; docs/readings.md says more of them.
+[P] is from the paper, [C] from the public code, sollynoay/MMP-RNN (MIT), [O] our own choice; docs/readings.md says more.
 
 - [P] A U-Net, MMP-Net, estimates the motion magnitude of each pixel; it scales the features of the frame in front of residual
   dense blocks. The features of neighbouring frames are fused in front of the head. [C] All layers and their sizes.
-- [C] The cell also reads the features of the frame before, ahead of the trunk. The trunk has 7 dense blocks, the head 8.
-- [P] MMP-Net is trained first, on optical flow, and then held. [O] Here it is trained with the rest, from the deblurring loss
-  alone, for there are no weights of it in this package.
-- [O] Ends of a video repeat features, and MMP-Net sees frames with sides below 16 pixels with their last rows repeated.
+- [C] The cell also reads the features of the previous frame, before the trunk. The trunk has 7 dense blocks, the head 8.
+- [P] MMP-Net is trained first, on optical flow, and then frozen. [O] Here it is trained with the rest, from the deblurring
+  loss alone, since this package has no weights for it.
+- [O] Ends of a video repeat features, and frames with sides below 16 pixels are padded for MMP-Net by repeating the last rows.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from rirn.ops.conv3x3_chain import conv3x3_chain, runs_kernel
 LEVELS = 4
 """Times that MMP-Net halves the frame."""
 REDUCTION = 16
-"""Channels that the attention sees over those that it keeps in between."""
+"""Ratio of the attention's input channels to those of its bottleneck."""
 
 
 class DoubleConv(nn.Module):
     """Twice ``relu(norm(conv3(x)))``, with batch norm, on the concatenation of inputs [N, C_k, H, W] -> [N, out, H, W].
 
-    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them.
+    In evaluation mode, where our kernels run, the norms are folded into the convolutions before them.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -53,7 +53,7 @@ class DoubleConv(nn.Module):
 
 
 class MMPNet(nn.Module):
-    """Motion magnitude of each pixel in (0, 1), [N, 1, H, W], of frames [N, 3, H, W] less 1/2.
+    """Motion magnitude of each pixel in (0, 1), [N, 1, H, W], from frames [N, 3, H, W] minus 1/2.
 
     Args:
         width: factor on the channels, 16, 32, 64, 128 and 128 on the way down, each rounded to a multiple of 4.
@@ -92,12 +92,12 @@ class MMPNet(nn.Module):
 
 
 class FrameFusion(nn.Module):
-    """The features of several frames as those of one, n * c channels -> c, by a 1x1 convolution.
+    """Merges the features of several frames into one, n * c channels -> c, by a 1x1 convolution.
 
     Args:
         frames: n, number of frames.
         channels: c.
-        attention: weigh all n * c channels first, by two 1x1 convolutions of their means over the image.
+        attention: first weight all n * c channels, by two 1x1 convolutions of their means over the image.
     """
 
     def __init__(self, frames: int, channels: int, attention: bool):
@@ -128,14 +128,14 @@ class MMPRNN(BaseNetwork):
         future: later frames, which the output waits for.
         ends: at the ends of a video ``"replicate"`` repeats the features of the first and the last frame, our
             choice; ``"drop"`` returns no image there, as public code does.
-        attention: weigh the channels of the frames' features in front of the head. One of two forms of the public code does,
-            the other has the weights for it and leaves it out.
-        n_features: n of the public code in the place of ``width``, which then leaves MMP-Net as it is: n, 2n and 2n channels at
-            full, half and quarter size, 5n of f_t, growth n, 1.5n rounded down and 2n. 0: as ``width`` says.
+        attention: weight the channels of the frames' features before the head. One of two versions of the public code does
+            so; the other has the weights for it but leaves it out.
+        n_features: n of the public code instead of ``width``, leaving MMP-Net unchanged: n, 2n and 2n channels at full, half
+            and quarter size, 5n for f_t, growth n, 1.5n rounded down and 2n. 0 uses ``width``.
 
     Raises:
-        RirnError: ``blocks`` or ``head_blocks`` is below 1, ``past`` or ``future`` negative, ``ends`` neither of the two, or
-            ``n_features`` negative, 1, or given with a ``width``.
+        RirnError: ``blocks`` or ``head_blocks`` is below 1, ``past`` or ``future`` is negative, ``ends`` is neither of the two,
+            or ``n_features`` is negative, 1, or given with a ``width``.
     """
 
     def __init__(

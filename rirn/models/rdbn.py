@@ -74,10 +74,10 @@ def decoder(channels: int, half: int, full: int) -> ConvSequential:
 
 
 def check_n_features(n_features: int, width: float) -> None:
-    """Refuse a number of features that is negative, or given together with a width.
+    """Check a number of features.
 
     Raises:
-        RirnError: as said.
+        RirnError: it is negative, or given together with a width.
     """
     if n_features < 0 or (n_features and width != 1):
         raise RirnError(
@@ -86,14 +86,14 @@ def check_n_features(n_features: int, width: float) -> None:
 
 
 class RDBN(BaseNetwork):
-    """The recurrent cell of ESTRNN with a head on the features of the current frame alone.
+    """The recurrent cell of ESTRNN with a head that reads only the features of the current frame.
 
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
         blocks: dense blocks in the trunk; 15 is the public default (B15C80), 9 the cheaper B9C80.
-        n_features: n of the public code in the place of ``width``: n, 2n and 4n channels at full, half and quarter size, 5n of
-            f_t (C80 is n = 16), growth n, 1.5n rounded down and 2n, nothing rounded to a multiple of 4. 0: as ``width`` says.
-        input_shift: subtracted from frames in [0, 1]; 0 for weights that read them as they are.
+        n_features: n of the public code instead of ``width``: n, 2n and 4n channels at full, half and quarter size, 5n for
+            f_t (C80 is n = 16), growth n, 1.5n rounded down and 2n, nothing rounded to a multiple of 4. 0 uses ``width``.
+        input_shift: subtracted from frames in [0, 1]; 0 for weights that read them unchanged.
 
     Raises:
         RirnError: ``blocks`` is below 1, or ``n_features`` is negative or given with a ``width``.

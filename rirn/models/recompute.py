@@ -13,15 +13,15 @@ from rirn.ops.backends import backend_in_use, use_backend
 
 
 def recomputed(model: nn.Module, stage: Callable[..., Any], *args: Any) -> Any:
-    """``stage(*args)``, of which only the arguments are kept for the gradient.
+    """Run ``stage(*args)``, keeping only the arguments for the gradient.
 
-    The second pass runs the very same operations, so gradients are equal to the last bit. It runs on the backend of the
-    first, also in autograd's own threads, and leaves the running statistics of batch norms alone.
+    The second pass runs exactly the same operations, so gradients are bit-identical. It runs on the backend of the
+    first, even in autograd's own threads, and leaves the running statistics of batch norms alone.
 
     Args:
-        model: what the stage belongs to.
-        stage: draws no random numbers.
-        args: of the stage; tensors may lie within sequences and states.
+        model: the model that the stage belongs to.
+        stage: must draw no random numbers.
+        args: arguments of the stage; tensors may be within sequences and states.
     """
     backend = backend_in_use()
 
@@ -33,7 +33,7 @@ def recomputed(model: nn.Module, stage: Callable[..., Any], *args: Any) -> Any:
 
 @contextlib.contextmanager
 def _again(model: nn.Module, backend: str) -> Iterator[None]:
-    # What a module counts or averages must count the pass once: the second one works on copies.
+    # Running counts and averages must see the pass only once: the second one works on copies.
     held = [(module, dict(module.named_buffers(recurse=False))) for module in model.modules()]
     for module, buffers in held:
         module._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})

@@ -1,4 +1,4 @@
-"""Names of models, and the one way to make one."""
+"""Names of models, and the way to create one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BASES: dict[str, type[BaseNetwork]] = {
     "gru": GRU,
     "lstm": LSTM,
 }
-"""Networks that RIRN can be put on, by name; each comes with every addition."""
+"""Networks that RIRN can be added to, by name; each comes with every addition."""
 
 ADDITIONS: dict[str, dict[str, bool]] = {
     "": {},
@@ -60,14 +60,14 @@ BASELINES = {
 
 
 def register_base(name: str) -> Callable[[type[BaseNetwork]], type[BaseNetwork]]:
-    """Class decorator: make a base network of one's own known as ``name``, alone and with every addition.
+    """Class decorator: register your own base network as ``name``, alone and with every addition.
 
     Args:
-        name: lower-case letters, digits, ``-``, ``_`` and ``.``; a plus sign begins an addition.
+        name: lower-case letters, digits, ``-``, ``_`` and ``.``; a plus sign would start an addition.
 
     Raises:
-        RirnError: the name is taken or has other characters, or the class is no :class:`~rirn.models.base.BaseNetwork`, or lacks
-            a part of one.
+        RirnError: the name is taken or has other characters, or the class is not a :class:`~rirn.models.base.BaseNetwork` or
+            lacks a part of one.
 
     Example:
         >>> import rirn
@@ -106,7 +106,7 @@ def register_base(name: str) -> Callable[[type[BaseNetwork]], type[BaseNetwork]]
 
 
 def recipes() -> dict[str, Recipe]:
-    """All models by name."""
+    """Return all models by name."""
     return {
         f"{name}+{addition}" if addition else name: Recipe(base, added)
         for name, base in BASES.items()
@@ -115,7 +115,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def model_names() -> list[str]:
-    """All names that :func:`create_model` takes."""
+    """Return all names that :func:`create_model` takes."""
     return list(recipes())
 
 
@@ -129,7 +129,7 @@ def create_model(
     half_resolution: bool = False,
     **options: Any,
 ) -> VideoDeblurrer:
-    """Make a model with fresh weights.
+    """Create a model with fresh weights.
 
     Args:
         name: a base network (``ifi-rnn``, ``strcnn``, ``stfan``, ``rdbn``, ``mmp-rnn``, ``gru``, ``lstm``), alone or with an
@@ -137,19 +137,19 @@ def create_model(
             without added memory); or a baseline: ``"ifi-rnn+dtb"``, ``"rdbn+dtb"``, ``"rdbn+gsa"``, ``"estrnn"``.
         residual: predict the difference to the input frame (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
-        identity_init: with an addition, start as exactly the base network; no effect on one alone.
-        atb_decay: with ATB, bound of the gate of f~_{t-1}, in (0, 1]; below 1, f~ cannot grow without end on long
-            videos (see :class:`~rirn.nn.ATB`).
-        atb_max_weight: with ATB, bound of the gate of f_t, above 0 and at most 8; above 1 a single feature can be amplified.
+        identity_init: with an addition, start as exactly the base network; no effect without one.
+        atb_decay: with ATB, upper bound of the gate of f~_{t-1}, in (0, 1]; below 1, f~ cannot grow without bound on
+            long videos (see :class:`~rirn.nn.ATB`).
+        atb_max_weight: with ATB, upper bound of the gate of f_t, in (0, 8]; above 1 a single feature can be amplified.
         half_resolution: with ``residual``, work on frames of half the size (see
             :class:`~rirn.models.deblurrer.VideoDeblurrer`).
-        **options: of the base network: ``width`` (factor on the internal channels) for all,
+        **options: options of the base network: ``width`` (factor on the internal channels) for all,
             ``variant="C2H3"`` for IFI-RNN, ``blocks=9`` for IFI-RNN, RDBN and MMP-RNN, ``ends="drop"`` for STRCNN,
-            ESTRNN and MMP-RNN, and more in their docstrings.
+            ESTRNN and MMP-RNN; see their docstrings for more.
 
     Raises:
-        RirnError: an unknown name or option; the message has the nearest one that exists. Or a registered network does not give
-            what it says of itself.
+        RirnError: the name or an option is unknown, in which case the message suggests the nearest one; or a registered
+            network does not do what it declares.
 
     Example:
         >>> import rirn
@@ -174,7 +174,7 @@ def create_model(
 
 
 def _recipe(name: str) -> Recipe:
-    """The recipe of a name; plugins are looked for where it is not known."""
+    """Return the recipe for a name; if it is unknown, look for plugins."""
     known = recipes()
     if name not in known:
         find_plugins()
@@ -201,7 +201,7 @@ def _check_options(name: str, recipe: Recipe, options: Mapping[str, Any]) -> Non
 def _check_additions(
     name: str, recipe: Recipe, flags: Mapping[str, bool], gates: Mapping[str, float]
 ) -> None:
-    """Refuse options of what is put on a base network that are of the wrong kind, out of bounds, or of no use to it."""
+    """Refuse options of the additions that have the wrong type, are out of bounds or have no effect."""
     for option, value in flags.items():
         _check_option(option, value, False)
     for option, factor in gates.items():
@@ -218,7 +218,7 @@ def _check_additions(
 
 
 def _check_option(option: str, value: object, default: object) -> None:
-    """Check that an option is of the type of its default, as those of a damaged file need not be, and no count without bound."""
+    """Check that an option has the type of its default, which a damaged file may violate, and that no count is too large."""
     kind = type(default)
     allowed = (int, float) if kind is float else kind
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, allowed):
@@ -231,4 +231,4 @@ TYPES = {bool: "truth value", int: "whole number", float: "number", str: "word"}
 GATES = {"atb_decay": 1, "atb_max_weight": 8}
 """Options of ATB, and the largest value of each."""
 LARGEST_COUNT = 100
-"""Of the blocks and frames of a network; those of the paper have 15 at most."""
+"""Most blocks or frames of a network; those of the paper have at most 15."""

@@ -19,9 +19,9 @@ GROUPS = ("base", "frames", "inputs", "features")
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Recurrent state of a model after a frame; the caller holds it, no module does.
+    """Recurrent state of a model after a frame; it is held by the caller, not by a module.
 
-    Every tensor has the batch in dimension 0. Without any tensor it is the state before the first frame.
+    Every tensor has the batch in dimension 0. A state without tensors is that before the first frame.
     """
 
     base: tuple[Tensor, ...] = ()
@@ -31,14 +31,14 @@ class State:
     blended: Tensor | None = None
     """f~_t, [N, c, H/s, W/s], with temporal blending."""
     frames: tuple[Tensor, ...] = ()
-    """Newest frames, [N, 3, H, W] each, that wait for their images in a model that looks ahead; fewer while the delay fills."""
+    """Newest frames, [N, 3, H, W] each, still waiting for their images in a model that looks ahead; fewer while it starts."""
     inputs: tuple[Tensor, ...] = ()
-    """Newest frames as the network sees them, [N, 3, H, W] or half of that, of a model that reads several together."""
+    """Newest frames as the network sees them, [N, 3, H, W] or half that size, in a model that reads several together."""
     features: tuple[Tensor, ...] = ()
-    """Newest features f, [N, c, H/s, W/s] each, of a model whose head reads those of several frames."""
+    """Newest features f, [N, c, H/s, W/s] each, in a model whose head reads those of several frames."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> State:
-        """A state with ``function`` applied to each tensor."""
+        """Return a state with ``function`` applied to each tensor."""
         return State(
             tuple(function(t) for t in self.base),
             None if self.inner is None else function(self.inner),
@@ -49,7 +49,7 @@ class State:
         )
 
     def to(self, *args: Any, **kwargs: Any) -> State:
-        """:meth:`torch.Tensor.to` on each tensor."""
+        """Apply :meth:`torch.Tensor.to` to each tensor."""
         return self.map(lambda t: t.to(*args, **kwargs))
 
     def detach(self) -> State:
@@ -57,20 +57,20 @@ class State:
         return self.map(Tensor.detach)
 
     def __getitem__(self, index: int | slice | Tensor) -> State:
-        """State of some elements of the batch; an integer keeps a batch of one."""
+        """Return the state of some elements of the batch; an integer keeps a batch of one."""
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         return self.map(lambda t: t[index])
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name."""
+        """Return all tensors by name."""
         named = {f"{group}.{i}": t for group in GROUPS for i, t in enumerate(getattr(self, group))}
         optional = {"inner": self.inner, "blended": self.blended}
         return named | {name: t for name, t in optional.items() if t is not None}
 
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file."""
-        # Cloned: a window over the ends of a video holds one frame more than once, which the format refuses.
+        # Cloned: a window at the ends of a video holds a frame more than once, which the format refuses.
         tensors = {name: t.detach().clone().contiguous() for name, t in self.tensors().items()}
         Path(path).write_bytes(save(tensors))  # save_file would hide the file from others, whatever the umask
 
@@ -79,7 +79,7 @@ class State:
         """Read a state written by :meth:`save`.
 
         Raises:
-            RirnError: the file is missing or holds no state.
+            RirnError: the file is missing or contains no state.
         """
         try:
             tensors = load_file(path, device=str(device))
@@ -92,7 +92,7 @@ class State:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> State:
-        """The state whose :meth:`tensors` these are.
+        """Rebuild the state from its :meth:`tensors`.
 
         Raises:
             ValueError: there are none, or their names are not those of a state.

@@ -1,7 +1,7 @@
 """STFAN: spatio-temporal filter adaptive network (Zhou et al., ICCV 2019).
 
-Layers follow the public implementation in sczhou/STFAN. One convolution ("fea") stands at the end of the step
-here and not at the start of the next one: the numbers are the same and the state has half the channels.
+Layers follow the public implementation in sczhou/STFAN. One convolution ("fea") is at the end of the step
+here instead of the start of the next one: the numbers are the same and the state has half the channels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAPS = 25
 
 
 def act() -> nn.Module:
-    # In place: a tensor of filters takes 0.7 GiB at 1280x720, and what the convolution returned is needed by no one.
+    # In place: a tensor of filters takes 0.7 GiB at 1280x720, and nothing else needs what the convolution returned.
     return nn.LeakyReLU(0.1, inplace=True)
 
 
@@ -46,9 +46,9 @@ class STFAN(BaseNetwork):
 
     Args:
         width: factor on all internal channels, each rounded to a multiple of 4.
-        clamp_feedback: keep the restored image that the next step reads within the range of images, as
+        clamp_feedback: clamp the restored image that the next step reads to the range of images, as
             sczhou/STFAN does.
-        input_shift: subtracted from frames in [0, 1]; 0 for public weights, which read them as they are.
+        input_shift: subtracted from frames in [0, 1]; 0 for public weights, which read them unchanged.
     """
 
     head_reads: ClassVar[tuple[str, ...]] = ("features", "aligned")
@@ -58,7 +58,7 @@ class STFAN(BaseNetwork):
     predicts_filters: ClassVar[bool] = True
     feeds_back: ClassVar[bool] = True
 
-    channels_last = False  # the kernels of fac are quicker on planes
+    channels_last = False  # the kernels of fac are faster on planes
 
     def __init__(self, *, width: float = 1.0, clamp_feedback: bool = True, input_shift: float = 0.5):
         super().__init__()

@@ -18,16 +18,16 @@ from rirn.nn.dtb import DTB
 from rirn.ops.conv3x3_chain import conv3x3_chain, runs_kernel
 
 FRAMES_AROUND = 2
-"""Frames that the encoder sees before and after the one that it is for."""
+"""Frames that the encoder sees before and after the current one."""
 
 
 class NormResBlock(nn.Module):
     """``relu(x + norm(conv3(relu(norm(conv3(x))))))`` on [N, C, H, W], with batch norm and a ReLU after the sum.
 
-    In evaluation mode, where kernels of ours run, the norms are folded into the convolutions in front of them.
+    In evaluation mode, where our kernels run, the norms are folded into the convolutions before them.
 
-    The last norm's scale starts at zero, so that an untrained block passes its input on (Goyal et al., 2017). With ones,
-    what reaches the last layer says nearly nothing about the blur; where that layer starts at zero as well
+    The last norm's scale starts at zero, so an untrained block passes its input through (Goyal et al., 2017). With ones,
+    what reaches the last layer says almost nothing about the blur; if that layer starts at zero as well
     (``residual=True``), L1 keeps it there.
     """
 

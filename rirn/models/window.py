@@ -15,11 +15,11 @@ class Window:
     """A moving window over the frames of a video, or over their features, that keeps what it needs in a
     cache.
 
-    The caller holds the cache; how many tensors are in it says how far the first window has filled.
+    The caller holds the cache; the number of tensors in it tells how far the first window has filled.
     """
 
     past: int = 0
-    """Items before the one that the window is for."""
+    """Items before the current one."""
     future: int = 0
     """Items after it: the delay in frames."""
     repeat_ends: bool = True
@@ -33,11 +33,11 @@ class Window:
     def slide(
         self, cache: tuple[Tensor, ...], items: Sequence[Tensor], end: bool
     ) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        """Windows that are complete once ``items`` have come, oldest first, and the cache for those to come.
+        """Return the windows that ``items`` complete, oldest first, and the cache for the next call.
 
         Args:
-            cache: from the call before; empty at the start of a video.
-            items: the new ones, in order; may be empty.
+            cache: from the previous call; empty at the start of a video.
+            items: the new items, in order; may be empty.
             end: the video ends here.
         """
         row = [*cache, *items]
@@ -52,10 +52,10 @@ class Window:
 
 
 def repeat_ends(ends: str) -> bool:
-    """What the option ``ends`` of a model means: ``"replicate"`` or ``"drop"``.
+    """Translate the option ``ends`` of a model: ``"replicate"`` or ``"drop"``.
 
     Raises:
-        RirnError: another word.
+        RirnError: it is neither.
     """
     if ends not in ("replicate", "drop"):
         raise RirnError(f"ends must be 'replicate' or 'drop'; got {ends!r}")

@@ -29,23 +29,24 @@ class RIRNState(NamedTuple):
 
 
 class RIRN(nn.Module):
-    """A recurrent cell of one's own with IRM, ATB and the layers that fuse what they remember (equations 1 to 4).
+    """Any recurrent cell with IRM, ATB and the layers that fuse what they remember (equations 1 to 4).
 
     ``f_t, h_t = cell(x_t)``, ``h~_t = IRM(h_t, h~_{t-1})``, ``f~_t = ATB(f_t, f~_{t-1})``, and the output is
-    ``head(fuse([f_t, h_t, h~_t, f~_t]))``. The cell itself sees nothing of it. It may be for any task and any kind of frame.
+    ``head(fuse([f_t, h_t, h~_t, f~_t]))``. The cell itself sees none of this. It may be for any task and any kind of frame.
 
     Args:
-        cell: ``cell(frame, state) -> (f_t, h_t, state)``; the state is anything, None at the start of a sequence. f_t [N,
-            features, H, W] and h_t [N, hidden, H, W] have the same height and width.
-        head: reads [N, out_channels, H, W]; what it returns is the output.
+        cell: ``cell(frame, state) -> (f_t, h_t, state)``; the state can be anything, None at the start of a sequence. f_t
+            [N, features, H, W] and h_t [N, hidden, H, W] have the same height and width.
+        head: reads [N, out_channels, H, W] and returns the output.
         features: channels of f_t.
         hidden: channels of h_t.
-        out_channels: that the head reads; by default as many as f_t has.
-        irm: without it the output knows no h~_t.
-        atb: without it the output knows no f~_t. With neither it is the control of an ablation: the added layers without memory.
-        blocks: residual blocks behind the fusing convolution; 0 for a head with activations of its own.
-        max_weight: bound of the gate of f_t, see :class:`ATB`.
-        decay: bound of the gate of f~_{t-1}, likewise.
+        out_channels: channels that the head reads; by default those of f_t.
+        irm: add IRM; without it the output does not depend on h~_t.
+        atb: add ATB; without it the output does not depend on f~_t. With neither, this is the control of an ablation: the
+            added layers without memory.
+        blocks: residual blocks after the fusing convolution; 0 for a head with its own activations.
+        max_weight: upper bound of the gate of f_t, see :class:`ATB`.
+        decay: upper bound of the gate of f~_{t-1}, likewise.
 
     Example:
         >>> import torch
@@ -94,10 +95,10 @@ class RIRN(nn.Module):
         frame: Any,  # x_t, as the cell reads it
         state: RIRNState | None = None,  # None at the start of a sequence
     ) -> tuple[Any, RIRNState]:
-        """The output for a frame, and the state for the next one.
+        """Return the output for a frame, and the state for the next one.
 
         Raises:
-            ValueError: f_t and h_t are not [N, C, H, W] of the channels that were named and of one size.
+            ValueError: f_t and h_t are not [N, C, H, W] with the declared channels and one size.
         """
         cell_state, inner, blended = (None, None, None) if state is None else state
         features, hidden, cell_state = self.cell(frame, cell_state)
@@ -125,7 +126,7 @@ class RIRN(nn.Module):
 
 
 def _map(function: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """The function applied to every tensor within tuples, lists and dictionaries."""
+    """Apply a function to every tensor within tuples, lists and dictionaries."""
     if isinstance(state, Tensor):
         return function(state)
     if isinstance(state, dict):

@@ -30,9 +30,9 @@ class ATB(nn.Module):
     """``f~_t = w~ * f~_{t-1} + w * f_t`` with two independent attention maps in (0, 1), one value per channel
     and pixel.
 
-    The weights form a conical combination: their sum lies in (0, 2), so that a feature can be weakened or
-    emphasised. The sigmoid keeps the gate of f~_{t-1} below 1, but it comes as near to 1 as float32 goes: where
-    nothing moves, trained networks add up f_t frame after frame until the picture breaks. With a ``decay`` d below 1
+    The weights form a conical combination: their sum lies in (0, 2), so a feature can be weakened or
+    emphasised. The sigmoid keeps the gate of f~_{t-1} below 1, but as close to 1 as float32 allows: where
+    nothing moves, trained networks add up f_t frame after frame until the picture breaks. With a ``decay`` d below 1,
     f~ stays within ``max_weight / (1 - d)`` times the largest f. The paper gives the equation; the two branches and
     the decay are ours.
 
@@ -66,7 +66,7 @@ class ATB(nn.Module):
         if not runs_kernel([f_cur, f_prev], list(self.parameters())):
             u_prev, u_cur = run_chain([f_cur, f_prev], [self.joint], [1]).chunk(2, 1)
             return self.branch_prev(u_prev), self.branch_cur(u_cur)
-        # Each branch in one run with its half of the joint convolution: what that makes need not be stored.
+        # Each branch runs together with its half of the joint convolution, whose result need not be stored.
         halves = zip(self.joint.weight.chunk(2), bias_of(self.joint).chunk(2), strict=True)
         logits = []
         for (weight, bias), branch in zip(halves, (self.branch_prev, self.branch_cur), strict=True):

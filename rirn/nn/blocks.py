@@ -38,7 +38,7 @@ def bias_of(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does both, with the norm's running statistics."""
+    """Weight and bias of one convolution that does both, with the norm's running statistics."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return conv.weight * scale[:, None, None, None], (bias_of(conv) - norm.running_mean) * scale + norm.bias
@@ -49,7 +49,7 @@ class ResBlock(nn.Module):
 
     Args:
         channels: C.
-        slope: of the activation below zero; 0 is ReLU.
+        slope: slope of the activation below zero; 0 is ReLU.
     """
 
     def __init__(self, channels: int, slope: float = 0.0):

@@ -1,4 +1,4 @@
-"""Methods whose tensors must be named, since nothing would tell two of one shape that are given in the wrong order."""
+"""Methods whose tensors must be named, since nothing would reveal two of the same shape given in the wrong order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 def by_name(
     method: Callable[Concatenate[Module, Named], Result],
 ) -> Callable[Concatenate[Module, Named], Result]:
-    """Let a method whose arguments are all keyword-only say so, in a TypeError, to whoever gives them by position."""
+    """Make a method whose arguments are all keyword-only say so, in a TypeError, when they are given by position."""
     named = ", ".join(f"{name}=..." for name in list(inspect.signature(method).parameters)[1:])
     what = "" if method.__name__ == "forward" else f".{method.__name__}"
 

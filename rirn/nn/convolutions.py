@@ -3,12 +3,12 @@
 A convolution of stride 2 reads, for each output pixel, the same pixels of the four phases of its input (even or odd row, even or
 odd column) and their neighbours: on the phases as channels, ``pixel_unshuffle(x, 2)``, it is a convolution of stride 1 with at
 most 3x3 taps. A transposed convolution of stride 2 is one that writes the phases of its output, and a 5x5 convolution goes from
-phases to phases. All of them thus run on :func:`rirn.ops.conv3x3_chain`, which does four times fewer multiplications than it
+phases to phases. All of them can thus run on :func:`rirn.ops.conv3x3_chain`, which does four times fewer multiplications than it
 seems, and several in a row in one sweep without leaving the phases. Zero padding stays zero padding.
 
-That is so on the CPU. A GPU kernel makes one layer a launch and does all the multiplications, and the weights have to be brought
-to phases in launches of their own: by count, a float32 step of IFI-RNN + RIRN at 1280x720 whose 3x3 layers run on kernels of ours
-would take 76 launches instead of 42 and 1.16 times the operations. There all of this stays with the library.
+That holds on the CPU. A GPU kernel launches once per layer and does all the multiplications, and the weights have to be converted
+to phases in separate launches: by count, a float32 step of IFI-RNN + RIRN at 1280x720 whose 3x3 layers run on our kernels
+would take 76 launches instead of 42 and 1.16 times the operations. On a GPU all of this is left to the library.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 class ConvSequential(nn.Sequential):
-    """A sequence of modules, [N, C, H, W] -> [N, C', H', W'], whose convolutions run as 3x3 ones where a CPU kernel of ours does.
+    """A sequence of modules, [N, C, H, W] -> [N, C', H', W'], whose convolutions run as 3x3 ones where our CPU kernel does.
 
-    It has the parameters, and gives the numbers, of :class:`torch.nn.Sequential`. Taken together are convolutions of 3x3 or 5x5
-    pixels with stride 1 or 2 and transposed ones of 3x3 or 4x4 with stride 2, all zero padded such that sizes stay, halve and
-    double, and rectifiers behind them. 1x1 convolutions run as :func:`conv1x1`; other modules are called as they are.
+    It has the same parameters and results as :class:`torch.nn.Sequential`. It merges 3x3 and 5x5 convolutions of stride 1 or 2
+    and 3x3 and 4x4 transposed ones of stride 2, all zero padded so that sizes stay, halve or double, with the rectifiers
+    after them. 1x1 convolutions run as :func:`conv1x1`; other modules are called as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class ConvSequential(nn.Sequential):
         assert isinstance(module, Convolution)
         return module
 
-    if TYPE_CHECKING:  # torch says of the call of a module that it returns anything
+    if TYPE_CHECKING:  # torch declares that calling a module returns Any
 
         def __call__(self, x: Tensor) -> Tensor: ...
 
@@ -58,10 +58,10 @@ def conv1x1(
     inputs: Sequence[Tensor],  # [N, C_k, H, W] each
     layer: nn.Conv2d,  # 1x1, reads as many channels as all inputs have
 ) -> Tensor:  # [N, out, H, W]
-    """``layer(torch.cat(inputs, 1))``; where CPU kernels of ours run, as a sum of matrix products that needs no concatenation.
+    """Compute ``layer(torch.cat(inputs, 1))``; where our CPU kernels run, as matrix products that need no concatenation.
 
     The library's 1x1 convolutions reorder contiguous images first, which takes longer than the products: from 200 to 80 channels
-    at 180x320 products took a third to a half of the time of concatenation and convolution (two runs on a busy machine).
+    at 180x320, products took a third to a half of the time of concatenation and convolution (two runs on a busy machine).
     """
     if not _suits_products(inputs):
         joined: Tensor = layer(inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1))
@@ -76,8 +76,8 @@ def conv1x1(
 
 
 def _suits_products(inputs: Sequence[Tensor]) -> bool:
-    """In single precision only: half would be rounded after each product. Sums in place do not suit vmap over some of the
-    images."""
+    """Only in single precision: half would be rounded after each product. In-place sums do not work under vmap over only some
+    of the images."""
     if within_transform():
         return False
     single = all(x.dtype == torch.float32 and x.is_contiguous() for x in inputs)
@@ -124,7 +124,7 @@ class _Run:
 
 
 def _parts(modules: nn.Sequential) -> Iterator[nn.Module | _Run]:
-    """The modules, those that can run together as one."""
+    """The modules, with those that can run together merged into one."""
     run: _Run | None = None
     for module in modules:
         slope = _slope(module)
@@ -202,7 +202,7 @@ def _transposed(weight: Tensor) -> Tensor:
     """[in, out, k, k] of stride 2 and padding 1 -> [4 out, in, 3, 3], which makes the phases.
 
     Input pixel i reaches output pixel ``2 i + t - 1`` with tap t: pixel ``r - 1`` from its own reaches phase a with
-    ``t + 1 = 2 (2 - r) + a``. Written without a table of taps, whose way to a GPU no CUDA graph could hold.
+    ``t + 1 = 2 (2 - r) + a``. Written without a table of taps, whose copy to a GPU no CUDA graph could capture.
     """
     k = weight.shape[-1]
     weight = F.pad(weight, (1, 5 - k, 1, 5 - k))

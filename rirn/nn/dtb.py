@@ -23,7 +23,7 @@ class DTB(nn.Module):
     Args:
         channels: c, channels of the features.
         variant: ``"estrnn-repo"`` reproduces zzh-tech/ESTRNN instead: ``w = |tanh(a / 2)|`` of an unpadded
-            convolution, zero on the outer two pixels, which so copy f~_{t-1}, and no beta.
+            convolution, zero on the outer two pixels, which thus copy f~_{t-1}, and no beta.
 
     Raises:
         RirnError: an unknown variant.
@@ -40,7 +40,7 @@ class DTB(nn.Module):
 
     @by_name
     def logits(self, *, f_prev: Tensor, f_cur: Tensor) -> Tensor:
-        """What the weight of f_t is the |tanh| of, [N, c, H, W]."""
+        """Logits whose |tanh| is the weight of f_t, [N, c, H, W]."""
         pair = torch.cat([f_cur, f_prev], 1)
         if not self.padded and min(pair.shape[2:]) < 5:  # no pixel has a whole neighbourhood
             return torch.zeros_like(f_cur)

@@ -27,8 +27,8 @@ class ConvGRU(nn.Module):
         self.candidate = conv3(in_channels + channels, channels)
 
     def read(self, x: Tensor) -> Tensor:
-        """The halves of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 3 * channels, H,
-        W]; of many frames at once if there are."""
+        """The parts of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 3 * channels, H,
+        W]; takes many frames at once."""
         layers = (self.gates, self.candidate)
         weight = torch.cat([layer.weight[:, : self.in_channels] for layer in layers])
         return F.conv2d(x, weight, torch.cat([bias_of(layer) for layer in layers]), padding=1)
@@ -71,8 +71,8 @@ class ConvLSTM(nn.Module):
         nn.init.ones_(bias_of(self.gates)[channels : 2 * channels])
 
     def read(self, x: Tensor) -> Tensor:
-        """The halves of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 4 * channels, H,
-        W]; of many frames at once if there are."""
+        """The parts of all logits that do not depend on the state, [N, in_channels, H, W] -> [N, 4 * channels, H,
+        W]; takes many frames at once."""
         return F.conv2d(x, self.gates.weight[:, : self.in_channels], self.gates.bias, padding=1)
 
     def forward(
@@ -93,5 +93,5 @@ class ConvLSTM(nn.Module):
 
 
 def _recur(layer: nn.Conv2d, in_channels: int, state: Tensor) -> Tensor:
-    """The half of a convolution over [x, state] that reads the state."""
+    """The part of a convolution over [x, state] that reads the state."""
     return F.conv2d(state, layer.weight[:, in_channels:], padding=1)

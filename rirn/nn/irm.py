@@ -14,8 +14,8 @@ class IRM(nn.Module):
     h~_{t-1})``.
 
     ``conv3 2c->c( Res(2c)( Res(2c)( ReLU( conv3 2c->2c( [h_t, h~_{t-1}] ) ) ) ) )``. The output is linear,
-    like the hidden states it reads. The paper gives the equation only; the layers are ours, IFI-RNN's
-    conv-Res-conv state pattern one block deeper. The whole step is one op, :func:`rirn.ops.irm_update`.
+    like the hidden states it reads. The paper gives only the equation; the layers are ours: IFI-RNN's
+    conv-Res-conv pattern for states, one block deeper. The whole step is one op, :func:`rirn.ops.irm_update`.
 
     Args:
         channels: c, channels of the hidden state.

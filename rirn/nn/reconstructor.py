@@ -13,7 +13,7 @@ from rirn.nn.convolutions import conv1x1
 
 
 class Fuse(nn.Module):
-    """Concatenation, 1x1 convolution to the width that the head reads, then residual blocks.
+    """Concatenation, a 1x1 convolution to the width that the head reads, then residual blocks.
 
     Args:
         in_channels: sum of the channels of the tensors given to :meth:`forward`.
@@ -29,7 +29,7 @@ class Fuse(nn.Module):
 
     @torch.no_grad()
     def init_identity(self) -> None:
-        """Pass the first ``out_channels`` input channels through and ignore the rest, until training says otherwise."""
+        """Start by passing the first ``out_channels`` input channels through and ignoring the rest."""
         nn.init.dirac_(self.fuse.weight)
         nn.init.zeros_(bias_of(self.fuse))
         for block in cast("Iterable[ResBlock]", self.blocks):

@@ -1,4 +1,4 @@
-"""A look at temporal blending while a network runs."""
+"""Observe temporal blending while a network runs."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Blending:
     """f~_t."""
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """Weights of f~_{t-1} and of f_t, each [N, c, H, W]; computed anew at each call, for the fused ops keep none."""
+        """Weights of f~_{t-1} and of f_t, each [N, c, H, W]; recomputed at each call, since the fused ops keep none."""
         return self.module.maps(f_prev=self.previous, f_cur=self.features)
 
 
 def blending_modules(model: nn.Module) -> list[ATB | DTB]:
-    """What blends features over time in a model; STRCNN has a DTB of its own."""
+    """Return the modules that blend features over time in a model; STRCNN has its own DTB."""
     return [module for module in model.modules() if isinstance(module, ATB | DTB)]
 
 
 @contextlib.contextmanager
 def watch_blending(model: nn.Module, see: Callable[[Blending], Any]) -> Iterator[None]:
-    """Inside, ``see`` is called whenever the model blends features over time: once a frame, in order.
+    """Within the block, call ``see`` whenever the model blends features over time: once per frame, in order.
 
-    Never in a model without :func:`blending_modules`.
+    It is never called for a model without :func:`blending_modules`.
 
     Example:
         >>> import torch, rirn
