@@ -1,4 +1,4 @@
-"""Many videos: which there are, where each goes, who does which, and what went wrong."""
+"""Many videos: which there are, where each goes, which process restores it, and what went wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIDEO_SUFFIXES = {
     *(".wtv", ".amv", ".y4m", ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".ivf"),
     *(".obu", ".nut", ".gif", ".apng", ".mjpg", ".mjpeg", ".gxf", ".nsv", ".trp", ".evo"),
 }
-# Pictures and videos that nothing here reads, or only a part of.
+# Pictures and videos that rirn cannot read, or only in part.
 _UNREAD = {
     *(".heic", ".heif", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"),
     *(".rw2", ".pef", ".srw", ".psd", ".xcf", ".hdr", ".dpx", ".cin", ".braw", ".r3d"),
@@ -42,19 +42,19 @@ class Job:
 
 
 def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive: bool = False) -> list[Job]:
-    """One job for each clip or photo that the sources name.
+    """Plan one job for each clip or photo that the sources name.
 
     A source is a video, a photo, a folder of images, a folder of videos and photos, or a pattern such as
     "clips/*.mp4" that the shell left alone. A single clip goes to ``target`` itself. Several, or those of a folder
     of videos or a pattern, go into the folder ``target`` under their own names; a format that cannot be written
-    becomes .mkv. Images of one size in a folder are one clip; those of several sizes, or beside videos, are photos,
-    each for itself, and so are image files that are named.
+    becomes .mkv. Images of one size in a folder are one clip; those of several sizes, or beside videos, are separate
+    photos, and so are image files given by name.
 
     Args:
-        sources: what is to be restored.
-        target: where to.
-        photos: the images of folders are photos, too, if they have one size.
-        recursive: also what the folders in folders hold, under their names.
+        sources: what to restore.
+        target: where to write it.
+        photos: treat the images of folders as photos even if they have one size.
+        recursive: include subfolders, under their names.
 
     Raises:
         RirnError: a pattern or folder holds no video, several clips go to one file, or two have one name.
@@ -77,7 +77,7 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
             keeps = path.suffix.lower() in FORMATS or is_photo(clip)
             name = path.name if keeps else f"{path.stem}.mkv"
         job = Job(clip, str(folder / inside / name))
-        # Where letters of either case are one, so are these.
+        # On file systems that ignore case, these are one.
         other = jobs.setdefault(os.path.normcase(job.target).casefold(), job)
         if other is not job:
             raise RirnError(
@@ -87,7 +87,7 @@ def plan(sources: Sequence[str], target: str, *, photos: bool = False, recursive
 
 
 def unread(sources: Iterable[str], target: str, recursive: bool = False) -> list[str]:
-    """Pictures and videos in the folders among ``sources`` that no job is made for, as their kind is not read."""
+    """Pictures and videos in the folders among ``sources`` that get no job, since their kind cannot be read."""
     found = []
     for source in sources:
         if os.path.isdir(source):
@@ -98,8 +98,7 @@ def unread(sources: Iterable[str], target: str, recursive: bool = False) -> list
 def _clips(
     sources: Iterable[str], target: str, photos: bool, recursive: bool
 ) -> tuple[list[tuple[str, str]], bool]:
-    """The clips, each with the folder of the target that it goes into, and whether they are several by the look
-    of the command."""
+    """The clips, each with its folder within the target, and whether the command looks like one for several."""
     clips: list[tuple[str, str]] = []
     is_many = False
     for source in sources:
@@ -119,7 +118,7 @@ def _clips(
 
 
 def _files(folder: Path, target: str, recursive: bool) -> list[Path]:
-    """Files that are there, not hidden, and not what runs with this target or others left."""
+    """Files that exist, are not hidden, and were not left by runs with this target or another."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.resolve() == Path(target).resolve():
@@ -132,14 +131,14 @@ def _files(folder: Path, target: str, recursive: bool) -> list[Path]:
 
 
 def _is_source(path: Path) -> bool:
-    """Whether to look into a folder in a folder."""
+    """Whether to look into a subfolder."""
     if not path.is_dir() or path.is_symlink() or path.suffix == PARTS:
         return False
     return os.access(path, os.R_OK | os.X_OK)
 
 
 def _of_folder(folder: Path, target: str, photos: bool, recursive: bool) -> list[tuple[str, str]]:
-    """What a folder is made of, with its place in it; nothing if it is one clip of images."""
+    """The contents of a folder, each with its place in it; nothing if the folder is one clip of images."""
     files = _files(folder, target, recursive)
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     images = [p for p in files if is_photo(p) and p not in videos]
@@ -167,7 +166,7 @@ def _differ_in_size(images: Sequence[Path]) -> bool:
 
 
 def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 1) -> list[tuple[Job, str]]:
-    """Call ``restore`` for every job, ``workers`` at a time; the jobs that failed, with the reason.
+    """Call ``restore`` for every job, ``workers`` at a time; return the jobs that failed, with the reason.
 
     One failure does not stop the others; Ctrl-C does.
     """
@@ -188,9 +187,9 @@ def run_all(jobs: Sequence[Job], restore: Callable[[Job], None], workers: int = 
 
 
 def in_process(job: Job, options: Sequence[str], threads: int) -> None:
-    """Run ``rirn deblur`` with ``options`` in a process of its own, which may crash without harm to others.
+    """Run ``rirn deblur`` with ``options`` in its own process, which may crash without harm to others.
 
-    What it said is passed on once it has succeeded: results to the standard output, warnings to the errors.
+    Its output is passed on once it has succeeded: results to standard output, warnings to standard error.
 
     Raises:
         RirnError: it failed; the message is the last line that it wrote.

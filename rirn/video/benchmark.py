@@ -1,4 +1,4 @@
-"""How fast a video is decoded and restored, without encoding."""
+"""Measure how fast a video is decoded and restored, without encoding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Benchmark:
     """Speed of a run: ``latency`` in seconds from a decoded frame to its restored one on the CPU, p50 and p95.
 
     ``decode`` and ``model`` are the shares of the wall-clock time in which each of the two worked; they overlap.
-    The first frame, in which libraries warm up, does not count. ``graphs`` says how many steps a GPU replayed.
+    The first frame, during which libraries warm up, does not count. ``graphs`` says how many steps a GPU replayed.
     """
 
     frames: int
@@ -84,7 +84,7 @@ def benchmark(
     """Decode and restore all of ``source`` and write nothing; the arguments are those of ``deblur``.
 
     Raises:
-        RirnError: as ``deblur``.
+        RirnError: as for ``deblur``.
     """
     options = replace(options or Options(), **fields)
     device = options.chosen_device

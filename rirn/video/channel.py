@@ -9,11 +9,11 @@ from typing import Any
 
 
 class Cancelled(Exception):
-    """The consumer has gone; the producer should end quietly."""
+    """The consumer is gone; the producer should end quietly."""
 
 
 class Channel:
-    """First in, first out, at most ``capacity`` weight inside; ``put`` waits for room, iteration for items.
+    """A first-in, first-out queue of at most ``capacity`` weight; ``put`` waits for room, iteration for items.
 
     The producer ends with ``close(error)``: the consumer still gets what is queued and then the error, if any.
     The consumer ends with ``cancel(error)``: the queue is dropped and the producer's next ``put`` raises the
@@ -30,7 +30,7 @@ class Channel:
         self._changed = threading.Condition()
 
     def put(self, item: Any, weight: int = 1) -> None:
-        """Append ``item``; something of weight 0 never waits."""
+        """Append ``item``; an item of weight 0 never waits."""
         with self._changed:
             while not self._cancelled and weight and self._weight + weight > self._capacity:
                 self._changed.wait()
@@ -40,7 +40,7 @@ class Channel:
             self._changed.notify_all()
 
     def put_newest(self, item: Any) -> int:
-        """Append ``item``, and drop the oldest instead of waiting for room; returns how many were dropped."""
+        """Append ``item``, dropping the oldest instead of waiting for room; return how many were dropped."""
         with self._changed:
             self._raise_if_cancelled()
             dropped = 0
@@ -53,14 +53,14 @@ class Channel:
             return dropped
 
     def close(self, error: BaseException | None = None) -> None:
-        """Say that no more items come, and why if something went wrong."""
+        """Signal that no more items come, and why if something went wrong."""
         with self._changed:
             if not self._closed and not self._cancelled:
                 self._closed, self._error = True, error
             self._changed.notify_all()
 
     def cancel(self, error: BaseException | None = None) -> None:
-        """Drop what is queued and let the producer know."""
+        """Drop what is queued and notify the producer."""
         with self._changed:
             if not self._cancelled:
                 self._cancelled, self._error = True, error

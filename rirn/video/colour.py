@@ -1,4 +1,4 @@
-"""Between the YUV pictures of a stream and RGB arrays, by the stream's own matrix and range."""
+"""Convert between the YUV pictures of a stream and RGB arrays, by the stream's own matrix and range."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _sws_flags() -> av.video.reformatter.Interpolation:
 
 
 def holds_rgb(picture: av.VideoFrame) -> bool:
-    """Whether the samples of a decoded picture are RGB, or indices of it, and need no matrix."""
+    """Whether the samples of a decoded picture are RGB, or palette indices, and need no matrix."""
     return picture.format.is_rgb or picture.format.has_palette or picture.colorspace == MATRIX_RGB
 
 
@@ -75,14 +75,14 @@ def alpha_of(picture: av.VideoFrame) -> np.ndarray:
 
 
 def captions_of(picture: av.VideoFrame) -> av.VideoFrame:
-    """A small picture with the side data of another: PyAV lets nobody add any, but keeps it when it scales."""
+    """A small picture with the side data of another: PyAV cannot add side data, but keeps it when scaling."""
     return picture.reformat(width=16, height=16, format="yuv420p")
 
 
 class ToPicture:
-    """Turns RGB [H, W, 3], uint8 or uint16 of full range, into pictures of ``pix_fmt``; opaque without [H, W] alpha.
+    """Turns full-range RGB [H, W, 3], uint8 or uint16, into pictures of ``pix_fmt``; opaque without [H, W] alpha.
 
-    The side data of ``captions`` comes along.
+    The side data of ``captions`` is copied.
     """
 
     def __init__(self, colour: Colour, width: int, height: int, pix_fmt: str):

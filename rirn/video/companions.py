@@ -1,4 +1,4 @@
-"""What a source holds beside its pictures, and what of it a container takes: tried, not looked up."""
+"""What a source holds besides its pictures, and what of it a container takes: found by trying it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rirn.video.times import Clock, timed_streams
 
 log = logging.getLogger("rirn.video")
 
-# Packets of each stream with which a container is tried, and how far into the file they are looked for.
+# Packets of each stream to try a container with, and how far into the file to look for them.
 _TRIED = 5
 _LOOKED_AT = 2000
 _LOOKED_AT_BYTES = 64 << 20
-# A stream of which the muxer refuses more packets than one in so many, or this many, is left out.
+# A stream is left out if the muxer refuses more than one packet in so many, or this many.
 _BAD_SHARE, _MOST_BAD = 4, 1000
-# Seconds of sound before the first that is heard which an encoder may have put there; more was cut off.
+# Seconds of inaudible sound that an encoder may have put at the start; more means that it was cut off.
 _PRIMING = Fraction(1, 10)
 # What MOV writes where it has no description of the samples of a stream.
 _EMPTY_DESCRIPTION = b"\0\0\0\x10stsd"
-# These are about the disk, and every other container would meet them, too.
+# These concern the disk, and every other container would meet them, too.
 _OF_THE_SYSTEM = {
     getattr(errno, name)
     for name in (
@@ -43,7 +43,7 @@ _OF_THE_SYSTEM = {
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a muxer refuses what it was given, rather than the disk to take it."""
+    """Whether the muxer refuses its input, rather than the disk failing."""
     return isinstance(error, ValueError | av.FFmpegError) and error_number(error) not in _OF_THE_SYSTEM
 
 
@@ -54,7 +54,7 @@ def error_number(error: Exception) -> int | None:
 
 @dataclass
 class Refused:
-    """What a muxer did not take of one stream: packets by their number in it, or all of it; and its words."""
+    """What a muxer did not take of one stream: packets by number, or all of it; and its message."""
 
     packets: set[int] = field(default_factory=set)
     is_whole: bool = False
@@ -62,16 +62,16 @@ class Refused:
 
 
 class Companions:
-    """The streams of a source that come along with restored pictures, as far as a container takes them.
+    """The streams of a source that are copied along with restored pictures, as far as a container takes them.
 
     Every stream is written to a scratch file in memory, with its header, its first packets and its end; what
     does not fit is named, with the formats that hold it.
 
     Args:
         source: a video file.
-        replaced: index of its stream of pictures.
-        target: name of the file to come; its suffix decides the format.
-        begin: where the part of the source begins that is restored, in seconds; None if nothing is cut off.
+        replaced: index of its video stream.
+        target: name of the future file; its suffix decides the format.
+        begin: start of the restored part of the source, in seconds; None if nothing is cut off.
 
     Raises:
         RirnError: the source cannot be opened.
@@ -119,7 +119,7 @@ class Companions:
         original: av.container.InputContainer,
         refused: Mapping[int, Refused],
     ) -> dict[int, av.stream.Stream]:
-        """Add the streams that are kept to ``out``; returns those that want packets, by their index."""
+        """Add the streams that are kept to ``out``; return those that need packets, by index."""
         wholly = {index for index, what in refused.items() if what.is_whole}
         copies = {}
         for template in original.streams:
@@ -140,9 +140,9 @@ class Companions:
         end: Fraction | None,
         problems: list[str],
     ) -> Iterator[tuple[int, int, av.Packet]]:
-        """(index of the stream, number of the packet in it, packet) with times that go on, up to ``end`` seconds.
+        """Yield (stream index, number of the packet in it, packet) with continuous times, up to ``end`` seconds.
 
-        Each stream's decoding times rise; what is moved for it or cannot be read is added to ``problems``.
+        Each stream's decoding times rise; what is shifted for that or cannot be read is added to ``problems``.
         """
         if not wanted:
             return
@@ -209,7 +209,7 @@ class Companions:
         return refused
 
     def report(self, refused: Mapping[int, Refused]) -> list[str]:
-        """A few words for each stream of which something was refused."""
+        """A few words on each stream of which something was refused."""
         with self.open() as original:
             return [
                 f"the {describe(original.streams[index])} is left out ({what.reason})"
@@ -238,7 +238,7 @@ def packet_time(packet: av.Packet) -> Fraction:
 def muxer(
     file: Any, format: str, options: Mapping[str, str] | None = None
 ) -> Iterator[av.container.OutputContainer]:
-    """An output container that is closed; what closing says after a failure is of no interest."""
+    """An output container that is closed afterwards; errors from closing after a failure are ignored."""
     out = av.open(file, "w", format=format, container_options=dict(options or {}))
     try:
         yield out
@@ -311,7 +311,7 @@ def _head_of(companions: Companions, index: int) -> list[av.Packet]:
 def _rewritten(
     template: av.stream.Stream, original: av.container.InputContainer, head: list[av.Packet]
 ) -> bool:
-    """Whether a stream is how MOV and MP4 store chapters or a time code, which the muxer writes from tags."""
+    """Whether a stream is MOV's or MP4's form of chapters or a time code, which the muxer writes from tags."""
     if template.type != "data":
         return False
     chapters = original.chapters()
@@ -324,7 +324,7 @@ def _rewritten(
 def _add(out: av.container.OutputContainer, template: av.stream.Stream) -> av.stream.Stream:
     """A stream like ``template``, for packets that are not recoded, with its tags."""
     try:
-        # As it is: PyAV would look for an encoder by the name of the decoder, and many have none.
+        # Unchanged: PyAV would look for an encoder by the name of the decoder, and many have none.
         stream = out.add_stream_from_template(template, opaque=True)
     except ValueError:
         stream = _add_by_force(out, template)
@@ -334,7 +334,7 @@ def _add(out: av.container.OutputContainer, template: av.stream.Stream) -> av.st
         and context is not None
         and context.layout.name == f"{context.channels} channels"
     ):
-        # Nobody said which loudspeakers they are for, and MP4 wants to know; players take the usual ones, too.
+        # The speaker layout is unknown, but MP4 needs one; players assume the usual one, too.
         with suppress(ValueError):  # of 0 or of very many there are none
             context.layout = f"{context.channels}c"
     stream.metadata.update(own_tags(template.metadata))
@@ -343,9 +343,9 @@ def _add(out: av.container.OutputContainer, template: av.stream.Stream) -> av.st
 
 
 def _add_by_force(out: av.container.OutputContainer, template: av.stream.Stream) -> av.stream.Stream:
-    """A stream like ``template`` where PyAV asks a table that knows less than the muxer, or has no decoder for it.
+    """A stream like ``template``, where PyAV's table knows less than the muxer, or PyAV has no decoder for it.
 
-    It is let in as one of another codec, and then given its own parameters.
+    It is added as a stream of another codec and then given its own parameters.
     """
     if template.type == "subtitle":
         stream = out.add_mux_stream("subrip" if out.format.name == "matroska" else "mov_text")
@@ -361,7 +361,7 @@ def _add_by_force(out: av.container.OutputContainer, template: av.stream.Stream)
 
 
 def _attach(out: av.container.OutputContainer, template: av.stream.Stream, picture: bytes) -> None:
-    """Put a cover where Matroska has it, among the attachments."""
+    """Put a cover among the attachments, where Matroska has it."""
     kind = {"mjpeg": "jpeg"}.get(template.codec_context.name, template.codec_context.name)
     suffix = {"jpeg": "jpg"}.get(kind, kind)
     name = template.metadata.get("filename", f"cover.{suffix}")
@@ -369,7 +369,7 @@ def _attach(out: av.container.OutputContainer, template: av.stream.Stream, pictu
 
 
 def _refusal(template: av.stream.Stream, head: list[av.Packet], format: str) -> str | None:
-    """Why a container of ``format`` cannot hold ``template``, or None; only writing a file tells for sure."""
+    """Why a container of ``format`` cannot hold ``template``, or None; only writing a file is conclusive."""
     sink = io.BytesIO()
     try:
         with muxer(sink, format) as trial:
@@ -398,7 +398,7 @@ def _refusal(template: av.stream.Stream, head: list[av.Packet], format: str) -> 
 
 
 def _is_understood(file: io.BytesIO) -> bool:
-    """Whether FFmpeg knows the codec of the one stream in a file that it wrote itself."""
+    """Whether FFmpeg recognises the codec of the single stream in a file that it wrote itself."""
     file.seek(0)
     try:
         with av.open(file) as container:
@@ -408,9 +408,9 @@ def _is_understood(file: io.BytesIO) -> bool:
 
 
 class _Trimmed:
-    """Leaves out the sound that an edit list cuts off, which a container without edit lists would play again.
+    """Leaves out sound that an edit list cuts off, which a container without edit lists would play again.
 
-    What an encoder put before the sound stays, and of a cut the last packet before it: a decoder needs them.
+    Encoder padding before the sound stays, and so does the last packet before a cut: a decoder needs them.
     """
 
     def __init__(self) -> None:
@@ -418,7 +418,7 @@ class _Trimmed:
         self._heard: set[int] = set()
 
     def audible(self, number: int, packet: av.Packet) -> list[tuple[int, av.Packet]]:
-        """What is to be copied once a packet, with its number, has come."""
+        """Return what to copy after a packet, given with its number."""
         index = packet.stream_index
         if packet.stream.type != "audio":
             return [(number, packet)]
@@ -434,7 +434,7 @@ class _Trimmed:
 
 
 def _moved_to_begin(packet: av.Packet, begin: Fraction) -> bool:
-    """Make ``begin`` the time 0 of a packet; whether any of it is shown after that. Sound is not cut within a packet."""
+    """Make ``begin`` time 0 of a packet; return whether any of it is after that. Sound is not cut within a packet."""
     if _is_cover(packet.stream):
         return True
     ticks = math.ceil(begin / packet.time_base)
@@ -454,13 +454,13 @@ def _moved_to_begin(packet: av.Packet, begin: Fraction) -> bool:
 
 
 def _end_by(packet: av.Packet, end: Fraction | None) -> None:
-    """Let a subtitle not outlast the pictures."""
+    """End a subtitle with the pictures at the latest."""
     if end is not None and packet.stream.type == "subtitle" and packet.duration:
         packet.duration = min(packet.duration, max(1, math.ceil(end / packet.time_base) - packet.pts))
 
 
 def _put_in_order(packet: av.Packet, last: dict[int, int]) -> None:
-    """Give ``packet`` a decoding time after the one before it in its stream, as muxers demand."""
+    """Give ``packet`` a later decoding time than the previous one of its stream, as muxers demand."""
     index, before = packet.stream_index, last.get(packet.stream_index)
     if packet.dts is None:
         packet.dts = packet.pts if packet.pts is not None else (0 if before is None else before + 1)

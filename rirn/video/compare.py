@@ -16,7 +16,7 @@ _LABEL = "input  |  restored"
 class SideBySide:
     """Joins frames as the viewer sees them: input on the left, restored on the right, a labelled bar between.
 
-    ``info`` describes the joined frames, which are upright: nothing is left for players to turn or mirror.
+    ``info`` describes the joined frames, which are upright: players need not turn or mirror them.
     """
 
     def __init__(self, info: VideoInfo):

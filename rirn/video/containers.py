@@ -14,7 +14,7 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: str) -> int:
-    """Bytes that the container at ``path`` declares beyond the end of the file; 0 if whole or not understood.
+    """Bytes that the container at ``path`` declares beyond the end of the file; 0 if complete or not understood.
 
     Understands Matroska/WebM, MP4/MOV and AVI. A recording whose size was never filled in (live streams)
     counts as whole.
@@ -34,7 +34,7 @@ def missing_bytes(path: str) -> int:
 
 
 def _matroska_end(file) -> int:
-    """Where the segment ends, or 0 where it does not say."""
+    """Where the segment ends, or 0 if it does not say."""
     file.seek(4)
     header = _ebml_size(file)
     if header is None:

@@ -1,4 +1,4 @@
-"""A part of a video, by its times or its number of frames."""
+"""A part of a video, by its times or number of frames."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rirn.errors import RirnError
 
 @dataclass(frozen=True)
 class Cut:
-    """The frames shown from ``start`` on, for ``duration``, and at most so many of them; by default all.
+    """The frames shown from ``start`` on, for ``duration``, and at most ``frames`` of them; by default all.
 
     Args:
-        start: seconds from where the video begins.
-        duration: seconds; None to the end.
-        frames: at most so many; None for all.
+        start: seconds from the beginning of the video.
+        duration: seconds; None for the rest.
+        frames: largest number of frames; None for all.
 
     Raises:
         RirnError: a value is not possible.
@@ -41,17 +41,17 @@ class Cut:
 
     @property
     def end(self) -> Fraction | None:
-        """When it ends by its times, in seconds; None with the video."""
+        """When it ends by its times, in seconds; None at the end of the video."""
         return None if self.duration is None else self.start + self.duration
 
     def is_over(self, time: Fraction, count: int) -> bool:
-        """Whether a frame shown at ``time`` comes after the part, of which there were ``count`` frames."""
+        """Whether a frame shown at ``time``, after ``count`` frames of the part, is beyond it."""
         return (self.end is not None and time >= self.end) or (
             self.frames is not None and count >= self.frames
         )
 
     def expected(self, frames: int | None, rate: Fraction) -> int | None:
-        """How many frames the part has of a video with so many, if they come evenly."""
+        """How many frames the part has, for a video with that many evenly spaced frames."""
         known = [] if frames is None else [max(1, frames - math.ceil(self.start * rate))]
         if self.duration is not None:
             known.append(max(1, math.ceil(self.duration * rate)))
@@ -60,7 +60,7 @@ class Cut:
         return min(known, default=None)
 
     def settings(self) -> dict[str, object]:
-        """What was cut, as plain values by name; empty if nothing."""
+        """The cut as plain values by name; empty if nothing is cut off."""
         values = {"start": self.start or None, "duration": self.duration, "frames": self.frames}
         return {name: str(value) for name, value in values.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Which encoder a video gets, and with which options."""
+"""The encoder for a video, and its options."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from rirn.video.frames import VideoInfo
 
 # Constant rate factors that are visually lossless, by codec; x265 needs about two more for the same quality.
 _CRF = {"libx264": 18, "libx265": 20}
-# The largest factor of these; x264 takes any other number without a word and codes with one of its own.
+# The largest factor of these; x264 silently accepts any other number and uses one of its own.
 _WORST_CRF = 51
-# Encoders whose transparency is read again everywhere; libx265 has a format for it and does not start, and
+# Encoders whose transparency can be read back everywhere; libx265 has a format for it but does not start, and
 # Matroska keeps that of VP9 beside the packets.
 _WITH_ALPHA = ("prores_ks", "ffv1", "qtrle", "png", "apng", "utvideo", "cfhd", "rawvideo")
-# Encoders that write closed captions, and whether they have to be told.
+# Encoders that write closed captions, and whether they need an option to do so.
 _WITH_CAPTIONS = {"libx264": False, "libx265": True, "mpeg2video": False}
-# Where the packets of an encoder wait until the whole is put together. MOV keeps any time stamp exactly, but
-# cannot hold every codec; NUT moves times below zero, which only codecs without B-frames do without.
+# Files in which an encoder's packets wait until the whole is assembled. MOV keeps any time stamp exactly, but
+# cannot hold every codec; NUT shifts times below zero, which only codecs without B-frames do without.
 _PART_SUFFIX = {"libx264": ".mov", "libx265": ".mp4", "prores_ks": ".mov", "ffv1": ".nut", "qtrle": ".mov"}
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Encoder options; None takes what plays everywhere.
+    """Encoder options; None means what plays everywhere.
 
     Args:
         codec: FFmpeg's name of an encoder: libx264 (the default for 8 bits), libx265 (the default for more),
             prores_ks, libsvtav1, libvpx-vp9, ffv1 or another that PyAV has.
-        crf: constant rate factor of the encoder, smaller is better and larger; 18 for libx264, 20 for libx265.
-        preset: the encoder's trade of speed for size, ``ultrafast`` to ``veryslow`` for x264 and x265.
-        pix_fmt: FFmpeg's name of the sample format. By default 4:2:0 with 8 bits, with 10 where the input
+        crf: constant rate factor, lower means better quality and larger files; 18 for libx264, 20 for libx265.
+        preset: the encoder's speed preset, ``ultrafast`` to ``veryslow`` for x264 and x265.
+        pix_fmt: FFmpeg's name of the sample format. By default 4:2:0 with 8 bits, or 10 if the input
             has more than 8, and 4:4:4 for an odd width or height.
-        options: any further private options of the encoder, by name.
+        options: additional private options of the encoder, by name.
     """
 
     codec: str | None = None
@@ -44,10 +44,10 @@ class Encoding:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, info: VideoInfo) -> Encoding:
-        """The same with every None decided for frames as in ``info``.
+        """Return a copy with every None decided for frames as in ``info``.
 
         Raises:
-            RirnError: there is no such encoder of pictures, or it does not take the sample format or ``crf``.
+            RirnError: there is no such video encoder, or it does not take the sample format or ``crf``.
         """
         codec = self.codec or self._default_codec(info.bits)
         try:
@@ -81,14 +81,14 @@ class Encoding:
             options.setdefault("a53cc", "1")
         further = options.get("x265-params", "")
         if codec == "libx265" and "log-level=" not in further:
-            # x265 writes its own settings to stderr, past FFmpeg's log.
+            # x265 writes its settings to stderr, bypassing FFmpeg's log.
             options["x265-params"] = ":".join(filter(None, ["log-level=error", further]))
         return Encoding(codec, crf, self.preset, pix_fmt, options)
 
     @staticmethod
     def _default_codec(bits: int) -> str:
         if bits > 8 and "libx265" in av.codecs_available:
-            return "libx265"  # H.264 of 10 bits is what browsers and phones refuse
+            return "libx265"  # browsers and phones refuse 10-bit H.264
         return "libx264"
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Names of files and folders: what can be written where, and what is half-written."""
+"""Names of files and folders: what can be written where, and names for unfinished files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAMERA_PREFIX = "camera:"
 PIPE = "-"
 PARTS = ".resume"
 _LONGEST_NAME = 255
-"""Bytes of a file's name on the usual file systems, where the system does not say."""
+"""Most bytes in a file name on common file systems, where the system does not say."""
 
 
 def is_photo(path: str | os.PathLike) -> bool:
@@ -38,14 +38,14 @@ def _writes_avif() -> bool:
 
 
 def camera_name(source: str) -> str | None:
-    """The device of a source that is a camera, "camera:NAME" or "/dev/videoN", else None."""
+    """Return the device of a camera source, "camera:NAME" or "/dev/videoN", else None."""
     if source.startswith(CAMERA_PREFIX):
         return source.removeprefix(CAMERA_PREFIX)
     return source if source.startswith("/dev/video") else None
 
 
 def check_source(source: str | os.PathLike) -> None:
-    """Raise RirnError if there is nothing to read at ``source``; costs nothing and opens nothing."""
+    """Raise RirnError if there is nothing to read at ``source``; fast, and opens nothing."""
     name = os.fspath(source)
     if name == PIPE or camera_name(name) is not None:
         return
@@ -57,11 +57,11 @@ def check_source(source: str | os.PathLike) -> None:
 
 
 def check_target(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Raise RirnError if ``target`` cannot be written or is the input; costs nothing and touches nothing.
+    """Raise RirnError if ``target`` cannot be written or is the input; fast, and touches nothing.
 
-    A name that ends in .mp4, .m4v, .mov or .mkv is a video: an existing regular file is replaced once its
-    successor is whole. An existing folder, or a name without a suffix or with a slash at its end, is a folder
-    of images, which must be empty if it exists, unless an interrupted run left its first images there. One
+    A name that ends in .mp4, .m4v, .mov or .mkv is a video: an existing regular file is replaced once the new
+    one is complete. An existing folder, or a name without a suffix or with a trailing slash, is a folder of
+    images, which must be empty if it exists, unless an interrupted run left its first images there. A single
     photo may also become an image file. "-" is the standard output.
     """
     if os.fspath(target) == PIPE:
@@ -107,7 +107,7 @@ def is_image_folder(target: str | os.PathLike) -> bool:
 
 
 def keep_times(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Give a file that was made of another one its times of reading and change, by which photos are sorted."""
+    """Give a file made from another one its access and modification times, by which photos are sorted."""
     if os.path.isfile(source) and os.path.isfile(target):
         about = os.stat(source)
         with write_failures(os.fspath(target)):
@@ -115,17 +115,17 @@ def keep_times(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def parts_folder(target: Path) -> Path:
-    """Where the parts of ``target`` grow and wait to be resumed."""
+    """The folder where the parts of ``target`` grow and wait to be resumed."""
     return target.with_name(_fitting(target, "", PARTS))
 
 
 def part_name(path: Path) -> Path:
-    """A hidden name in the folder of ``path`` that nobody else uses."""
+    """Return a hidden name in the folder of ``path`` that nothing else uses."""
     return path.with_name(_fitting(path, ".", f".{secrets.token_hex(4)}.part"))
 
 
 def free_name(path: Path) -> Path:
-    """``path``, or a name like it that is free."""
+    """Return ``path``, or a similar name that is free."""
     number, free = 1, path
     while free.exists():
         number += 1
@@ -134,7 +134,7 @@ def free_name(path: Path) -> Path:
 
 
 def _fitting(path: Path, before: str, after: str) -> str:
-    """The name of ``path`` between two others; a long one is cut, and told from its like by a digest."""
+    """The name of ``path`` with a prefix and suffix; a long one is truncated, and made unique by a digest."""
     name = os.fsencode(path.name)
     room = _longest_name(path.parent) - len(before.encode()) - len(after.encode())
     if len(name) <= room:

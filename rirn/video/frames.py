@@ -1,4 +1,4 @@
-"""What a reader hands over and a writer takes: frames, the facts of their stream, a broken one's error."""
+"""What a reader delivers and a writer takes: frames, the facts about their stream, and the error of a broken one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HDR_TRANSFERS = {16: "PQ transfer", 18: "HLG transfer"}
 RANGE_UNSPECIFIED, RANGE_LIMITED, RANGE_FULL = 0, 1, 2
 
 MOST_PIXELS = 1 << 28
-"""Of a raw frame, about what FFmpeg allows; laying out tiles for a size that is a slip of the finger takes minutes."""
+"""Limit for a raw frame, about what FFmpeg allows; laying out tiles for a mistyped size takes minutes."""
 
 
 @dataclass(frozen=True)
 class Colour:
-    """How the YUV samples of a stream are meant; the numbers are the code points of ISO/IEC 23091-2.
+    """How to interpret the YUV samples of a stream; the numbers are the code points of ISO/IEC 23091-2.
 
-    ``matrix`` 2 and ``range`` 0 mean that the stream does not say. Such a stream stays untagged on the way out,
+    ``matrix`` 2 and ``range`` 0 mean that the stream does not say. The output of such a stream is untagged, too,
     so that a player makes the same guess for the restored video as for the input.
     """
 
@@ -44,7 +44,7 @@ class Colour:
         return MATRIX_BT709 if width >= 1280 or height >= 720 else MATRIX_SMPTE170M
 
     def resolved_range(self) -> int:
-        """RANGE_FULL where the stream says so, else RANGE_LIMITED."""
+        """RANGE_FULL if the stream says so, else RANGE_LIMITED."""
         return RANGE_FULL if self.range == RANGE_FULL else RANGE_LIMITED
 
 
@@ -88,7 +88,7 @@ class VideoInfo:
         return self.display_matrix is not None and abs(self.display_matrix[1]) > abs(self.display_matrix[0])
 
     def as_shown(self) -> VideoInfo:
-        """The same of the pictures that ``upright`` returns, which leave nothing for players to turn or mirror."""
+        """The same for the pictures that ``upright`` returns, which players need not turn or mirror."""
         width, height = self.shown_size
         aspect = self.sample_aspect_ratio
         return replace(
@@ -111,7 +111,7 @@ class VideoInfo:
 
 
 def checked_rate(rate: Fraction | int) -> Fraction:
-    """Frames per second in numbers that containers and encoders can hold, off by less than a millionth.
+    """Return frames per second in numbers that containers and encoders can hold, off by less than a millionth.
 
     Raises:
         RirnError: it is not between 1/1000 and 1000.
@@ -126,10 +126,10 @@ def checked_rate(rate: Fraction | int) -> Fraction:
 
 
 def checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of raw frames.
+    """Return the width and height of raw frames.
 
     Raises:
-        RirnError: a side is not above 0, or the frame larger than any video.
+        RirnError: a side is not above 0, or the frame is larger than any video.
     """
     width, height = size
     if min(width, height) < 1 or width * height > MOST_PIXELS:
@@ -143,10 +143,10 @@ def checked_size(size: tuple[int, int]) -> tuple[int, int]:
 class Frame:
     """One picture with its place in time.
 
-    ``rgb`` is [H, W, 3] of full range: uint8, or uint16 from a stream of more than 8 bits. ``pts`` and ``duration``
-    count in ``time_base`` seconds; ``duration`` 0 means unknown. ``name`` is the stem of the image file the frame
-    was read from, None for a video. ``alpha`` is [H, W] of the same dtype where there is transparency. ``captions`` is
-    a small picture with the closed captions of this one as side data, where there are some.
+    ``rgb`` is full-range [H, W, 3]: uint8, or uint16 from a stream of more than 8 bits. ``pts`` and ``duration``
+    count in units of ``time_base`` seconds; ``duration`` 0 means unknown. ``name`` is the stem of the image file the
+    frame was read from, None for a video. ``alpha`` is [H, W] of the same dtype if there is transparency. ``captions``
+    is a small picture with the closed captions of this one as side data, if any.
     """
 
     rgb: np.ndarray
@@ -159,7 +159,7 @@ class Frame:
 
 
 class BrokenStream(RirnError):
-    """The input broke off or holds damaged parts; ``frames`` good frames were delivered before this came."""
+    """The input broke off or has damaged parts; ``frames`` good frames were delivered before this was raised."""
 
     def __init__(self, message: str, frames: int):
         super().__init__(message)

@@ -23,12 +23,12 @@ log = logging.getLogger("rirn.video")
 
 
 def to_8_bits(rgb: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 [H, W, 3] of full range -> uint8, rounded."""
+    """Full-range uint8 or uint16 [H, W, 3] -> uint8, rounded."""
     return rgb if rgb.dtype == np.uint8 else ((rgb.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 class FolderSource:
-    """The images of a folder, or one, as frames of ``rate`` frames per second; see ``Reader``."""
+    """The images of a folder, or a single one, as frames at ``rate`` frames per second; see ``Reader``."""
 
     def __init__(self, path: Path, rate: Fraction | int):
         self._path = path
@@ -76,8 +76,8 @@ class FolderSource:
 
 
 def _not_kept(file: Path, is_clip: bool) -> list[Loss]:
-    """What there is of an image beside its samples: EXIF data but the orientation, and, of a photo alone, the pictures
-    behind the first of a TIFF or of a stereoscopic JPEG."""
+    """What an image has besides its samples: EXIF data except the orientation, and, for a single photo, the pictures
+    after the first of a TIFF or of a stereoscopic JPEG."""
     found = []
     try:
         with Image.open(file) as image:
@@ -109,9 +109,9 @@ def _images(folder: Path) -> list[Path]:
 
 
 class ImageFolderWriter:
-    """A new folder of RGB PNG images of 8 bits, named by their frames.
+    """A new folder of 8-bit RGB PNG images, named after their frames.
 
-    It grows under a hidden name beside ``target`` and takes its name in ``finish``; ``abort`` removes it.
+    It is filled under a hidden name beside ``target`` and renamed by ``finish``; ``abort`` removes it.
 
     Args:
         target: folder to write; it must not exist, its parent must.
@@ -139,7 +139,7 @@ class ImageFolderWriter:
         self.frames += 1
 
     def finish(self) -> None:
-        """Give the folder its name."""
+        """Give the folder its final name."""
         with write_failures(self._path):
             self._part.rename(self._path)
 
@@ -149,9 +149,9 @@ class ImageFolderWriter:
 
 
 def place_images(folders: Sequence[Path], target: Path) -> None:
-    """Bring the images of some folders together in ``target``; they stay where they are, too.
+    """Collect the images of some folders in ``target``; the originals stay in place.
 
-    Nothing is lost if this is interrupted. A new target appears when it is whole. One that exists is kept (it
+    Nothing is lost if this is interrupted. A new target appears when it is complete. An existing one is kept (it
     may be a mount point or somebody's working directory), and images of the same names in it are replaced.
 
     Args:

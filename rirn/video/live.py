@@ -47,11 +47,11 @@ def open_camera(source: str) -> av.container.InputContainer:
 def open_pipe(name: str, spool: Path | None) -> tuple[av.container.InputContainer, Path | None]:
     """Open the video on the standard input, or on a named pipe.
 
-    What holds more than pictures, or cannot be read from a pipe, is read whole into the file ``spool`` first.
+    If it holds more than pictures, or cannot be read from a pipe, all of it is first read into the file ``spool``.
 
     Args:
         name: "-" or the name of a pipe.
-        spool: a file that does not exist yet; None to do without.
+        spool: a file that does not exist yet; None for no copy.
 
     Returns:
         The container, and ``spool`` if it was written.
@@ -89,7 +89,7 @@ def open_pipe(name: str, spool: Path | None) -> tuple[av.container.InputContaine
 
 
 class _Tee:
-    """A pipe of which all that is read is kept, until ``stop``."""
+    """A pipe that keeps all that is read from it, until ``stop``."""
 
     def __init__(self, pipe: BinaryIO, copy: BinaryIO):
         self._pipe, self._copy = pipe, copy
@@ -105,7 +105,7 @@ class _Tee:
 
 
 class RawSource:
-    """RGB frames of 8 bits on the standard input, one after another without any header."""
+    """8-bit RGB frames on the standard input, one after another without any header."""
 
     def __init__(self, size: tuple[int, int], rate: Fraction | int):
         width, height = checked_size(size)
@@ -136,11 +136,11 @@ class RawSource:
 class PipeOutput:
     """Frames on a pipe: y4m, or raw RGB; each frame leaves as soon as it is restored.
 
-    y4m has one rate and no time stamps: the frames of a video with a variable rate keep their order and
-    number alone. Raw frames are RGB like the arrays, 8 bits, or 16 (little-endian) from deeper sources.
+    y4m has one rate and no time stamps: the frames of a video with a variable rate keep only their order and
+    number. Raw frames are RGB like the arrays, 8 bits, or 16 (little-endian) from deeper sources.
 
     Args:
-        info: what the frames are.
+        info: the facts about the frames.
         raw: without any header, instead of y4m.
         pipe: binary file to write to, the standard output by default.
     """
@@ -170,7 +170,7 @@ class PipeOutput:
         self.frames += 1
 
     def border(self, checkpoint: dict) -> None:
-        """What went down a pipe cannot be resumed; nothing is kept."""
+        """Do nothing: what went down a pipe cannot be resumed."""
 
     def complete(self) -> None:
         """Nothing waits: every frame was flushed."""

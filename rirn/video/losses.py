@@ -1,4 +1,4 @@
-"""What of a source does not come along with its restored pictures, in words."""
+"""What is not copied from a source along with its restored pictures, in words."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ALPHA = Loss(
 
 
 def of_picture(picture: av.VideoFrame) -> list[Loss]:
-    """What a picture holds that no output does, or few: all but transparency and a display matrix."""
+    """What a picture holds that few or no outputs do: all but transparency and a display matrix."""
     found = [INTERLACING] if picture.interlaced_frame else []
     try:
         kinds = [data.type.name for data in picture.side_data]

@@ -20,14 +20,14 @@ _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; on the CPU torch has no type for it."""
+    """Whether an error means that memory ran out; on the CPU torch has no type for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on ``device``; None where nobody says."""
+    """Bytes that can still be allocated on ``device``; None if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -46,9 +46,9 @@ def _machine() -> list[int]:
 
 
 def _control_groups() -> list[int]:
-    """What the limits of the control groups leave that this process is in, in a container or not.
+    """What the limits of this process's control groups leave, in a container or not.
 
-    Pages of files that were read count as used there, though they make way for what is needed.
+    Cached file pages count as used there, although they make way for what is needed.
     """
     free = []
     try:
@@ -93,8 +93,8 @@ def _address_space() -> list[int]:
 def needed_bytes(model: Any, frame: Tensor) -> tuple[int, int] | None:
     """Bytes that a step on ``frame`` [1, 3, H, W] needs, and those of the state after it, from steps on a piece of it.
 
-    On a smaller piece first, since buffers that libraries make once would count as if they grew with the frame. A model
-    that looks ahead does nothing in its first steps, so there are as many as it takes to see a result. None if not measurable.
+    A smaller piece comes first, since one-time buffers of libraries would count as if they grew with the frame. A model
+    that looks ahead does nothing in its first steps, so steps are taken until there is a result. None if not measurable.
     """
     kept = 0
 

@@ -1,4 +1,4 @@
-"""Put a video together: restored segments and all that the source holds beside its pictures, not recoded."""
+"""Assemble a video: restored segments and all that the source holds besides its pictures, not re-encoded."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def assemble(
     whole: bool = True,
     rehearsal: bool = False,
 ) -> list[str]:
-    """Write ``target`` from segments of its pictures and the other streams of a source, without recoding.
+    """Write ``target`` from segments of its pictures and the other streams of a source, without re-encoding.
 
-    Sound, subtitles, attachments, further pictures and data come along as they are, with chapters, tags and
-    dispositions. The file grows under a hidden name and takes its own at the end.
+    Sound, subtitles, attachments, other pictures and data are copied unchanged, with chapters, tags and
+    dispositions. The file is written under a hidden name and renamed at the end.
 
-    What of a stream the muxer refuses is left out, packets or the stream; if it still refuses, all but the
+    Packets or streams that the muxer refuses are left out; if it still refuses, so is all but the
     pictures; if it refuses those, they become a file of another format beside ``target``.
 
     Matroska has no times below zero: where sound starts before zero, all streams move together.
@@ -50,10 +50,10 @@ def assemble(
     Args:
         target: file name ending in .mp4, .m4v, .mov or .mkv.
         segments: files of one encoder with the same settings, in order.
-        info: the facts of the pictures.
-        companions: what comes along; None for nothing.
+        info: the facts about the pictures.
+        companions: the other streams; None for none.
         whole: False for a video that was stopped early; the other streams then end with the pictures.
-        rehearsal: write the first packets of the other streams alone, and remove the file.
+        rehearsal: write only the first packets of the other streams, and remove the file.
 
     Returns:
         list[str]: what went wrong and was left out, a few words each.
@@ -86,7 +86,7 @@ def _what_is_taken(parts: _Whole, companions: Companions) -> list[str]:
 
 
 def _pictures_alone(parts: _Whole, problems: list[str]) -> list[str]:
-    """Write the pictures, in another format where they are refused."""
+    """Write the pictures, in another format if they are refused."""
     try:
         return parts.write(None, {}, problems)
     except (ValueError, av.FFmpegError) as error:
@@ -99,7 +99,7 @@ def _pictures_alone(parts: _Whole, problems: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Whole:
-    """What ``assemble`` puts together, to be tried with more or less of it."""
+    """What ``assemble`` puts together, so that it can be tried with more or less of it."""
 
     target: Path
     segments: Sequence[Path]
@@ -123,7 +123,7 @@ class _Whole:
         refused: Mapping[int, Refused] = MappingProxyType({}),
         problems: Sequence[str] = (),
     ) -> list[str]:
-        """Write the target without what is refused; returns ``problems`` and what else went wrong."""
+        """Write the target without what is refused; return ``problems`` and what else went wrong."""
         problems, format = list(problems), self.format
         options = muxer_options(format, self.info.time_base)
         if options:
@@ -152,7 +152,7 @@ class _Whole:
             if not first.streams.video:
                 raise _damaged(self.segments[0])
             template = first.streams.video[0]
-            # As it is: PyAV would look for an encoder by the name of the decoder, and AV1's two differ.
+            # Unchanged: PyAV would look for an encoder by the name of the decoder, and AV1's two differ.
             video = out.add_stream_from_template(template, opaque=True)
             if template.codec_context.name == "hevc" and format in ("mp4", "mov"):
                 video.codec_context.codec_tag = "hvc1"  # Apple's players refuse the other name, hev1
@@ -188,10 +188,10 @@ def _chosen(
 
 
 def _pictures(segments: Sequence[Path], stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Packets of all segments with decoding times that go on from one to the next.
+    """Yield packets of all segments with decoding times that continue from one to the next.
 
     A segment begins with the delay of its B-frames, which with uneven frames can lie before the end of the
-    one before. Decoding times are therefore given anew: all presentation times in order, ``delay`` packets late.
+    previous one. Decoding times are therefore set anew: all presentation times in order, ``delay`` packets late.
     """
     delay = max(_delay(path) for path in segments)
     times: deque[int] = deque()
@@ -243,7 +243,7 @@ def _damaged(segment: Path) -> RirnError:
 
 
 def _reordering(pts: Sequence[int]) -> int:
-    """By how many packets the decoding of a picture goes ahead of its turn to be shown, at most."""
+    """The most packets by which the decoding of a picture precedes its turn to be shown."""
     rank = {time: i for i, time in enumerate(sorted(pts))}
     return max(i - rank[time] for i, time in enumerate(pts))
 
@@ -297,7 +297,7 @@ def _chapters(original: av.container.InputContainer, end: Fraction | None, begin
 
 
 def muxer_options(format: str, time_base: Fraction) -> dict[str, str]:
-    """What keeps the muxers of MP4 and MOV from rounding times that count in ``time_base``."""
+    """Options that keep the muxers of MP4 and MOV from rounding times that count in ``time_base``."""
     if format not in ("mp4", "mov"):
         return {}
     # In milliseconds, the default, the time of the first frame would be rounded.

@@ -1,4 +1,4 @@
-"""What decides how a video is restored, checked once, before anything is opened."""
+"""Options that decide how a video is restored, checked once, before anything is opened."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class Options:
     Args:
         device: where the network runs.
         dtype: "auto", "fp32", "fast", "bf16" or "fp16", see ``rirn.video.restore.resolved_dtype``.
-        strength: factor on the difference to the input, 0 to 1.5; other than 1 with residual networks only.
-        compare: write input and result side by side instead of the result alone.
-        progress: "bar" on stderr if that is a terminal, and an estimate of a long run; "json" for a line every
+        strength: factor on the difference to the input, 0 to 1.5; values other than 1 for residual networks only.
+        compare: write input and result side by side instead of only the result.
+        progress: "bar" on stderr if that is a terminal, and an estimate of a long run; "json" for one line per
             second; "off".
         encoding: encoder and options; by default what plays everywhere.
         rate: frames per second of a folder of images, or of raw frames.
         raw_size: (width, height) of raw frames on the standard input.
         tile: "auto", a side in pixels, or None for whole frames, see ``Tiled``.
-        scene_reset: forget the state at a cut.
-        resume: continue what an interrupted run with the same settings left, if it left something.
+        scene_reset: reset the state at a scene cut.
+        resume: continue what an interrupted run with the same settings left, if anything.
         hdr: "refuse", or "pass" to restore the code values of an HDR video as if they were SDR.
-        deinterlace: fill in the lines of interlaced pictures first (bwdif).
-        keep_times: a file made of a whole other file gets its time of change.
-        cut: the part that is restored, see ``Cut``; sound and subtitles are cut alike.
+        deinterlace: deinterlace the pictures first (bwdif).
+        keep_times: give the result the modification time of its source file, if that is restored whole.
+        cut: the part to restore, see ``Cut``; sound and subtitles are cut to match.
 
     Raises:
         RirnError: a value is not possible.
@@ -84,7 +84,7 @@ class Options:
         """The device that ``device`` names.
 
         Raises:
-            RirnError: there is none.
+            RirnError: there is no such device.
         """
         from rirn.devices import pick_device  # torch takes seconds to import
 
@@ -92,13 +92,13 @@ class Options:
 
     @cached_property
     def chosen_dtype(self) -> str:
-        """What ``dtype`` comes to on the device: "fp32", "fast", "bf16" or "fp16"."""
+        """``dtype`` resolved for the device: "fp32", "fast", "bf16" or "fp16"."""
         from rirn.video.restore import resolved_dtype
 
         return resolved_dtype(self.dtype, self.chosen_device)
 
     def settings(self) -> dict[str, object]:
-        """What decides the frames and how they are stored, as plain values by name."""
+        """Return what decides the frames and how they are stored, as plain values by name."""
         settings: dict[str, object] = {
             "device": self.chosen_device.type,
             "dtype": self.chosen_dtype,
@@ -116,10 +116,10 @@ class Options:
 
 
 def checked_dtype(name: str) -> str:
-    """The name of a number format.
+    """Return the name of a number format.
 
     Raises:
-        RirnError: there is none of that name.
+        RirnError: the name is unknown.
     """
     if name not in DTYPES:
         raise RirnError(f"'{name}' is no number format; use {', '.join(DTYPES)}")
@@ -127,7 +127,7 @@ def checked_dtype(name: str) -> str:
 
 
 def checked_strength(strength: float) -> float:
-    """A factor on what a network adds to its input.
+    """Return a factor on what a network adds to its input.
 
     Raises:
         RirnError: it is not between 0 and 1.5.
@@ -138,7 +138,7 @@ def checked_strength(strength: float) -> float:
 
 
 def checked_tile(tile: int | str | None) -> int | str | None:
-    """The side of tiles in pixels, "auto", or None for whole frames.
+    """Return the side of tiles in pixels, "auto", or None for whole frames.
 
     Raises:
         RirnError: it is something else.

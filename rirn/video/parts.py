@@ -34,26 +34,26 @@ log = logging.getLogger("rirn.video")
 
 try:
     import fcntl
-except ModuleNotFoundError:  # Windows: two runs with one target are not told apart
+except ModuleNotFoundError:  # Windows: two runs with the same target cannot be told apart
     fcntl = None
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class Parts:
-    """The folder ``<target>.resume`` with finished segments, and what is needed to go on after the last one.
+    """The folder ``<target>.resume`` with finished segments, and what is needed to continue after the last one.
 
-    Segments are encoded one by one with the same settings, whether a run is interrupted or not; that is why
-    a continued run gives the same file as one in one go.
+    Segments are encoded one by one with the same settings, whether a run is interrupted or not; hence
+    a resumed run gives the same file as an uninterrupted one.
 
     Args:
         target: the file or folder that the parts become.
-        settings: all that decides the result, as plain numbers and strings by name.
-        resume: continue with the parts of an earlier run, if there are some.
+        settings: everything that decides the result, as plain numbers and strings by name.
+        resume: continue with the parts of an earlier run, if any.
 
     Raises:
-        RirnError: parts are there but ``resume`` is not set, or they were made with other settings; another
-            run writes the same target; the folder cannot be written.
+        RirnError: parts exist but ``resume`` is not set, or they were made with other settings; another
+            run is writing the same target; the folder cannot be written.
     """
 
     def __init__(self, target: Path, settings: Mapping[str, Any], *, resume: bool):
@@ -97,7 +97,7 @@ class Parts:
         return self.path / f"segment-{number:06d}{suffix}"
 
     def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """What ``save`` was given after the last finished segment, None at the start."""
+        """What ``save`` got after the last finished segment, None at the start."""
         count = len(self.segments())
         if not count:
             return None
@@ -114,12 +114,12 @@ class Parts:
             ) from error
 
     def save(self, checkpoint: Mapping[str, Any], count: int) -> None:
-        """Keep what is needed to go on after ``count`` segments; call before the last of them gets its name."""
+        """Save what is needed to continue after ``count`` segments; call before the last of them gets its name."""
         name = self._checkpoint_name(count)
         content = io.BytesIO()
         torch.save(dict(checkpoint), content)
         with write_failures(self.path):
-            # A state that was damaged would give other frames, or fail somewhere in the network.
+            # A damaged state would give other frames, or fail somewhere in the network.
             digest = hashlib.sha256(content.getbuffer()).digest()
             with name.with_suffix(".part").open("wb") as file:
                 file.write(digest)
@@ -131,11 +131,11 @@ class Parts:
         self._checkpoint_name(count).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the folder and keep it."""
+        """Release the folder and keep it."""
         self._lock.close()
 
     def abandon(self) -> None:
-        """Let go of the folder, and delete it if there is nothing to go on from."""
+        """Release the folder, and delete it if there is nothing to continue from."""
         if self.segments():
             self.close()
         else:
@@ -143,7 +143,7 @@ class Parts:
 
     def remove(self) -> None:
         """Delete the folder with everything in it."""
-        # First what a run goes on from: if this is interrupted, nobody takes the rest for the whole.
+        # First what a run would continue from: if this is interrupted, nothing mistakes the rest for the whole.
         for state in self.path.glob("state-*"):
             state.unlink(missing_ok=True)
         self._lock.close()
@@ -177,7 +177,7 @@ class Parts:
                 )
 
     def _clean(self) -> None:
-        """Remove what a killed run left half-done: parts of files, and segments without a state."""
+        """Remove what a killed run left unfinished: partial files, and segments without a state."""
         for path in self.path.iterdir():
             if path.name.startswith(".") or path.suffix == ".part":
                 remove(path)
@@ -191,14 +191,14 @@ def _in_the_way(path: Path) -> RirnError:
 
 
 class PartsOutput:
-    """Writes frames segment by segment, and puts the whole together at the end.
+    """Writes frames segment by segment, and assembles them at the end.
 
     Args:
         parts: where the segments wait.
-        info: what the frames are.
-        encoding: for a video, with nothing left to decide; None for a folder of images.
-        companions: the other streams of the source that come along; None for none.
-        frames: how many frames the segments that ``parts`` already has hold.
+        info: the facts about the frames.
+        encoding: the fully decided encoding of a video; None for a folder of images.
+        companions: the other streams of the source to copy; None for none.
+        frames: number of frames in the segments that ``parts`` already has.
         can_resume: whether the source can be read again; if not, no parts are kept for later.
     """
 
@@ -227,10 +227,10 @@ class PartsOutput:
         self._safe = frames  # those before the last border
 
     def rehearse(self) -> None:
-        """Write a file of one grey frame and the first of all else where the target will be, and remove it.
+        """Write and remove a file of one grey frame and the start of all else where the target will be.
 
         Raises:
-            RirnError: what would otherwise be an error after the last frame.
+            RirnError: an error that would otherwise come after the last frame.
         """
         if self._encoding is None:
             return
@@ -263,7 +263,7 @@ class PartsOutput:
         self.frames += 1
 
     def border(self, checkpoint: Mapping[str, Any]) -> None:
-        """End a segment here; ``checkpoint`` is what is needed to go on behind it."""
+        """End a segment here; ``checkpoint`` is what is needed to continue after it."""
         count = len(self._parts.segments()) + 1
         with self._explained():
             self._parts.save({**checkpoint, "frames": self.frames}, count)
@@ -272,14 +272,14 @@ class PartsOutput:
         self._safe = self.frames
 
     def complete(self) -> None:
-        """Put everything together as the target and remove the parts. Without a frame nothing appears."""
+        """Assemble the target and remove the parts. Without a frame nothing appears."""
         with self._explained():
             self._finish_segment()
             self._place(whole=True)
         self._parts.remove()
 
     def stop(self) -> None:
-        """Make what there is a playable target, and keep the parts to continue from."""
+        """Make a playable target of what there is, and keep the parts to continue from."""
         before = self._parts.segments()
         with self._explained():
             self._finish_segment()
@@ -288,13 +288,13 @@ class PartsOutput:
             self._parts.remove()
             return
         log.warning("%s holds the first %d frames; --resume continues.", self._target, self.frames)
-        # A continued run ends its segments where any other does.
+        # A resumed run ends its segments where any other does.
         for path in self._parts.segments()[len(before) :]:
             remove(path)
         self._parts.close()
 
     def fail(self) -> None:
-        """Drop the segment in work, keep the finished ones."""
+        """Drop the unfinished segment, keep the finished ones."""
         if self._writer is not None:
             self._writer.abort()
             self._writer = None
@@ -309,7 +309,7 @@ class PartsOutput:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say in an error what is kept."""
+        """Add to an error what is kept."""
         try:
             yield
         except RirnError as error:
@@ -356,7 +356,7 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A digest of the weights and of what the model was built with: two models with the same one give the same
+    """A digest of the weights and of how the model was built: two models with the same digest give the same
     frames."""
     digest = hashlib.sha256(type(model).__name__.encode())
     digest.update(json.dumps(getattr(model, "config", None), sort_keys=True, default=str).encode())
@@ -367,7 +367,7 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def source_settings(path: Path) -> dict[str, Any]:
-    """What tells a source from another: its size and time of change, or those of its images."""
+    """What identifies a source: its size and modification time, or those of its images."""
     files: Sequence[Path] = list_images(path) if path.is_dir() else [path]
     stats = [file.stat() for file in files if file.is_file()]
     return {

@@ -1,4 +1,4 @@
-"""Single photos: read by Pillow, written in a format of images with what the file said about them."""
+"""Single photos: read by Pillow, and written in an image format with the metadata of the original."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rirn.video.images import to_8_bits
 
 log = logging.getLogger("rirn.video")
 
-# Pillow's names of the formats by suffix, and options that lose next to nothing.
+# Pillow's names of the formats by suffix, and options that lose almost nothing.
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}
 _OPTIONS = {
     "PNG": {"compress_level": 3},
@@ -49,7 +49,7 @@ _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis
 
 
 def is_one_picture(path: Path) -> bool:
-    """Whether Pillow reads a file, and finds one picture in it."""
+    """Whether Pillow can read a file and finds one picture in it."""
     if not is_photo(path):
         return False
     try:
@@ -68,7 +68,7 @@ def _is_animation(path: Path) -> bool:
 
 
 def refuse_tiles(path: str | os.PathLike) -> None:
-    """Raise RirnError for a photo in tiles, of which FFmpeg would hand over one."""
+    """Raise RirnError for a photo in tiles, of which FFmpeg would return only one."""
     with open(path, "rb") as file:
         head = file.read(12)
     if head[4:8] != b"ftyp" or head[8:] not in _BRANDS:
@@ -85,11 +85,11 @@ def refuse_tiles(path: str | os.PathLike) -> None:
 class PhotoOutput:
     """One restored photo in the format of its name.
 
-    EXIF data, colour profile and resolution are those of ``source``, but the orientation, since the picture is
-    upright; so is its transparency, where the format has one.
+    EXIF data except the orientation (the picture is upright), colour profile and resolution are those of
+    ``source``; so is the transparency, if the format supports it.
 
     Args:
-        target: the file; it appears when it is whole.
+        target: the file; it appears when it is complete.
         source: the photo that was restored; None takes nothing from it.
     """
 
@@ -121,7 +121,7 @@ class PhotoOutput:
         self.frames += 1
 
     def _facts(self, image: Image.Image) -> dict:
-        """What ``save`` is given of the original; ``left_out`` names what it is not. Transparency goes into the image."""
+        """What ``save`` gets from the original; ``left_out`` names what it does not. Transparency goes into the image."""
         kept: dict = {}
         plain = self._format in ("BMP", "PPM", "TGA")
         with open(self._source, "rb") as opened, Image.open(opened) as original:  # as read_image does
@@ -154,17 +154,17 @@ class PhotoOutput:
         return kept
 
     def _add_alpha(self, image: Image.Image, original: Image.Image) -> bool:
-        """Make an image as transparent as the original is; False where the format cannot be."""
+        """Make an image as transparent as the original; return False if the format cannot be."""
         if self._format not in _WITH_ALPHA:
             return False
         image.putalpha(ImageOps.exif_transpose(original.convert("RGBA")).getchannel("A"))
         return True
 
     def border(self, checkpoint: dict) -> None:
-        """One frame is not continued; nothing is kept."""
+        """Do nothing: a single frame is not resumed."""
 
     def complete(self) -> None:
-        """The photo is there already."""
+        """Do nothing: the photo is already written."""
 
     def stop(self) -> None:
         """The photo is there already, or never will be."""

@@ -16,16 +16,16 @@ from rirn.video.frames import BrokenStream, Frame, VideoInfo
 from rirn.video.reader import Reader
 from rirn.video.restore import Restorer, to_tensor
 
-# Frames that wait on either side of the network: enough to even out a slow keyframe, few enough for 8K.
+# Frames that wait on either side of the network: enough to absorb a slow keyframe, few enough for 8K.
 QUEUED = 4
 
-# At the end of a segment an encoder codes at once what it looked ahead, some dozens of frames. Where so many restored
+# At the end of a segment an encoder codes its look-ahead at once, some dozens of frames. If that many restored
 # ones fit into these bytes, the network need not stop for it.
 QUEUED_BYTES = 128 << 20
 MOST_QUEUED = 64
 
-# Frames of a segment, which begins with a key frame; a killed run loses one segment of work at most. x264's
-# own longest distance of key frames is 250.
+# Frames of a segment, which begins with a key frame; a killed run loses at most one segment of work. x264's
+# own longest distance between key frames is 250.
 SEGMENT = 120
 
 
@@ -68,10 +68,10 @@ class Pipeline:
     """Moves every frame of a reader through a restorer to an output.
 
     Args:
-        reader: the frames; those of a camera are dropped, the oldest first, while the network is behind.
+        reader: the frames; those of a camera are dropped, oldest first, while the network is behind.
         restorer: the network.
         output: takes the results.
-        joined: puts input and result side by side; None takes the result alone.
+        joined: puts input and result side by side; None outputs only the result.
         ahead: restored frames that may wait for the output.
         on_result: called for each result, in the calling thread.
     """
@@ -90,18 +90,18 @@ class Pipeline:
         self.dropped = 0
         self._reader, self._restorer, self._output = reader, restorer, output
         self._joined, self._on_result = joined, on_result
-        # A camera goes on while the network works: what waits is old already.
+        # A camera keeps filming while the network works: what waits is already old.
         self._decoded = Channel(1 if reader.is_camera else QUEUED)
         self._restored = Channel(1 if reader.is_camera else ahead)
 
     def run(self, checkpoint: dict[str, Any] | None = None) -> None:
-        """Work through all frames; the caller's thread, where Ctrl-C arrives, runs the network.
+        """Process all frames; the caller's thread, where Ctrl-C arrives, runs the network.
 
         Args:
-            checkpoint: of the restorer, to go on from instead of starting with the first frame.
+            checkpoint: checkpoint of the restorer to continue from, instead of starting at the first frame.
 
         Raises:
-            BrokenStream, KeyboardInterrupt: after what there is was made playable.
+            BrokenStream, KeyboardInterrupt: after the frames so far were made playable.
             Exception: anything else, after ``output.fail()``.
         """
         waiting = checkpoint["waiting"] if checkpoint else 0

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, lines of JSON for programs, and an estimate before a long one."""
+"""Progress of a run: a bar on a terminal, lines of JSON for programs, and an estimate before a long one."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-# Frames and seconds after which the speed is known well enough, and from how many minutes on it is worth a line.
+# Frames and seconds after which the speed is known well enough, and minutes from which it is worth a line.
 _FIRST_FRAMES, _FIRST_SECONDS = 5, 3
 _LONG = 60
 
 
 class Progress:
-    """Counts frames and says so.
+    """Counts frames and reports them.
 
     Args:
         how: "bar" for a bar if stderr is a terminal, and an estimate of a long run in any case; "json" for a line
             with ``frame``, ``of``, ``fps`` and ``eta`` (seconds) every second; "off".
-        total: frames that there will be, None if nobody knows.
-        done: frames from before.
-        name: of what is restored.
-        clock: seconds.
-        file: where to.
+        total: expected number of frames, None if unknown.
+        done: frames from an earlier run.
+        name: name of what is restored.
+        clock: returns seconds.
+        file: where to write.
     """
 
     def __init__(
@@ -41,9 +41,7 @@ class Progress:
         self._how, self._total, self._before, self._name = how, total, done, name
         self._clock, self._file = clock, file if file is not None else sys.stderr
         self._frame, self._started = done, clock()
-        self._first: float | None = (
-            None  # when the first frame was there, which took all that is only done once
-        )
+        self._first: float | None = None  # when the first frame was done, which includes all one-time work
         self._said = self._started
         self._has_estimated = how != "bar"
         disable = None if how == "bar" else True
@@ -52,7 +50,7 @@ class Progress:
         )
 
     def update(self) -> None:
-        """One frame more."""
+        """Count one more frame."""
         self._frame += 1
         self._bar.update()
         now = self._clock()

@@ -1,4 +1,4 @@
-"""What ``import av`` gives, imported when it is first used: whoever reads and writes no video needs no PyAV."""
+"""What ``import av`` gives, imported on first use: without video, PyAV is not needed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def __getattr__(name: str) -> Any:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What PyAV raises, for handlers that others come through, too; nothing where PyAV was not used."""
+    """What PyAV raises, for handlers that also see other code; nothing if PyAV was not used."""
     av = sys.modules.get("av")
     return () if av is None else (av.FFmpegError,)

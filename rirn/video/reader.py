@@ -24,23 +24,23 @@ from rirn.video.source import VideoSource, open_file, too_late
 class Reader:
     """Frames of a video file, of a folder of images sorted by the numbers in their names, a pipe or a camera.
 
-    Opening decodes the first frame, so that ``info`` is exact and a source without a picture is refused before
-    any work starts. Iterate over the reader for its frames, once. The stored orientation is kept:
+    Opening decodes the first frame, so ``info`` is exact and a source without a picture is refused before
+    any work starts. Iterate over the reader once for its frames. The stored orientation is kept:
     ``info.display_matrix`` says how a player turns it. Samples of more than 8 bits come as uint16.
 
     Args:
         path: any file FFmpeg reads; a folder with images of one size (png, jpg, tif, bmp, ppm, webp); "-" for
             the standard input (y4m, or any container that can be read without seeking); a camera as
             "camera:NAME" or "/dev/videoN".
-        rate: frames per second given to a folder of images or raw frames; a video has its own time stamps.
-        raw_size: (width, height) of raw frames on the standard input, RGB of 8 bits, without any header.
-        cut: the part that is read, whose first frame gets the time 0; by default all.
+        rate: frames per second of a folder of images or of raw frames; a video has its own time stamps.
+        raw_size: (width, height) of raw frames on the standard input, 8-bit RGB without a header.
+        cut: the part to read, whose first frame gets the time 0; by default all.
         deinterlace: fill in the lines of interlaced pictures.
-        spool: where a pipe with sound or subtitles is copied to, so that they can be read again; removed by ``close``.
+        spool: where to copy a pipe with sound or subtitles, so that they can be read again; removed by ``close``.
 
     Raises:
-        RirnError: nothing to read there: missing, unreadable, no video inside, no images, images of different
-            sizes; or the rate that is needed is not between 1/1000 and 1000.
+        RirnError: there is nothing to read: missing, unreadable, no video inside, no images, images of different
+            sizes; or a rate is needed and not between 1/1000 and 1000.
         BrokenStream: while iterating, after all good frames: the input is cut short or partly damaged.
 
     Example:
@@ -96,17 +96,17 @@ class Reader:
 
     @property
     def not_kept(self) -> list[Loss]:
-        """What of the pictures no output holds."""
+        """What no output keeps of the pictures."""
         return list(getattr(self._source, "not_kept", []))
 
     @property
     def others(self) -> list[str]:
-        """What there is beside the pictures, in a few words each."""
+        """What there is besides the pictures, in a few words each."""
         return self._source.others() if isinstance(self._source, VideoSource) else []
 
     @property
     def has_other_streams(self) -> bool:
-        """Whether the source is a container whose sound, subtitles and tags can be read a second time."""
+        """Whether the source is a container whose sound, subtitles and tags can be read again."""
         return self.companions_path is not None
 
     @property
@@ -118,13 +118,13 @@ class Reader:
         return self.frames()
 
     def frames(self, skip: int = 0) -> Iterator[Frame]:
-        """Frames from the one with number ``skip`` on; those before are decoded, which finds it for certain."""
+        """Yield the frames from number ``skip`` on; those before are decoded too, which finds it reliably."""
         if isinstance(self._source, VideoSource):
             return self._source.frames(skip)
         return self._part(skip)
 
     def _part(self, skip: int) -> Iterator[Frame]:
-        """The frames within the cut, of a source that numbers them evenly from 0."""
+        """Yield the frames within the cut, of a source that numbers them evenly from 0."""
         if self._cut.is_all:
             yield from self._source.frames(skip)
             return
@@ -141,7 +141,7 @@ class Reader:
             raise too_late(str(self.path), self._cut)
 
     def close(self) -> None:
-        """Close the source; harmless when it is closed."""
+        """Close the source; harmless if already closed."""
         self._source.close()
         if self.companions_path is not None and self.companions_path != self.path:
             self.companions_path.unlink(missing_ok=True)

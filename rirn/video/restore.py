@@ -1,4 +1,4 @@
-"""The recurrence over the frames of a video, and the way of each frame to the device and back."""
+"""The recurrence over the frames of a video, and the transfer of each frame to the device and back."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Restored:
     ready: Any  # torch.cuda.Event, or None on the CPU
 
     def wait(self, index: int) -> np.ndarray:
-        """The image as an array, once it is there.
+        """Return the image as an array, once it has arrived.
 
         Raises:
-            RirnError: it holds values that are not finite.
+            RirnError: it contains values that are not finite.
         """
         if self.ready is not None:
             self.ready.synchronize()
@@ -47,13 +47,13 @@ class Restored:
 
 
 class Restorer:
-    """Feeds frames to a model and gives their restored pictures back in order.
+    """Feeds frames to a model and returns their restored pictures in order.
 
     Args:
         model: ``model.step(frame, state)`` with frames [1, 3, H, W]; ``delay`` and ``flush`` if it looks ahead.
         device: where the model is.
-        dtype: of its frames.
-        cuts: forgets the state where it says that a scene begins; None never does.
+        dtype: dtype of its frames.
+        cuts: detects the scene cuts at which the state is reset; None never resets it.
 
     Raises:
         RirnError: the model leaves out frames.
@@ -79,7 +79,7 @@ class Restorer:
         self._waiting: deque[Frame] = deque()
 
     def feed(self, frame: Frame, rgb: torch.Tensor) -> list[Restored]:
-        """The results that are complete with ``frame``, whose ``rgb`` is given as a tensor, pinned for a GPU."""
+        """Yield the results that ``frame`` completes; its ``rgb`` is given as a tensor, pinned for a GPU."""
         ended = []
         if self._cuts is not None and self._cuts(frame.rgb):
             ended = self.end()
@@ -89,7 +89,7 @@ class Restorer:
         return ended if sharp is None else [*ended, self._result(sharp)]
 
     def end(self) -> list[Restored]:
-        """The results that the model still holds back; what follows is a new scene."""
+        """Yield the results that the model still holds back; what follows is a new scene."""
         held = []
         if getattr(self._model, "delay", 0) and self._waiting:
             held = [self._result(sharp) for sharp in self._guarded(self._model.flush, self._state)]
@@ -99,7 +99,7 @@ class Restorer:
         return held
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on after the results so far: tensors and plain numbers."""
+        """Return all that is needed to continue after the results so far: tensors and plain numbers."""
         return {
             "read": self._read,
             "waiting": len(self._waiting),
@@ -108,7 +108,7 @@ class Restorer:
         }
 
     def load_state_dict(self, content: dict[str, Any], waiting: list[Frame]) -> None:
-        """Go on from a ``state_dict``; ``waiting`` are the last of the frames that were read."""
+        """Continue from a ``state_dict``; ``waiting`` are the last of the frames that were read."""
         self._read, self._state = content["read"], content["state"]
         self._waiting.extend(waiting)
         if self._cuts is not None:
@@ -119,7 +119,7 @@ class Restorer:
         # Divided in fp32: in bf16 the quotient would be rounded twice.
         levels = 255 if rgb.dtype == torch.uint8 else 65535
         image = image.float().div_(levels).to(self._dtype)
-        # On a GPU a model takes the memory format that suits it, without a copy where that is the one that pixels come in.
+        # On a GPU a model uses the memory format that suits it, without a copy if pixels already come in that one.
         image = image if image.device.type == "cuda" else image.contiguous()
         return self._model.step(image, self._state)
 
@@ -163,9 +163,9 @@ class Restorer:
 
 
 def to_tensor(frame: Frame, device: torch.device) -> torch.Tensor:
-    """The picture of a frame, ready to be copied to ``device``: [H, W, 3]."""
+    """Return the picture of a frame, ready to be copied to ``device``: [H, W, 3]."""
     tensor = torch.from_numpy(frame.rgb)
-    # Only pinned memory is copied to a GPU while it computes.
+    # Only pinned memory can be copied to a GPU while it computes.
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
@@ -175,10 +175,10 @@ def _to_pinned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def set_strength(model: Any, strength: float) -> None:
-    """Scale what a residual model adds to its input, from 0 (nothing) over 1 (as trained) to 1.5.
+    """Scale what a residual model adds to its input: 0 (nothing), 1 (as trained), up to 1.5.
 
     Raises:
-        RirnError: another number, or another model and not 1.
+        RirnError: the number is out of range, or it is not 1 and the model is not residual.
     """
     checked_strength(strength)
     if getattr(model, "residual", False):
@@ -191,11 +191,11 @@ def set_strength(model: Any, strength: float) -> None:
 
 
 def resolved_dtype(name: str, device: torch.device) -> str:
-    """What a number format comes to on a device: "fp32", "fast", "bf16" or "fp16".
+    """Resolve a number format for a device: "fp32", "fast", "bf16" or "fp16".
 
-    "fast" is float32 with products in bfloat16, see ``rirn.ops.use_precision``; "auto" takes it on a CPU that has such
-    products, else "fp32". "bf16" and "fp16" are for GPUs: a CPU takes longer over tensors in half precision, so there they
-    mean "auto". On a GPU "auto" and "fast" are "fp32".
+    "fast" is float32 with products in bfloat16, see ``rirn.ops.use_precision``; "auto" chooses it on a CPU that has such
+    products, else "fp32". "bf16" and "fp16" are for GPUs: half precision is slower on a CPU, so there they
+    mean "auto". On a GPU "auto" and "fast" mean "fp32".
 
     Raises:
         RirnError: there is no such format.
@@ -207,7 +207,7 @@ def resolved_dtype(name: str, device: torch.device) -> str:
 
 
 def pick_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The number format of weights and frames, and the precision of products, for what ``resolved_dtype`` takes.
+    """Return the dtype of weights and frames, and the precision of products, for a format that ``resolved_dtype`` takes.
 
     Raises:
         RirnError: there is no such format.

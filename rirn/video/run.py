@@ -1,4 +1,4 @@
-"""Restore a video: decoding, network and encoding overlap, in memory that does not grow with the length."""
+"""Restore a video: decoding, network and encoding overlap, and memory does not grow with the length."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TONE_MAPPING = (
 class Summary:
     """What ``deblur`` did: frames written, wall-clock seconds until the file was closed, where, what size.
 
-    ``resumed`` of the frames were there from an earlier run, ``dropped`` came from a camera while the network was
+    ``resumed`` frames were left by an earlier run, ``dropped`` ones came from a camera while the network was
     busy. ``busy`` has the seconds that each stage worked.
     """
 
@@ -62,7 +62,7 @@ class Summary:
 
     @property
     def fps(self) -> float:
-        """Frames per second, decoding and encoding included."""
+        """Frames per second, including decoding and encoding."""
         return (self.frames - self.resumed) / self.seconds
 
 
@@ -75,29 +75,29 @@ def deblur(
 ) -> Summary:
     """Run every frame of ``source`` through a recurrent ``model`` and write the result to ``target``.
 
-    Frames out equal frames in, with the same time stamps; sound, subtitles, chapters and tags come along as
-    they are. The recurrent state goes from the first frame of a scene to its last without a break. ``target``
-    appears when it is complete. If the input breaks off, or on Ctrl-C, what was restored until then is closed
-    properly and kept as ``target``. After Ctrl-C or a failure the finished parts wait in ``<target>.resume``.
+    There are as many frames out as in, with the same time stamps; sound, subtitles, chapters and tags are copied
+    unchanged. The recurrent state is kept from the first frame of a scene to its last. ``target`` appears when it
+    is complete. If the input breaks off, or on Ctrl-C, what was restored until then is closed properly and kept
+    as ``target``. After Ctrl-C or a failure the finished parts are kept in ``<target>.resume``.
 
     Args:
         model: ``model.step(frame, state) -> (sharp, state)`` with frame and sharp [1, 3, H, W], RGB in 0..1,
             and ``state`` None at the start. If ``model.delay`` (default 0) is above 0, ``sharp`` is None for that
             many first frames and ``model.flush(state)`` returns the list of the frames still to come. It is
-            moved to the device and number format in place and set to evaluation.
+            moved to the device and number format in place and set to evaluation mode.
         source: a video file, a folder of images, "-" or a camera, see ``Reader``; never changed.
         target: a video file (.mp4, .m4v, .mov, .mkv; replaced if it exists), a folder of PNG images (empty
             if it exists), or "-" for y4m (raw RGB if the source is raw) on the standard output.
-        options: how, see ``Options``.
-        fields: those of ``Options``, instead of an object.
+        options: how to work, see ``Options``.
+        fields: fields of ``Options``, instead of an object.
 
     Returns:
         Summary: what was done.
 
     Raises:
-        RirnError: an option is not possible, the input cannot be read, the output not written, the network does
-            not fit in memory or returns non-finite values.
-        BrokenStream: the input is cut short or damaged; the frames before are in ``target``.
+        RirnError: an option is not possible, the input cannot be read, the output cannot be written, or the network
+            does not fit in memory or returns non-finite values.
+        BrokenStream: the input is cut short or damaged; the frames before that are in ``target``.
         KeyboardInterrupt: after closing ``target``.
 
     Example:
@@ -131,7 +131,7 @@ def deblur(
 
 
 def _restorer(model: torch.nn.Module, info: VideoInfo, options: Options) -> Restorer:
-    """The network where it runs, in tiles that fit into memory."""
+    """The network on its device, in tiles that fit into memory."""
     device = options.chosen_device
     dtype, precision = pick_dtype(options.dtype, device)
     tiled = Tiled(ready(model, device, dtype, precision), options.tile)
@@ -140,7 +140,7 @@ def _restorer(model: torch.nn.Module, info: VideoInfo, options: Options) -> Rest
 
 
 def _open(source: str | os.PathLike, target: str | os.PathLike, options: Options) -> Reader:
-    """The source; a pipe with sound is copied beside the target, so that it can be read a second time."""
+    """Open the source; a pipe with sound is copied beside the target, so that it can be read again."""
     path = Path(os.path.realpath(target))
     to_video = os.fspath(target) != PIPE and path.suffix.lower() in FORMATS
     return Reader(
@@ -156,7 +156,7 @@ def _open(source: str | os.PathLike, target: str | os.PathLike, options: Options
 def _open_output(
     model: torch.nn.Module, reader: Reader, target: str | os.PathLike, info: VideoInfo, options: Options
 ) -> tuple[Output, int, dict[str, Any] | None]:
-    """Where the frames go, how many may wait for it, and what an earlier run left to go on from."""
+    """Where the frames go, how many may wait for it, and what an earlier run left to continue from."""
     if os.fspath(target) == PIPE:
         # A frame leaves at once, and whoever waits for it wants it soon.
         return PipeOutput(info, raw=options.raw_size is not None), QUEUED, None
@@ -196,14 +196,14 @@ def _open_output(
 
 
 class _Losses:
-    """What does not come along: of the pictures, which is said before the first frame, and beside them."""
+    """What is not kept: of the pictures, reported before the first frame, and of the rest of the source."""
 
     def __init__(self, reader: Reader, output: Output, target: str | os.PathLike, options: Options):
         self._reader, self._output, self._compares = reader, output, options.compare
         self._target, self._suffix = target, Path(target).suffix.lower()
 
     def seen(self) -> list[Loss]:
-        """What of the pictures that were read so far is left out."""
+        """What is left out of the pictures read so far."""
         seen = [*self._reader.not_kept, *([ALPHA] if self._reader.info.has_alpha else [])]
         keeps_alpha = getattr(self._output, "keeps_alpha", False) and not self._compares
         kept = {
@@ -216,7 +216,7 @@ class _Losses:
         return [loss for loss in seen if not kept.get(loss)]
 
     def say(self) -> None:
-        """One line with all of it."""
+        """All of it on one line."""
         companions = getattr(self._output, "companions", None)
         beside = (
             self._reader.others
@@ -235,7 +235,7 @@ class _Losses:
 def _problems_said(
     source: str | os.PathLike, target: str | os.PathLike, output: Output, losses: _Losses
 ) -> Iterator[None]:
-    """Say what is missing, and raise if it is something that should be there."""
+    """Report what is missing, and raise if it should be there."""
     try:
         yield
     except BrokenStream as error:
@@ -251,7 +251,7 @@ def _problems_said(
 
 
 def _encoding(target: str | os.PathLike, info: VideoInfo, encoding: Encoding) -> Encoding | None:
-    """What a video named ``target`` is encoded with; None for a folder of images."""
+    """The encoding of a video named ``target``; None for a folder of images."""
     if is_image_folder(target):
         if info.bits > 8:
             log.warning(

@@ -1,4 +1,4 @@
-"""Find cuts, after which what a network remembers is of another scene."""
+"""Find scene cuts, after which a network's state belongs to another scene."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LEAST_MOVED = 0.15
 _BINS = 16
 # ... and leaves another pattern behind: a flash, a fade or a change of exposure has the correlation of the old one.
 MOST_ALIKE = 0.8
-# Pictures darker than this are compared as if they were so bright, but lifted by no more than this, and not at all where one
-# of them is blank: the last step of a fade to black is no cut.
+# Pictures darker than this are compared as if they were this bright, but brightened by no more than this, and not at all if one
+# of them is blank: the last step of a fade to black is not a cut.
 DARK, MOST_LIFT = 64.0, 6.0
 BLANK = 1.0  # levels by which its blocks differ
 
@@ -31,9 +31,9 @@ BLANK = 1.0  # levels by which its blocks differ
 class CutDetector:
     """Tells from frame to frame whether a new scene begins.
 
-    A cut is a change of coarse block means that stands out of the changes just before it (a fast pan does
-    not), goes along with another distribution of colours (motion alone does not) and leaves another pattern
-    of light and dark (a flash does not). Fades and dissolves are no cuts: there the old scene is still in the
+    A cut is a change of coarse block means that stands out from the changes just before it (a fast pan does
+    not), comes with another distribution of colours (motion alone does not) and leaves another pattern
+    of light and dark (a flash does not). Fades and dissolves are not cuts: there the old scene is still in the
     picture.
 
     Example:
@@ -49,7 +49,7 @@ class CutDetector:
         self._changes: deque[float] = deque(maxlen=HISTORY)
 
     def __call__(self, rgb: np.ndarray) -> bool:  # uint8 or uint16 [H, W, 3]
-        """Whether ``rgb`` is the first frame of a new scene; the very first frame is none."""
+        """Whether ``rgb`` is the first frame of a new scene; the very first frame does not count."""
         means = _block_means(rgb)
         last, self._last = self._last, means
         if last is None or last.shape != means.shape:
@@ -57,7 +57,7 @@ class CutDetector:
         lift = _lift(last, means)
         before, now = lift * last, lift * means
         change = float(np.abs(now - before).mean())
-        # At the begin of a scene nobody knows how fast it moves.
+        # At the beginning of a scene its speed is unknown.
         usual = sum(self._changes) / len(self._changes) if self._changes else LEAST_CHANGE
         is_cut = (
             change > max(LEAST_CHANGE, RATIO * usual)
@@ -71,18 +71,18 @@ class CutDetector:
         return is_cut
 
     def state_dict(self) -> tuple:
-        """What the detector remembers, as plain numbers, for ``load_state_dict``."""
+        """Return what the detector remembers, as plain numbers, for ``load_state_dict``."""
         return (None if self._last is None else self._last.tolist(), list(self._changes))
 
     def load_state_dict(self, state: tuple) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Continue from what ``state_dict`` returned."""
         last, changes = state
         self._last = None if last is None else np.array(last)
         self._changes = deque(changes, maxlen=HISTORY)
 
 
 def split_scenes(frames: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
-    """Consecutive frames, uint8 or uint16 [H, W, 3], in groups without a cut inside; take a group in full before the
+    """Group consecutive frames, uint8 or uint16 [H, W, 3], without a cut within a group; consume a group fully before the
     next one."""
     detector = CutDetector()
     cuts, frames = itertools.tee(frames)
@@ -106,7 +106,7 @@ def _block_means(rgb: np.ndarray) -> np.ndarray:
 
 
 def _moved(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of blocks, mean of the channels, that are in other bins of the histogram, 0 to 1."""
+    """Share of blocks, averaged over channels, that are in other bins of the histogram, 0 to 1."""
     total = 0
     for channel in range(3):
         counts = [np.histogram(m[..., channel], _BINS, (0, 256))[0] for m in (a, b)]
@@ -115,7 +115,7 @@ def _moved(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _lift(a: np.ndarray, b: np.ndarray) -> float:
-    """By how much two pictures are to be brightened, 1 if they are bright enough."""
+    """Factor by which to brighten two pictures, 1 if they are bright enough."""
     if min(a.std(), b.std()) < BLANK:
         return 1.0
     return min(MOST_LIFT, max(1.0, DARK / max(1.0, a.mean(), b.mean())))

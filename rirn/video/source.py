@@ -1,4 +1,4 @@
-"""The pictures of a container, with the time stamps that they are given."""
+"""The pictures of a container, with their time stamps."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _HIGHEST_RATE = 1000  # frames per second
 
 
 class VideoSource:
-    """The best moving picture of an open container, as ``Reader`` hands it over.
+    """The best video stream of an open container, as ``Reader`` delivers it.
 
     Args:
-        name: for messages.
-        container: of which nothing was read yet; closed by ``close``, or if this fails.
+        name: name for messages.
+        container: not yet read from; closed by ``close``, or if this fails.
         missing: bytes that the file lacks at its end.
-        cut: the part that is read.
-        path: the file, if it is one that can be opened once more.
+        cut: the part to read.
+        path: the file, if it can be opened again.
         deinterlace: fill in the lines of interlaced pictures.
 
     Raises:
-        RirnError: there is no picture in it.
+        RirnError: it contains no picture.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class VideoSource:
         self._container.close()
 
     def others(self) -> list[str]:
-        """The streams beside the pictures, the chapters and the tags, in a few words each."""
+        """The streams other than the pictures, the chapters and the tags, in a few words each."""
         found = [describe(s) for s in self._container.streams if s.index != self.stream_index]
         further = {"chapters": self._container.chapters(), "tags": own_tags(self._container.metadata)}
         return [*found, *(name for name, there in further.items() if there)]
@@ -133,7 +133,7 @@ class VideoSource:
             )
 
     def _note(self, picture: av.VideoFrame) -> list[Loss]:
-        """What a picture holds beside its samples; it is remembered for ``not_kept``."""
+        """What a picture holds besides its samples, remembered for ``not_kept``."""
         found = [loss for loss in of_picture(picture) if not (self._deinterlaces and loss is INTERLACING)]
         self.not_kept += [loss for loss in found if loss not in self.not_kept]
         return found
@@ -150,7 +150,7 @@ class VideoSource:
             if pts * time_base < self._cut.start:
                 continue
             if held is not None:
-                # How long the last one is shown decides where the sound ends; with B-frames few containers say it.
+                # The duration of the last one decides where the sound ends; with B-frames few containers state it.
                 held[0].duration = pts - begin - held[1]
                 yield held
             elif self._cut.start:
@@ -188,7 +188,7 @@ class VideoSource:
         return None
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """All pictures; a packet that does not decode is counted and skipped."""
+        """Yield all pictures; a packet that does not decode is counted and skipped."""
         packets = self._container.demux(timed_streams(self._container))
         skipped = _Skipped(Fraction(0) if self._even else self._cut.start)
         while not self._stop_reason:
@@ -293,8 +293,8 @@ class VideoSource:
 class _Skipped:
     """Holds back the packets of pictures before a time, as far as later ones may need them.
 
-    Those are the last two groups that begin with a key frame: a recording may say key frame of a picture from which
-    the pictures become right only little by little.
+    Those are the last two groups that begin with a key frame: a recording may call a picture a key frame from which
+    the pictures become right only gradually.
     """
 
     def __init__(self, start: Fraction):
@@ -303,7 +303,7 @@ class _Skipped:
         self._holds = bool(start)
 
     def decodable(self, packet: av.Packet | None) -> list[av.Packet | None]:
-        """What is to be decoded once ``packet``, None at the end, has come."""
+        """Return what to decode after ``packet``, which is None at the end."""
         if not self._holds:
             return [packet]
         if packet is not None and (not packet.size or packet.pts is None):
@@ -325,7 +325,7 @@ def too_late(name: str, cut: Cut) -> RirnError:
 
 
 class _Deinterlacer:
-    """Fills in the lines of interlaced pictures with libavfilter's bwdif; as many pictures, with their times."""
+    """Deinterlaces pictures with libavfilter's bwdif, keeping their number and times."""
 
     def __init__(self, stream: av.VideoStream):
         self._graph = av.filter.Graph()
@@ -357,7 +357,7 @@ class _Deinterlacer:
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    """How a player turns the picture, as containers say it."""
+    """How a player turns the picture, in the form that containers use."""
     try:
         side = picture.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     except ValueError:
@@ -390,7 +390,7 @@ def open_file(path: Path) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    """The best moving picture inside; cover art does not count."""
+    """The best video stream inside; cover art does not count."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not moving:
         raise RirnError(f"{name} holds no video stream; give a video file or a folder of images")

@@ -1,4 +1,4 @@
-"""Tags of a video: which are about its content, and which of them a format takes."""
+"""Tags of a video: which describe its content, and which of them a format takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TECHNICAL_TAGS = {
 
 
 def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that are about the content, without those about its coding (Matroska adds statistics)."""
+    """The tags that describe the content, not its coding (Matroska adds statistics)."""
     return {
         key: value
         for key, value in tags.items()
@@ -34,7 +34,7 @@ def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def tag_flags(format: str, tags: Mapping[str, str]) -> tuple[str, list[str]]:
     """The flag with which a muxer of MP4 or MOV writes most of some tags, and the names of the others.
 
-    Without it they stand where most players look, but of QuickTime's own keys and of make and model there is no place in MP4.
+    Without it they are where most players look, but MP4 has no place for QuickTime's own keys nor for make and model.
     """
     wanted, tried = own_tags(tags), []
     if format not in ("mp4", "mov"):

@@ -1,4 +1,4 @@
-"""Run a recurrent network tile by tile, each tile with a state of its own, where a whole frame does not fit."""
+"""Run a recurrent network tile by tile, each tile with its own state, where a whole frame does not fit."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger("rirn.video")
 Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 OVERLAP = 32  # of networks at full resolution; one that works on halved frames sees twice as far
-# Of the memory that is free when a video begins, a tile may need this much at most.
+# A tile may need at most this share of the memory that is free when a video begins.
 SHARE = 0.7
-# Of a frame in fp32 that are there at once beside the tiles.
+# Copies of a frame in fp32 that exist at the same time as the tiles.
 COPIES = 5
 
 
@@ -40,19 +40,19 @@ class Tiled:
 
     Every tile has its own recurrent state, from the first frame to the last. Results are feathered over the
     overlap. When memory runs out, the tiles are halved, the states of the old tiles are cut to the new ones,
-    and the same frame is taken again. A network that averages over the whole frame sees one tile instead.
+    and the frame is processed again. A network that averages over the whole frame sees only one tile.
 
     Args:
         model: ``step(frame, state) -> (sharp, state)`` with frames [1, 3, H, W]; ``delay`` and ``flush`` if it looks
             ahead.
-        tile: side of the tiles in pixels, a multiple of 16 of at least 64; None for whole frames; "auto" for whole
-            frames if the free memory holds one, else the largest tile that it holds.
+        tile: side of the tiles in pixels, a multiple of 16, at least 64; None for whole frames; "auto" for whole
+            frames if one fits into the free memory, else the largest tile that does.
         overlap: pixels that neighbouring tiles share, a multiple of 16, at most half a tile; None for 32, or 64 if the
-            network works at half resolution, as far as half a tile allows.
+            network works at half resolution, but no more than half a tile.
 
     Raises:
         ValueError: the overlap is not possible.
-        RirnError: the tile is none of these; from ``step``, when even the smallest tile does not fit in memory.
+        RirnError: the tile is none of these; from ``step``, if even the smallest tile does not fit in memory.
 
     Example:
         >>> tiled = Tiled(model.eval(), tile=64)
@@ -91,7 +91,7 @@ class Tiled:
     def prepare(self, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> None:
         """Choose the tiles for frames of ``size`` (height, width) before the first one.
 
-        What a step needs is the growth of the whole process on a CPU, so other threads had better not be at work yet.
+        On a CPU, the need of a step is the growth of the whole process, so other threads should not be working yet.
         """
         with torch.inference_mode():
             self._layout(torch.zeros(1, 3, 1, 1, device=device, dtype=dtype).expand(1, 3, *size))
@@ -105,16 +105,16 @@ class Tiled:
         if state is None:
             boxes = self._layout(frame)
             state = TileStates(tuple(frame.shape[-2:]), boxes, (None,) * len(boxes))
-        elif self._auto:  # a run that goes on takes what the first one chose, behind the next cut, too
+        elif self._auto:  # a resumed run keeps what the first one chose, also after the next cut
             self._tile, self._size = None if len(state.boxes) == 1 else _side(state.boxes), state.size
         return self._shrinking(state, lambda state: self._step(frame, state))
 
     def flush(self, state: TileStates) -> list[Tensor]:
-        """The frames still to come at the end."""
+        """Return the frames still to come at the end."""
         return self._shrinking(state, self._flush)
 
     def _shrinking(self, state: TileStates, call: Callable[[TileStates], Any]) -> Any:
-        """Call with smaller and smaller tiles until they fit."""
+        """Call with ever smaller tiles until they fit."""
         while True:
             try:
                 return call(state)
@@ -150,7 +150,7 @@ class Tiled:
         return boxes((height, width), side, self._overlap)
 
     def _fitting(self, frame: Tensor) -> int | None:
-        """The largest tile that fits in the free memory; None if a whole frame does, or nobody knows."""
+        """The largest tile that fits in the free memory; None if a whole frame does, or if it is unknown."""
         height, width = frame.shape[-2:]
         if height * width <= PROBE**2:
             return None  # not worth measuring
@@ -211,7 +211,7 @@ class Tiled:
 
 
 class _Blend:
-    """Adds up the feathered results of the tiles of one frame, in order."""
+    """Sums the feathered results of the tiles of one frame, in order."""
 
     def __init__(self, tiled: Tiled, state: TileStates):
         self._tiled, self._state = tiled, state
@@ -247,7 +247,7 @@ def boxes(size: tuple[int, int], side: int, overlap: int) -> tuple[Box, ...]:
 
 
 def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
-    """Begin and end of pieces of at most ``side`` that share at least ``overlap`` with the next one."""
+    """Start and end of pieces of at most ``side`` that share at least ``overlap`` with the next one."""
     if length <= side:
         return [(0, length)]
     step = side - overlap
@@ -258,7 +258,7 @@ def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _ramps(box: Box, all_boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
-    """[1, 1, h, w]: 1 in the middle, falling linearly over what a neighbour covers, too."""
+    """[1, 1, h, w]: 1 in the middle, falling linearly over what a neighbour also covers."""
     top, bottom, left, right = box
     rows = _ramp(top, bottom, sorted({b[:2] for b in all_boxes}))
     columns = _ramp(left, right, sorted({b[2:] for b in all_boxes}))
@@ -278,10 +278,10 @@ def _ramp(begin: int, end: int, spans: list[tuple[int, int]]) -> Tensor:
 
 
 def recut(state: TileStates, new: tuple[Box, ...]) -> TileStates:
-    """The states of other tiles of the same frames.
+    """Convert the states to other tiles of the same frames.
 
-    Every tensor [N, C, h, w] of a state is joined over the old tiles and cut for the new ones. What is no such
-    tensor is taken from the first tile.
+    Every tensor [N, C, h, w] of a state is joined over the old tiles and cut for the new ones. Anything else is
+    taken from the first tile.
     """
     if all(s is None for s in state.states):
         return TileStates(state.size, new, (None,) * len(new))
@@ -297,7 +297,7 @@ def recut(state: TileStates, new: tuple[Box, ...]) -> TileStates:
 
 
 def _stride(leaf: Any, box: Box) -> int | None:
-    """How many pixels of its tile an element of a tensor is wide; None for what does not lie on the frame."""
+    """Width of a tensor element in pixels of its tile; None for what does not map onto the frame."""
     if not isinstance(leaf, Tensor) or leaf.ndim != 4:
         return None
     top, bottom, left, right = box

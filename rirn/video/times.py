@@ -1,4 +1,4 @@
-"""Time stamps that go on where the clock of a file starts anew."""
+"""Time stamps that continue where the clock of a file restarts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rirn.video import pyav as av
 
-# How far times may step back before it is the clock that did, not two packets out of order.
+# How far times may step back before it means that the clock did, not that two packets are out of order.
 _DISORDER = Fraction(1, 10)
-# How far the clock of a broadcast may step on before it is another clock; in other files a gap is a gap.
+# How far the clock of a broadcast may jump ahead before it is another clock; in other files a gap is a gap.
 _GAP = 10
-# A file that counts from 0 may begin this late; what begins later was cut from something with a clock of its own.
+# A file that counts from 0 may begin this late; one that begins later was cut from something with its own clock.
 _LATE = 60
 # Packets by which time stamps are judged, one repeated stamp of how many is an accident, formats that know when a
 # picture is decoded and not when it is shown, and frames per second that no camera has.
@@ -22,14 +22,14 @@ _HIGHEST_RATE = 1000
 
 
 class Clock:
-    """Moves the times of a file's packets, so that they go on after a step of its clock and begin near 0.
+    """Shifts the times of a file's packets, so that they continue across jumps of its clock and begin near 0.
 
-    Recordings that were joined end to end start again at their first time, broadcasts jump. Pictures and sound
-    tell where: all packets behind such a step move by the same time, so that they stay in step. Whoever reads
-    the same file again gets the same times.
+    Recordings joined end to end restart at their first time; broadcasts jump. Pictures and sound tell where:
+    all packets after such a jump are shifted by the same time, so they stay in sync. Reading the same file again
+    gives the same times.
 
     Args:
-        container: the file, of which no packet was read yet.
+        container: the file, from which no packet has been read yet.
     """
 
     def __init__(self, container: av.container.InputContainer):
@@ -47,12 +47,12 @@ class Clock:
         origin = min(starts, default=Fraction(0))
         if self._is_broadcast or origin > _LATE:
             return origin
-        # Sound may begin below 0, with samples that a decoder needs and nobody hears; pictures there would be hidden.
+        # Sound may begin below 0, with samples that a decoder needs but does not play; pictures there would be hidden.
         pictures = [s.start_time * s.time_base for s in _moving(container) if s.start_time is not None]
         return min([Fraction(0), *pictures])
 
     def place(self, packet: av.Packet) -> None:
-        """Move ``packet``; to be called for all packets of ``timed_streams`` in the order of the file."""
+        """Shift ``packet``; call it for all packets of ``timed_streams`` in the order of the file."""
         index = packet.stream_index
         shift = self._watch(packet) if index in self._timed else self._shift
         if shift:
@@ -73,7 +73,7 @@ class Clock:
                 shift = self._shift  # another stream saw the step before
             time = raw + shift
             if time < last - _DISORDER or (self._is_broadcast and time > expected + _GAP):
-                # Where the streams end at very different times, what follows comes after the longest.
+                # If the streams end at very different times, what follows comes after the longest.
                 end = max(self._next.values())
                 shift = self._shift = (end if end > expected + _DISORDER else expected) - raw
                 self.steps += 1
@@ -86,9 +86,9 @@ class Clock:
 
 
 def even_rate(path: Path, index: int) -> tuple[Fraction, str] | None:
-    """Frames per second to count with where the time stamps of a stream of pictures cannot be believed, and why.
+    """Frames per second to count with if the time stamps of a video stream cannot be trusted, and why not.
 
-    None where they can, or where there are none, by the first packets of the file.
+    None if they can, or if there are none, judged by the first packets of the file.
     """
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         stream = container.streams[index]
@@ -129,7 +129,7 @@ def _moving(container: av.container.InputContainer) -> list[av.stream.Stream]:
 
 
 def timed_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:
-    """Moving pictures and sound, whose packets come without gaps."""
+    """Video and sound streams, whose packets come without gaps."""
     return [
         s
         for s in container.streams

@@ -1,4 +1,4 @@
-"""Encode frames into a video file, which takes its name when it is whole."""
+"""Encode frames into a video file, which gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VideoWriter:
     Time stamps are copied in the input's time base. MP4 and MOV keep them exactly, Matroska rounds to
     milliseconds.
 
-    The file grows under a hidden name beside ``target`` and takes its name in ``finish``; ``abort`` removes it.
+    The file is written under a hidden name beside ``target`` and renamed by ``finish``; ``abort`` removes it.
 
     Args:
         target: file name ending in .mp4, .m4v, .mov or .mkv; an existing file is replaced by ``finish``.
@@ -53,7 +53,7 @@ class VideoWriter:
     def __init__(self, target: str | os.PathLike, info: VideoInfo, encoding: Encoding | None = None):
         self.frames = 0
         self._info = info
-        # A link keeps pointing where it does; what it points to is replaced.
+        # A link stays; what it points to is replaced.
         self._path = Path(os.path.realpath(target))
         format = _FORMATS.get(self._path.suffix.lower())
         if format is None:
@@ -88,7 +88,7 @@ class VideoWriter:
         self._held: av.Packet | None = None
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame; a ``pts`` that is not above the last frame's is moved to the next free one."""
+        """Encode one frame; a ``pts`` not above the previous frame's is moved to the next free one."""
         height, width = frame.rgb.shape[:2]
         if (width, height) != (self._info.width, self._info.height):
             raise ValueError(
@@ -114,14 +114,14 @@ class VideoWriter:
         self.frames += 1
 
     def finish(self) -> None:
-        """Write what the encoder still holds, close the file and name it; without a frame nothing appears."""
+        """Write what the encoder still holds, close the file and rename it; without a frame nothing appears."""
         if not self.frames:
             self.abort()
             return
         with write_failures(self._path):
             packets = self._stream.encode()
             if self._held is None:
-                # x265 leaves the decoding times of a clip undefined that is shorter than its delay.
+                # x265 leaves the decoding times undefined for a clip shorter than its delay.
                 for packet, dts in zip(packets, decoding_times([p.pts for p in packets]), strict=True):
                     packet.dts = dts
             self._mux(packets)
@@ -138,7 +138,7 @@ class VideoWriter:
         self._part.unlink(missing_ok=True)
 
     def _mux(self, packets: list[av.Packet]) -> None:
-        """Give packets their times, and mux all but the latest, which may turn out to be the last."""
+        """Set the times of packets, and mux all but the latest, which may turn out to be the last."""
         for packet in packets:
             index, turn = packet.pts, packet.dts
             packet.time_base = self._info.time_base
@@ -151,7 +151,7 @@ class VideoWriter:
             self._held = packet
 
     def _mux_held(self) -> None:
-        """Mux the last packet, long enough that the stream ends when the last frame does.
+        """Mux the last packet, with a duration such that the stream ends when the last frame does.
 
         Muxers add the duration of the last packet in coding order to its decoding time; with B-frames that is
         not the frame shown last.
@@ -163,9 +163,9 @@ class VideoWriter:
 
 
 def check_encoding(target: Path, info: VideoInfo, encoding: Encoding) -> None:
-    """Raise RirnError if ``target`` cannot be a video of ``info`` in ``encoding``, where nothing is left to decide.
+    """Raise RirnError if ``target`` cannot be a video of ``info`` in ``encoding``, which must be fully decided.
 
-    The encoder is opened for it, and nothing is written.
+    The encoder is opened for this; nothing is written.
     """
     with av.open(io.BytesIO(), "w", format=FORMATS[target.suffix.lower()]) as trial:
         _add_video(trial, target.suffix, info, encoding)
@@ -174,7 +174,7 @@ def check_encoding(target: Path, info: VideoInfo, encoding: Encoding) -> None:
 def _add_video(
     container: av.container.OutputContainer, suffix: str, info: VideoInfo, encoding: Encoding
 ) -> av.VideoStream:
-    """A stream with its encoder open, in a container of files that end in ``suffix``."""
+    """A stream with its encoder open, in a container for files ending in ``suffix``."""
     rate = info.rate.limit_denominator(1 << 30)
     try:
         stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
