@@ -23,7 +23,7 @@ from rirn.models.deblurrer import VideoDeblurrer
 
 @dataclasses.dataclass(frozen=True)
 class FrameScore:
-    """Figures of one frame, of the blurry input and of the model's output."""
+    """Scores of one frame, for the blurry input and the model's output."""
 
     frame: str
     """Stem of the file."""
@@ -35,11 +35,11 @@ class FrameScore:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Mean over the scored frames of one sequence, of the blurry input and of the model's output."""
+    """Mean over the scored frames of one sequence, for the blurry input and the model's output."""
 
     sequence: str
     frames: int
-    """How many were scored."""
+    """Number of scored frames."""
     psnr_in: float
     psnr_out: float
     ssim_in: float | None = None
@@ -56,19 +56,19 @@ def evaluate(
     workers: int = 0,
     save_to: Path | None = None,
 ) -> Iterator[Score]:
-    """PSNR in dB and, if asked, SSIM of each sequence, one after the other.
+    """Yield the PSNR in dB and, on request, the SSIM of each sequence in turn.
 
     Args:
         model: on its device, in evaluation mode.
         sequences: each is restored with a fresh state.
         protocol: ``"rirn"`` or ``"estrnn"``; :data:`rirn.evaluation.PROTOCOLS` defines them.
-        with_ssim: needs scikit-image, and more time than a small model.
-        workers: threads that compute the metrics beside the model.
-        save_to: write what is scored as ``<sequence>/<frame>.png`` below this folder.
+        with_ssim: also compute SSIM; needs scikit-image, and more time than a small model.
+        workers: threads that compute the metrics while the model runs.
+        save_to: write the scored frames as ``<sequence>/<frame>.png`` below this folder.
 
     Raises:
-        RirnError: a frame cannot be read, differs in size from its truth, or was restored to what is not a number; or a sequence
-            is so short that no frame of it is scored.
+        RirnError: a frame cannot be read, differs in size from its truth, or was restored to values that are not finite; or a
+            sequence is so short that none of its frames is scored.
     """
     metrics = {"psnr": psnr, "ssim": ssim} if with_ssim else {"psnr": psnr}
     for sequence in sequences:
@@ -84,10 +84,10 @@ def evaluate(
 
 
 def check_length(model: VideoDeblurrer, sequence: Sequence, protocol: Protocol) -> None:
-    """Look whether a sequence is long enough to be scored.
+    """Check that a sequence is long enough to be scored.
 
     Raises:
-        RirnError: no frame of it would be.
+        RirnError: none of its frames would be.
     """
     try:
         windows = protocol.scored(len(sequence), model.lookback, model.delay)
@@ -132,7 +132,7 @@ def _measure(
 def _restored(
     model: VideoDeblurrer, sequence: Sequence, protocol: Protocol
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Number, blurry and restored frame, uint8 [H, W, 3], of all frames to be scored."""
+    """Yield number, blurry and restored frame, uint8 [H, W, 3], of all frames to be scored."""
     for (first, end), scored in protocol.scored(len(sequence), model.lookback, model.delay):
         for number, blurry, image in _run(model, sequence, first, end):
             if number in scored:
@@ -143,7 +143,7 @@ def _restored(
 def _run(
     model: VideoDeblurrer, sequence: Sequence, first: int, end: int
 ) -> Iterator[tuple[int, np.ndarray, Tensor]]:
-    """Number, blurry uint8 [H, W, 3] and restored frame [3, H, W] of a window, with a fresh state at its start.
+    """Yield number, blurry uint8 [H, W, 3] and restored frame [3, H, W] of a window, with a fresh state at its start.
 
     A model with look-ahead lags behind its input, and one that drops the ends leaves those frames out.
     """
@@ -170,11 +170,11 @@ def _run(
 
 
 def frame_mean(scores: Iterable[Score], field: str) -> float:
-    """Mean of a figure over all frames of all sequences, the usual way to state one number for a data set."""
+    """Mean of a score over all frames of all sequences, the usual single number for a data set."""
     scores = list(scores)
     return sum(getattr(s, field) * s.frames for s in scores) / sum(s.frames for s in scores)
 
 
 def sequence_mean(scores: Iterable[Score], field: str) -> float:
-    """Mean of a figure over the means of the sequences, in which short and long ones count alike."""
+    """Mean of a score over the means of the sequences, in which short and long ones count equally."""
     return float(np.mean([getattr(s, field) for s in scores]))

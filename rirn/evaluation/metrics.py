@@ -10,13 +10,13 @@ from rirn.errors import RirnError
 
 
 def to_uint8(frame: Tensor, *, truncate: bool = False) -> np.ndarray:
-    """One frame [3, H, W], RGB in [0, 1], clamped and rounded, or its fraction cut off -> uint8 [H, W, 3]."""
+    """One frame [3, H, W], RGB in [0, 1], clamped and rounded or truncated -> uint8 [H, W, 3]."""
     levels = frame.detach().float().clamp(0, 1).mul(255)
     return (levels if truncate else levels.round()).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 [H, W, 3] images: ``10 log10(255^2 / MSE)``; infinite for equal ones."""
+    """Peak signal-to-noise ratio in dB of uint8 [H, W, 3] images: ``10 log10(255^2 / MSE)``; infinite if they are equal."""
     error = np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2)
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
@@ -52,7 +52,7 @@ def laplacian_variance(image: np.ndarray) -> float:
 
     The 4-neighbour Laplacian of the luma (BT.709 weights, levels 0 to 255) where all neighbours are inside, as in
     Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. Noise raises it as well as
-    detail, and it depends on the scene: compare it between versions of one frame only.
+    detail, and it depends on the scene: compare it only between versions of one frame.
 
     Raises:
         RirnError: a side is shorter than three pixels.

@@ -1,8 +1,8 @@
-"""Figures that the paper prints, to stand beside ours; none of them was measured here.
+"""The paper's numbers, to compare with ours; none of them was measured here.
 
-From the tables of the RIRN paper on video deblurring. That Table 1 is IRM against GSA on RDBN is said in section 4.2 alone, its
-caption and third row say ATB; Table 2 is ATB against DTB on IFI-RNN by its rows and the text, its caption says IRM. Times are for
-one 1280x720 frame on a GPU that it does not name, so that only ratios can be compared.
+They are from the tables of the RIRN paper on video deblurring. Only section 4.2 says that Table 1 is IRM against GSA on RDBN; its
+caption and third row say ATB. Table 2 is ATB against DTB on IFI-RNN by its rows and the text; its caption says IRM. Times are for
+one 1280x720 frame on an unnamed GPU, so only ratios can be compared.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ class Row:
     """A network's row of a table."""
 
     model: str
-    """Name of :func:`rirn.create_model`."""
+    """Name for :func:`rirn.create_model`."""
     scores: dict[str, tuple[float, float]]
-    """PSNR in dB and SSIM by data set; none for a network that the paper does not have."""
+    """PSNR in dB and SSIM by data set; empty for a network that the paper does not have."""
     seconds: float | None
-    """Per frame."""
+    """Seconds per frame."""
 
     @property
     def base(self) -> str:
-        """The network without addition."""
+        """The network without an addition."""
         return self.model.partition("+")[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table; rows whose name has a plus sign are held against the row of their base."""
+    """A table; rows whose name has a plus sign are compared with the row of their base."""
 
     title: str
     rows: tuple[Row, ...]
     controls: tuple[str, ...]
-    """Networks that a fair comparison needs beside the paper's: the added layers without memory, one module alone, both."""
+    """Networks that a fair comparison needs besides the paper's: the added layers without memory, one module alone, both."""
 
     @property
     def datasets(self) -> list[str]:
         return list(self.rows[0].scores)
 
     def all_rows(self, controls: bool) -> list[Row]:
-        """The paper's rows, and with ``controls`` ours behind those of the same base."""
+        """Return the paper's rows, and with ``controls`` ours after those of the same base."""
         bases = dict.fromkeys(row.base for row in self.rows)
         ours = [Row(model, {}, None) for model in self.controls if controls]
         return [row for base in bases for row in (*self.rows, *ours) if row.base == base]
@@ -95,9 +95,9 @@ TABLES = {
 
 
 def time_ratio(model: str) -> float | None:
-    """Time of a frame over that of its base network in the paper, of a network with an addition; None where the paper has none.
+    """Time of a frame of a network with an addition, relative to its base network, in the paper; None if the paper has none.
 
-    Both are taken from the first table that has the network, for the tables differ in the same network's time.
+    Both are from the first table that has the network, since the tables give different times for the same network.
     """
     for table in TABLES.values():
         seconds = {row.model: row.seconds for row in table.rows}

@@ -1,4 +1,4 @@
-"""How a set is scored: what one protocol calls PSNR is not what another calls so, and the difference is up to a decibel."""
+"""How a data set is scored: protocols differ in what they call PSNR, by up to a decibel."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Protocol:
 
     name: str
     definition: str
-    """In one sentence, for people."""
+    """One sentence for people."""
     window: int | None = None
-    """Frames after which the state starts afresh; None: a sequence is run whole."""
+    """Frames after which the state is reset; None: a sequence is run whole."""
     leaves_ends: bool = False
-    """Frames that lack a neighbour in the window that the network reads are not scored from it; so many frames windows
-    overlap."""
+    """Frames that lack a neighbour which the network reads are not scored from that window; windows overlap by that
+    many frames."""
     truncates: bool = False
-    """Cut the fraction off instead of rounding to 8 bits."""
+    """Truncate instead of rounding to 8 bits."""
 
     def windows(self, frames: int, past: int = 0, future: int = 0) -> list[tuple[int, int]]:
-        """First and end of each window of a sequence; the last one is moved back to end with the sequence.
+        """Return first and end of each window of a sequence; the last one is moved back to end with the sequence.
 
         Args:
-            frames: of the sequence.
-            past: that the network reads before the one to restore.
-            future: that it reads after it.
+            frames: number of frames in the sequence.
+            past: frames that the network reads before the one to restore.
+            future: frames that it reads after it.
 
         Raises:
-            RirnError: the sequence is so short that no frame of it is scored.
+            RirnError: the sequence is so short that none of its frames is scored.
         """
         overlap = past + future if self.leaves_ends else 0
         if frames <= overlap:
@@ -55,7 +55,7 @@ class Protocol:
         return [(first, first + self.window) for first in firsts]
 
     def scored(self, frames: int, past: int = 0, future: int = 0) -> list[tuple[tuple[int, int], range]]:
-        """Each window, and the frames whose restoration from it counts: each frame once, from the first window it is in.
+        """Return each window with the frames that are scored from it: each frame once, from the first window that it is in.
 
         Arguments and errors are those of :meth:`windows`.
         """
@@ -87,4 +87,4 @@ PROTOCOLS = {
         ),
     )
 }
-"""``rirn``: nearest to the public code of its authors' group. ``estrnn``: the test code of zzh-tech/ESTRNN."""
+"""``rirn``: closest to the public code of its authors' group. ``estrnn``: the test code of zzh-tech/ESTRNN."""

@@ -16,7 +16,7 @@ FIELDS = ("psnr_in", "psnr_out", "ssim_in", "ssim_out")
 
 
 def format_table(scores: Sequence[Score], model: str, protocol: Protocol) -> str:
-    """A row per sequence, then the blurry input and the model by both kinds of mean, then what the figures mean."""
+    """Format a row per sequence, then the blurry input and the model by both kinds of mean, then what the numbers mean."""
     width = max(32, *(len(s.sequence) for s in scores))
     lines = [f"{'sequence':{width}s} frames  PSNR in    out   gain   SSIM in    out"]
     for s in scores:
@@ -38,7 +38,7 @@ def format_table(scores: Sequence[Score], model: str, protocol: Protocol) -> str
 
 
 def to_json(scores: Sequence[Score], model: str, protocol: Protocol, data: Sequence[str]) -> dict[str, Any]:
-    """Everything of the table and the figures of each frame; the PSNR of equal images, infinite, is null."""
+    """Return everything in the table and the scores of each frame; the PSNR of equal images, infinite, is null."""
     content = {
         "rirn": __version__,
         "model": model,
@@ -53,7 +53,7 @@ def to_json(scores: Sequence[Score], model: str, protocol: Protocol, data: Seque
 
 
 def finite(value: Any) -> Any:
-    """The same without infinite numbers, which JSON does not have."""
+    """Replace non-finite numbers, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -22,15 +22,15 @@ from rirn.evaluation.metrics import ssim, to_uint8
 from rirn.models.deblurrer import VideoDeblurrer
 
 CEILING = 45.0
-"""Above this PSNR, in dB, two images count as alike: an error of 1.4 levels in root mean square."""
+"""Above this PSNR, in dB, two images count as equal: a root-mean-square error of 1.4 levels."""
 LOSS = 0.1
-"""A frame is made worse if it loses more than this, in dB."""
+"""A frame counts as worse if it loses more than this, in dB."""
 STILL = 24
-"""Frames of the made versions that need none of the sequence's motion."""
+"""Frames of the generated versions that do not use the sequence's motion."""
 DISTANCE = 8
 """Frames of high-speed footage from one exposure to the next."""
 WINDOWS = (3, 5, 7, 9, 11, 13)
-"""Frames of it that make an exposure."""
+"""Frames of such footage per exposure."""
 
 Clip = np.ndarray
 """uint8 [T, H, W, 3], RGB."""
@@ -44,14 +44,14 @@ class Version:
     blurry: Clip
     sharp: Clip
     region: np.ndarray | None = None
-    """bool [T, H, W]: where errors count; None is everywhere."""
+    """bool [T, H, W]: where errors count; None means everywhere."""
     flickers: bool = False
-    """Whether the changes from frame to frame are compared: nothing moves."""
+    """Whether to compare the changes from frame to frame, since nothing moves."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Figures of one version, means over its frames; a PSNR is infinite only where all frames are equal to their truth."""
+    """Scores of one version, means over its frames; a PSNR is infinite only if all frames equal their truth."""
 
     sequence: str
     version: str
@@ -59,31 +59,32 @@ class Row:
     psnr_in: float
     psnr_out: float
     gain: float
-    """dB, with both ends of a frame cut at :data:`CEILING`."""
+    """Gain in dB, with the PSNR before and after capped at :data:`CEILING`."""
     worst: float
-    """The least gain of a frame."""
+    """The smallest gain of a frame."""
     worst_frame: int
     worse: float
-    """Share of the frames that lose more than :data:`LOSS`."""
+    """Share of frames that lose more than :data:`LOSS`."""
     ssim_in: float | None = None
     ssim_out: float | None = None
     flicker: float | None = None
-    """Mean absolute change from frame to frame, of the output over that of the input."""
+    """Mean absolute change from frame to frame in the output, relative to the input."""
 
 
 def robustness(
     model: VideoDeblurrer, folders: ListLike[Path], *, with_ssim: bool = False, workers: int = 0
 ) -> Iterator[Row]:
-    """A row for each version of each sequence of pairs, and of each folder of sharp frames that is in no pair.
+    """Yield a row for each version of each sequence of pairs, and of each folder of sharp frames that is not in a pair.
 
     Args:
         model: on its device, in evaluation mode.
         folders: data sets, sequences, or folders of frames.
-        with_ssim: needs scikit-image; not of parts of frames, nor of frames smaller than its window of 11x11 pixels.
+        with_ssim: also compute SSIM, which needs scikit-image; not for parts of frames, nor for frames smaller than its
+            window of 11x11 pixels.
         workers: threads that compute SSIM.
 
     Raises:
-        RirnError: a folder holds no frames, or PyAV, which compresses, is missing.
+        RirnError: a folder has no frames, or PyAV, which compresses them, is missing.
     """
     for folder in folders:
         for name, versions in _videos(folder):
@@ -127,7 +128,7 @@ def _alike(files: ListLike[Path]) -> Clip:
 
 
 def versions_of_pairs(blurry: Clip, sharp: Clip) -> Iterator[Version]:
-    """What can be made of blurry frames and their truth; made blur is less blur, mixed with the sharp frame as light."""
+    """Versions of blurry frames with a truth; reduced blur is a mix with the sharp frame in linear light."""
     yield Version("as it is", blurry, sharp)
     for crf in (18, 23, 28):
         yield Version(f"H.264, crf {crf}", through_h264(blurry, crf), sharp)
@@ -145,7 +146,7 @@ def versions_of_pairs(blurry: Clip, sharp: Clip) -> Iterator[Version]:
 
 
 def versions_of_footage(frames: Clip) -> Iterator[Version]:
-    """What can be made of sharp frames: if they are high-speed footage, exposures of several of them."""
+    """Versions of sharp frames, including exposures of several of them if they are high-speed footage."""
     yield from versions_of_sharp(frames)
     for window in WINDOWS:
         pairs = list(average_frames(frames, window, DISTANCE))
@@ -155,7 +156,7 @@ def versions_of_footage(frames: Clip) -> Iterator[Version]:
 
 
 def versions_of_sharp(sharp: Clip) -> Iterator[Version]:
-    """What should stay as it is, and a thing that moves before a camera that does not."""
+    """Versions that should stay unchanged, and a thing moving in front of a static camera."""
     yield Version("sharp", sharp, sharp)
     yield Version("sharp, H.264, crf 23", through_h264(sharp, 23), sharp)
     still = np.repeat(sharp[:1], STILL, 0)
@@ -182,7 +183,7 @@ def versions_of_sharp(sharp: Clip) -> Iterator[Version]:
 
 @torch.inference_mode()
 def restore(model: VideoDeblurrer, clip: Clip) -> Clip:
-    """A clip through a model, frame by frame."""
+    """Run a clip through a model, frame by frame."""
     like = next(model.parameters())
     state, images = None, []
     for frame in clip:
@@ -225,7 +226,7 @@ def _score(name: str, version: Version, restored: Clip, with_ssim: bool, workers
 
 
 def _errors(clip: Clip, version: Version) -> np.ndarray:
-    """Mean squared error of each frame, [T]; only of frames that have any of the region."""
+    """Mean squared error of each frame, [T]; only frames that contain part of the region."""
     squares = np.stack(
         [np.square(a.astype(np.float32) - b).mean(-1) for a, b in zip(clip, version.sharp, strict=True)]
     )
@@ -250,7 +251,7 @@ def _mean_ssim(clip: Clip, sharp: Clip, workers: int) -> float:
 
 
 def format_robustness(rows: ListLike[Row], model: str) -> str:
-    """A line for each row."""
+    """Format a line for each row."""
     width = max(len(row.version) for row in rows)
     lines = []
     for sequence in dict.fromkeys(row.sequence for row in rows):

@@ -1,4 +1,4 @@
-"""Sequences shared out among the processes that ``torchrun`` starts."""
+"""Evaluation with sequences distributed among the processes that ``torchrun`` starts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def evaluate_in_ranks(
     workers: int = 0,
     save_to: Path | None = None,
 ) -> list[Score] | None:
-    """All scores, with SSIM, at rank 0 in the order of the sequences; None at the other ranks.
+    """Return all scores, with SSIM, at rank 0 in the order of the sequences; None at the other ranks.
 
-    Every process that ``torchrun`` started calls this with the same arguments but its own device, and restores its share. The
-    figures of a sequence go to the standard error output as soon as they are known.
+    Every process that ``torchrun`` started calls this with the same arguments except its own device, and restores its share.
+    The scores of a sequence go to standard error as soon as they are known.
 
     Raises:
-        RirnError: as :func:`~rirn.evaluation.evaluate`; or, before any work, two sequences have one name, and so one folder of
-            frames, or one is too short for the protocol or the model.
+        RirnError: as for :func:`~rirn.evaluation.evaluate`; or, before any work, two sequences have the same name, and so the
+            same folder of frames, or one is too short for the protocol or the model.
     """
     if len({s.name for s in sequences}) < len(sequences):
         names = [s.name for s in sequences]
@@ -41,7 +41,7 @@ def evaluate_in_ranks(
         )
     for sequence in sequences:
         check_length(model, sequence, PROTOCOLS[protocol])
-    # Only scores travel, a few kilobytes: gloo, which is what the CPU has, does for GPUs, too.
+    # Only scores are exchanged, a few kilobytes: gloo, the CPU's backend, is good enough for GPUs, too.
     with join_world("cpu", WORK_APART) as world:
         mine = share(sequences, world.rank, world.size)
         scores = {}
@@ -62,7 +62,7 @@ def evaluate_in_ranks(
 
 
 def share(items: ListLike[Sized], rank: int, world: int) -> list[int]:
-    """Positions of the items that fall to a rank: the longest first, each to the rank that has least so far."""
+    """Return the positions of a rank's items: they are assigned longest first, each to the rank with the least so far."""
     loads = [0] * world
     shares: list[list[int]] = [[] for _ in range(world)]
     for i in sorted(range(len(items)), key=lambda i: (-len(items[i]), i)):

@@ -1,4 +1,4 @@
-"""What RIRN and its baselines cost in time: a step with them over a step of the base network, beside the ratio in the paper."""
+"""What RIRN and its baselines cost in time: a step with them relative to the base network, beside the paper's ratio."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 
 WARM_UP = 3
-"""Steps before the first timed one, so that delays have filled and libraries have chosen their algorithms."""
+"""Steps before the first timed one, for delays to fill and libraries to choose their algorithms."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """Time of a step of a network with an addition over that of its base network."""
+    """Time of a step of a network with an addition, relative to its base network."""
 
     model: str
     ours: float
     paper: float | None
-    """None: the paper has no time of this network."""
+    """None if the paper has no time for this network."""
     rounds: int
     """Alternating rounds whose medians were compared."""
 
@@ -36,17 +36,18 @@ def added_time(
     seconds: float = 60.0,
     **options,
 ) -> Ratio:
-    """Time steps of a network with an addition and of its base network by turns, each in its steady state.
+    """Time steps of a network with an addition and of its base network alternately, each in its steady state.
 
-    The state goes on from step to step, batch 1, float32; a GPU is waited for. Weights do not matter for the time and are random.
+    The state carries over from step to step; batch 1, float32, with GPU synchronisation. Weights do not affect the time and
+    are random.
 
     Args:
         model: for example ``rdbn+gsa``; a base network alone stands for itself with RIRN.
         size: height and width of the frames, pixels.
         device: where to run.
-        rounds: at most.
-        seconds: for all rounds together, but three are always timed.
-        **options: of both networks, for example ``width``; see :func:`rirn.create_model`.
+        rounds: largest number of rounds.
+        seconds: time for all rounds together, but at least three are timed.
+        **options: options of both networks, for example ``width``; see :func:`rirn.create_model`.
 
     Raises:
         RirnError: there is no such network.
@@ -68,7 +69,7 @@ def added_time(
 
 
 class _Step:
-    """One more frame of an endless video."""
+    """Restores one more frame of an endless video at each call."""
 
     def __init__(self, model: VideoDeblurrer, frame: torch.Tensor):
         self.model, self._frame, self._state = model, frame, None

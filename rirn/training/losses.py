@@ -1,4 +1,4 @@
-"""What a training run makes small."""
+"""Training losses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from rirn.errors import RirnError
 
 FLOOR = 3e-4
-"""Mean squared error below which :func:`psnr_loss` stops to care, 35 dB: what is nearly right weighs little."""
+"""Mean squared error below which :func:`psnr_loss` flattens out, 35 dB: nearly correct frames have little weight."""
 
 PSNR_SCALE = 0.02
-"""Brings the gradient of :func:`psnr_loss` near the size of L1's, so that one ``clip_norm`` suits both."""
+"""Makes the gradient of :func:`psnr_loss` about as large as L1's, so that one ``clip_norm`` suits both."""
 
 
 def l1_loss(restored: Tensor, sharp: Tensor) -> Tensor:
@@ -24,20 +24,20 @@ def l1_loss(restored: Tensor, sharp: Tensor) -> Tensor:
 def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     """Mean over the frames of ``0.02 log(mse + 3e-4)``; images [N, T, 3, H, W] in [0, 1].
 
-    The PSNR of each frame counts alike, as in an evaluation. With L1 a few heavily blurred frames decide, and the network
-    learns to change frames that should be left alone. After the PSNR loss of HINet (Chen et al., CVPRW 2021).
+    The PSNR of every frame counts equally, as in an evaluation. With L1, a few heavily blurred frames dominate, and the network
+    learns to change frames that should be left alone. Based on the PSNR loss of HINet (Chen et al., CVPRW 2021).
     """
     return PSNR_SCALE * ((restored - sharp).square().mean((-3, -2, -1)) + FLOOR).log().mean()
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Restored and sharp images, [N, T, 3, H, W] float32, about [0, 1], to one number, a mean over the frames."""
+"""Maps restored and sharp images, [N, T, 3, H, W] float32, roughly in [0, 1], to one number, a mean over the frames."""
 
 LOSSES: dict[str, Loss] = {"l1": l1_loss, "psnr": psnr_loss}
 
 
 def register_loss(name: str) -> Callable[[Loss], Loss]:
-    """Decorator: make a loss of one's own known as ``optim.loss``.
+    """Decorator: register your own loss for ``optim.loss``.
 
     Raises:
         RirnError: the name is taken.

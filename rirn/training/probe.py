@@ -1,4 +1,4 @@
-"""A look into a model amid its training: a picture, and what its gates do."""
+"""A look into a model during training: a picture, and what its gates do."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Gates:
     """The attention maps of ATB over all frames, channels and pixels of a clip."""
 
     mean_prev: float
-    """Mean of w~, the weight of the blended features of the frame before, in (0, 1)."""
+    """Mean of w~, the weight of the previous frame's blended features, in (0, 1)."""
     mean_cur: float
-    """Mean of w, the weight of the features of the frame."""
+    """Mean of w, the weight of the current frame's features."""
     share_above_one: float
     """Share of places where w~ + w > 1: features that are emphasised rather than attenuated."""
 

@@ -14,21 +14,21 @@ from rirn.errors import RirnError, near_match
 from rirn.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 KINDS = {"camera": Camera, "pairing": Pairing, "shutter": Shutter, "scene": Scene}
-"""Groups of settings of data that are groups themselves."""
+"""Groups of settings nested in those of the data."""
 
 
 def recipes() -> dict[str, Path]:
-    """Names and paths of the YAML files: ``gopro``, ``reds`` and ``dvd`` as in the paper, and ``mini-`` ones for a CPU."""
+    """Return names and paths of the YAML files: ``gopro``, ``reds`` and ``dvd`` as in the paper, ``mini-`` ones for a CPU."""
     folder = resources.files("rirn.training") / "configs"
     files = (Path(str(p)) for p in folder.iterdir())
     return {p.stem: p for p in sorted(files) if p.suffix == ".yaml"}
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe that comes with the package, or a file of one's own.
+    """Find a recipe that comes with the package, or a user's file.
 
     Raises:
-        RirnError: neither; the message has the nearest name.
+        RirnError: there is neither; the message suggests the nearest name.
     """
     if Path(name).is_file():
         return Path(name)
@@ -41,7 +41,7 @@ def find_recipe(name: str) -> Path:
 def load_recipe(
     name: str, *, model: str, out: Path, train: list[Path] | None = None, val: list[Path] | None = None
 ) -> TrainConfig:
-    """The settings of a recipe that comes with the package, for a model and folders of data, where it names none itself."""
+    """Load a recipe that comes with the package, for a model and, if it names none itself, folders of data."""
     settings = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
     parts = {group: settings.pop(group, {}) for group in ("model", "data", "optim")}
     data = {name: KINDS[name](**value) if name in KINDS else value for name, value in parts["data"].items()}

@@ -8,7 +8,7 @@ from rirn.training.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """Learning rate of a step counted from 0, for settings in steps: a linear rise over ``warmup`` steps, then the schedule.
+    """Return the learning rate of a step counted from 0, for settings in steps: a linear ``warmup``, then the schedule.
 
     ``cosine`` falls along half a cosine to zero; ``anneal`` multiplies by ``anneal_factor`` at each step of ``anneal_at``.
     """
