@@ -1,5 +1,5 @@
-// What keeps an op within the memory of its tensors, for CPU and CUDA alike: dtypes, devices, shapes and counts. All other rules,
-// and messages for people, are Python's (rirn/ops/<op>.py). A failed check throws std::runtime_error (RuntimeError in Python).
+// Checks that keep an op within the memory of its tensors, on CPU and CUDA: dtypes, devices, shapes and counts. All other rules,
+// and messages for people, are in Python (rirn/ops/<op>.py). A failed check throws std::runtime_error (RuntimeError in Python).
 #pragma once
 #include <torch/csrc/stable/device.h>
 #include <torch/csrc/stable/tensor.h>

@@ -1,6 +1,6 @@
-// The ops that make every element from the elements at the same place: one formula each, for a register of floats, a float or a
-// double. Included inside a namespace, by the CPU's SIMD variants and by CUDA, that has `sigmoid` and `hyperbolic_tangent` and the
-// macros RIRN_INLINE and RIRN_INLINE_MEMBER, for functions and for members that must be inlined; so there is no include guard.
+// The pointwise ops: one formula each, for a register of floats, a float or a double. The CPU's SIMD variants and CUDA include
+// this inside a namespace (hence no include guard) that has `sigmoid`, `hyperbolic_tangent` and the macros RIRN_INLINE and
+// RIRN_INLINE_MEMBER, for functions and members that must be inlined.
 
 // Name and formula of each; the formula of its gradients is called <formula>Backward.
 #undef RIRN_POINTWISE
@@ -77,7 +77,7 @@ struct DtbBlend {
   }
 };
 
-// Gradients at the kinks as the reference has them: |t| is flat at 0, and the clamp passes gradients on up to its ends.
+// Gradients at the kinks as in the reference: |t| is flat at 0, and the clamp passes gradients up to and including its ends.
 struct DtbBlendBackward {
   static constexpr int kInputs = 5, kOutputs = 4;
   template <class V>

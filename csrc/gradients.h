@@ -9,8 +9,8 @@ namespace rirn {
 using torch::stable::Tensor;
 using Tensors = std::vector<Tensor>;
 
-// Memory for the gradients of the inputs: bit i of `output_mask` set, gradient i is like input i, else it has no elements.
-// `empty` makes an uninitialized one like another tensor.
+// Memory for the gradients of the inputs: if bit i of `output_mask` is set, gradient i is like input i, else it has no elements.
+// `empty` makes an uninitialized tensor like another one.
 inline Tensors wanted_gradients(int64_t output_mask, const Tensors& inputs,
                                 Tensor (*empty)(const Tensor&) = torch::stable::empty_like) {
   Tensors gradients;

@@ -1,5 +1,5 @@
 // The schemas of all ops and the empty Python module whose import registers them. Implementations: cpu/<op>.cpp, cuda/<op>.cu.
-// Only the stable ABI of libtorch and the limited API of Python are used, so one binary serves many versions of both.
+// Only libtorch's stable ABI and Python's limited API are used, so one binary works with many versions of both.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
 

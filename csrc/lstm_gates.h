@@ -5,7 +5,7 @@
 #include "gradients.h"
 
 namespace rirn {
-// The gates i, f, o, g as tensors of their own; of a gradient that is not wanted, four without elements.
+// The gates i, f, o, g as separate tensors; for an unwanted gradient, four without elements.
 inline Tensors split_gates(Tensor gates, int64_t channels) {
   if (gates.dim() != 4) return {gates, gates, gates, gates};
   Tensors parts;

@@ -1,4 +1,4 @@
-// How four-dimensional tensors lie in memory, for CPU and CUDA alike: of anything that has size(d) and stride(d).
+// Memory layout of four-dimensional tensors, for CPU and CUDA: works on anything that has size(d) and stride(d).
 #pragma once
 #include <algorithm>
 #include <array>
@@ -13,7 +13,7 @@ std::array<int, 4> memory_order(const Tensor& t) {
   return order;
 }
 
-// Whether the elements fill one stretch of memory without gaps or overlap, in whatever order.
+// Whether the elements fill one stretch of memory without gaps or overlap, in any order.
 template <class Tensor>
 bool is_dense(const Tensor& t) {
   const std::array<int, 4> order = memory_order(t);
@@ -26,7 +26,7 @@ bool is_dense(const Tensor& t) {
   return true;
 }
 
-// For tensors of one shape; where there is one index only, the stride means nothing.
+// For tensors of one shape; the stride of a dimension of size 1 means nothing.
 template <class A, class B>
 bool same_strides(const A& a, const B& b) {
   for (int d = 0; d < 4; ++d)

@@ -1,5 +1,5 @@
-"""Compile every Triton kernel ahead of time, without a GPU or a driver: proof that it compiles for an
-architecture, and what launches then need not compile.
+"""Compile every Triton kernel ahead of time, without a GPU or a driver: this proves that it compiles for an
+architecture, and launches then need not compile it.
 
 ``python -m rirn.kernels.aot 80 90 100`` prints one line per variant, and with ``--out FOLDER`` keeps the code; ``setup.py`` does
 so while rirn is being installed.
@@ -41,7 +41,7 @@ class Variant(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What came out for one variant and architecture."""
+    """The result for one variant and architecture."""
 
     variant: Variant
     arch: int  # 80 is sm_80
@@ -67,12 +67,12 @@ def variant(
     warps: int = 4,
     stages: int = 3,
 ) -> Variant:
-    """Return a variant of a kernel whose pointers are the arguments that begin with ``p_``; one that is not there is None
-    among the constants.
+    """Return a variant of a kernel whose pointers are the arguments that begin with ``p_``; an absent one is None among the
+    constants.
 
     Args:
         dtype: what the pointers point to, unless ``pointers`` says otherwise.
-        sizes: Triton types of the other arguments that are no constants.
+        sizes: Triton types of the other arguments that are not constants.
         divisible: which of ``sizes`` are multiples of 16; None means all of them.
     """
     found = [name for name in kernel.arg_names if name.startswith("p_") and name not in constants]
@@ -88,7 +88,7 @@ def variant(
 
 
 def variants(declared: str = "variants") -> Iterator[Variant]:
-    """Yield the specialisations that the kernels of all ops declare, each once; those that gates look at, or ``layers``."""
+    """Yield the specialisations that the kernels of all ops declare, each once; those that checks use, or ``layers``."""
     seen = set()
     for module in kernel_modules():
         for found in getattr(module, declared, tuple)():
@@ -106,7 +106,7 @@ def kernel_modules() -> Iterator[Any]:
 
 
 class Target:
-    """In place of Triton's driver: a GPU of some architecture that compiles and launches nothing. Its number is its
+    """A stand-in for Triton's driver: a GPU of some architecture that compiles but launches nothing. Its number is its
     architecture."""
 
     def __init__(self, arch: int):
@@ -123,13 +123,13 @@ class Target:
         return self.arch
 
     def get_current_stream(self, device: int) -> int:
-        """The number of a stream that is none."""
+        """The number of a dummy stream."""
         return 0
 
 
 @contextlib.contextmanager
 def driven_by(driver: Any) -> Iterator[None]:
-    """Let a driver take the place of Triton's own."""
+    """Replace Triton's driver."""
     config = triton.runtime.driver
     before = config._active
     config.set_active(driver)
@@ -148,7 +148,7 @@ def compile_one(variant: Variant, arch: int) -> Compiled:
 
 
 def _argument(variant: Variant, name: str) -> Any:
-    """Return what stands for an argument: a type for tensors, whose addresses count as multiples of 16."""
+    """Return the stand-in for an argument: a type for tensors, whose addresses count as multiples of 16."""
     if name in variant.constants:
         return variant.constants[name]
     kind = variant.signature[name]

@@ -1,9 +1,9 @@
 """Triton kernels of the adaptive temporal blend.
 
-One tile of pixels x channels per step. Where both logits have a value per channel, every tensor is read
-straight through as one long row; where a logit has one value per pixel, a program keeps the gates of its
-pixels and walks over the channels: a gate is then computed once, and its gradient is summed in registers, in
-a fixed order.
+One tile of pixels x channels per step. If both logits have a value per channel, every tensor is read
+straight through as one long row; if a logit has one value per pixel, a program keeps the gates of its
+pixels and loops over the channels: each gate is then computed once, and its gradient is summed in registers,
+in a fixed order.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """3x3 convolutions in Triton: the building block of ``conv3x3_chain``.
 
-Implicit GEMM: a program holds the sums of BLOCK_M pixels x BLOCK_N output channels and walks over nine taps and
-the channels of up to four inputs, which are read where they lie, as if concatenated. Bias, skip connection and
-activation follow before the result is written, once. One launch per layer; what lies between layers is stored in
+Implicit GEMM: a program holds the sums of BLOCK_M pixels x BLOCK_N output channels and loops over nine taps and
+the channels of up to four inputs, which are read in place, as if concatenated. Bias, skip connection and
+activation follow before the result is written, once. One launch per layer; images between layers are stored in
 [N, H, W, C] order, whose runs of channels load in wide words.
 
-The sizes of the blocks follow from channels and dtype alone. Nothing is tuned by timing, so that results repeat,
-no first call is special but for its compilation, and a CUDA graph can be captured after one warm-up call.
+The block sizes depend only on channels and dtype. Nothing is tuned by timing, so results repeat, the first
+call is special only in that it compiles, and a CUDA graph can be captured after one warm-up call.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Image(NamedTuple):
 
 
 def image_of(tensor: Tensor, phases: bool = False) -> Image:
-    """Return a dense view of [N, C, H, W] that kernels can address, a copy where there is none."""
+    """Return a dense view of [N, C, H, W] that kernels can address, or a copy if there is none."""
     channels = tensor.shape[1] * (4 if phases else 1)
     if tensor.is_contiguous(memory_format=torch.channels_last):
         return Image(tensor, channels, False, phases)
@@ -186,7 +186,7 @@ def image_of(tensor: Tensor, phases: bool = False) -> Image:
 
 
 def inputs_of(tensors: Sequence[Tensor], phases: bool) -> list[Image]:
-    """Return the inputs of a layer in one layout, concatenated if they are more than a kernel takes."""
+    """Return the inputs of a layer in one layout, concatenated if there are more than a kernel takes."""
     if len(tensors) > MOST_INPUTS:
         tensors = [torch.cat(list(tensors), 1)]
     images = [image_of(tensor, phases) for tensor in tensors]
@@ -199,13 +199,13 @@ def inputs_of(tensors: Sequence[Tensor], phases: bool) -> list[Image]:
 
 
 def between(like: Image, channels: int, height: int, width: int) -> Image:
-    """Return new memory for what lies between two layers, in [N, H, W, C] order."""
+    """Return new memory for the image between two layers, in [N, H, W, C] order."""
     shape = (like.tensor.shape[0], height, width, channels)
     return Image(like.tensor.new_empty(shape).permute(0, 3, 1, 2), channels)
 
 
 class Blocks(NamedTuple):
-    """Sizes of the blocks of ``_conv`` and what its compiler is told."""
+    """Block sizes of ``_conv`` and options for its compiler."""
 
     m: int
     n: int
@@ -226,8 +226,8 @@ def _blocks(channels_out: int, channels_in: int, dtype: torch.dtype | str) -> Bl
 
 
 def readable(weight: Tensor) -> Tensor:
-    """Return weights channels_last, a copy where they are not: kernels read neighbours in memory in one go, as far as these are
-    channels, and one element after the other where nine taps lie between them."""
+    """Return weights in channels_last, copied if necessary: kernels read adjacent channels in one go, but element by element
+    if nine taps lie between them."""
     return weight.contiguous(memory_format=torch.channels_last)
 
 
@@ -257,7 +257,7 @@ def convolve_back(
     gate: Image | None = None,
 ) -> None:
     """Fill ``out`` with the gradient of the input channels from ``first`` on: the same convolution with the
-    channels of the weights exchanged and their taps turned round, plus what came down the skip connection,
+    channels of the weights exchanged and their taps reversed, plus the gradient of the skip connection,
     through the activation of slope ``slope`` whose results are in ``gate``."""
     channels = weight.shape[1]
     strides = (9 * channels, 1, channels, True)
@@ -329,7 +329,7 @@ LAYERS = (
 
 
 def layers() -> Iterator[Variant]:
-    """Yield what steps of networks that ship launch, in half precision and channels_last, of a width that is a multiple of 16."""
+    """Yield what steps of the shipped networks launch, in half precision and channels_last, at widths divisible by 16."""
     for dtype in ("bf16", "fp16"):
         for inputs, out, slope, skip, phases in LAYERS:
             name = (

@@ -28,7 +28,7 @@ def _layer_size(inputs: Sequence[Tensor], unshuffle: bool) -> tuple[int, int]:
 
 
 def _readable(inputs: Sequence[Tensor], skips: Sequence[int], unshuffle: bool) -> list[Image]:
-    """Return the inputs for the first layer; as one, if the second adds them to its result."""
+    """Return the inputs for the first layer, joined into one if the second layer adds them to its result."""
     if len(inputs) > 1 and len(skips) > 1 and skips[1]:
         inputs = [torch.cat(list(inputs), 1)]
     return inputs_of(inputs, unshuffle)
@@ -68,7 +68,7 @@ def _chain_backward(
     skips: Sequence[bool],
     size: tuple[int, int],
 ) -> None:
-    """Fill the gradients that are not None; what lies between the layers is computed once more."""
+    """Fill the gradients that are not None; images between the layers are recomputed."""
     reads = _chain_forward(None, inputs, weights, biases, slopes, skips, size)
     above: Image | None = None  # gradient of the layer above, which this layer's input may reach by a skip
     for i in reversed(range(len(weights))):

@@ -1,6 +1,6 @@
 """Gradients of the weights of 3x3 convolutions in Triton.
 
-Programs add up a few thousand pixels each, for one tap and a block of output and input channels; a second launch adds their sums.
+Each program sums a few thousand pixels, for one tap and a block of output and input channels; a second launch adds their sums.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def weight_gradient(
 ) -> None:
     """Fill the gradients of weight [out, in, 3, 3] and bias [out] of a layer.
 
-    In two steps, the sums over a few thousand pixels each and then the sum of these, always in the same order:
-    the gradients repeat bit for bit, which those of the library do only in its slower, deterministic mode.
+    This takes two steps, sums over a few thousand pixels each and then the sum of these, always in the same order:
+    the gradients are bit-reproducible, which those of the library are only in its slower, deterministic mode.
     """
     n, c_out = grad.tensor.shape[0], grad.channels
     c_in = sum(image.channels for image in inputs)

@@ -1,12 +1,12 @@
 """Triton kernels of the filter adaptive convolution.
 
-A tile is a run of pixels, times a run of channels where the layout is channels_last. Every value of
-the filters, which are 25 times as large as the features, is asked for once; the features come out of the L1
-cache 24 times of 25.
+A tile is a run of pixels, times a run of channels if the layout is channels_last. Every value of
+the filters, which are 25 times as large as the features, is loaded once; the features come from the L1
+cache 24 times out of 25.
 
-The gradient of the features is gathered, not scattered, so that it needs no atomics: an inner pixel is read by
-25 pixels. One at the edge is also read in the name of the replicated pixels beyond it; those are walked through
-like rows and columns of their own, by the tiles that have an edge alone.
+The gradient of the features is gathered, not scattered, so it needs no atomics: an inner pixel is read by
+25 pixels. One at the edge is also read on behalf of the replicated pixels beyond it; only tiles with an edge
+loop over those, as extra rows and columns.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ CHANNELS = 32  # widest run of channels in a tile; one 64-byte line in half prec
 
 
 def format_of(like: Tensor) -> torch.memory_format:
-    """Return the layout that a kernel is to work in: channels_last if ``like`` lies so, otherwise contiguous."""
+    """Return the layout that a kernel works in: channels_last if ``like`` is, otherwise contiguous."""
     nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
     return torch.channels_last if nhwc else torch.contiguous_format
 
@@ -44,10 +44,10 @@ def launch(
     warps: int = 4,
     stages: int = 3,
 ) -> None:
-    """Launch a kernel of the form ``(*tensors, *sizes, *constants)``, constants of the compiler all; the first tensor is there.
+    """Launch a kernel of the form ``(*tensors, *sizes, *constants)``, all constexpr constants; the first tensor is not None.
 
-    Triton takes some 30 us to look at forty arguments and find the code for them. So what it found is kept here, by all that
-    it depends on: types, which addresses and sizes are multiples of 16, which sizes are 1, the constants, the device.
+    Triton takes some 30 us to inspect forty arguments and find their code. The result is cached here, keyed by all that it
+    depends on: types, which addresses and sizes are multiples of 16, which sizes are 1, the constants, the device.
     """
     first = tensors[0]
     assert first is not None
@@ -70,13 +70,13 @@ def wide(dtype: torch.dtype) -> Any:
 
 
 def dense(tensors: Sequence[Tensor], layout: torch.memory_format) -> list[Tensor]:
-    """Return the [N, C, H, W] tensors in the layout, copied only where they are not."""
+    """Return the [N, C, H, W] tensors in the layout, copying only those that are not."""
     return [t.contiguous(memory_format=layout) for t in tensors]
 
 
 @contextlib.contextmanager
 def written(results: Sequence[Tensor | None], layout: torch.memory_format) -> Iterator[list[Tensor | None]]:
-    """Yield tensors of the layout for a kernel to write to: the results themselves where they have it,
+    """Yield tensors in the layout for a kernel to write to: the results themselves if they have it,
     otherwise stand-ins that are copied to the results at the end. None stays None: a pointer that the kernel
     never touches."""
     targets = [
@@ -138,11 +138,11 @@ def blend_variants(
     training meets.
 
     Args:
-        op: name.
-        forward: kernel.
-        backward: kernel, all of whose four gradients are wanted.
-        gates: the constants that say whether a gate is one per pixel.
-        more: further constants.
+        op: name of the op.
+        forward: forward kernel.
+        backward: backward kernel, all of whose four gradients are wanted.
+        gates: the constants that say whether there is one gate per pixel.
+        more: additional constants.
         partial: whether the backward kernel writes sums, in float32 or better, to ``p_partial``.
     """
     for dtype in DTYPES:
@@ -196,7 +196,7 @@ def _sum_rows(
 
 def sum_rows(rows: Tensor, first: Tensor, second: Tensor | None = None) -> None:
     """Add up the rows of a [rows, columns] tensor in a fixed order: the second step of every reduction over
-    programs, which is what makes gradients repeat bit for bit (float atomics would not).
+    programs, which makes gradients bit-reproducible (float atomics would not).
 
     The sums go to ``first`` and, where they no longer fit, to ``second``, both dense.
     """

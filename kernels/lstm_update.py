@@ -1,7 +1,7 @@
 """Triton kernels of the update of an LSTM.
 
-The four gates of a channel lie a quarter of a row apart. A row is an image, [4C * P], or for channels_last a
-pixel, [4C]; one addressing serves both.
+The four gates of a channel are a quarter of a row apart. A row is an image, [4C * P], or for channels_last a
+pixel, [4C]; the same addressing works for both.
 """
 
 from __future__ import annotations

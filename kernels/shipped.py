@@ -1,7 +1,7 @@
-"""Compiled kernels that lie in the package, where Triton finds them before it looks into the user's cache.
+"""Compiled kernels in the package, which Triton finds before it looks into the user's cache.
 
-``setup.py`` puts them there. Each is named by Triton's own key: the code of Triton, which differs from one release and one Python
-to the next, the source of the kernel, the constants, the architecture and the assembler. Whatever has another key is compiled
+``setup.py`` puts them there. Each is named by Triton's own key: the code of Triton, which differs between releases and Python
+versions, the source of the kernel, the constants, the architecture and the assembler. Anything with another key is compiled
 as if there were none.
 """
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).with_name("compiled")
 
 
 def put(compiled: Any, folder: Path) -> None:
-    """Copy what a launch needs of a compiled kernel, code and metadata."""
+    """Copy what a launch needs from a compiled kernel: code and metadata."""
     key = base64.b32encode(bytes.fromhex(compiled.hash)).decode().rstrip("=")
     (folder / key).mkdir(parents=True, exist_ok=True)
     for name, path in compiled.metadata_group.items():
@@ -27,15 +27,15 @@ def put(compiled: Any, folder: Path) -> None:
 
 
 def look_up(folder: Path = FOLDER) -> bool:
-    """Let Triton look into a folder before the user's cache; whether it does. Where somebody has a cache of their own
-    kind (``TRITON_CACHE_MANAGER``), that is left alone."""
+    """Let Triton look into a folder before the user's cache; return whether it does. A custom cache
+    (``TRITON_CACHE_MANAGER``) is left alone."""
     knobs = getattr(triton, "knobs", None)
     if knobs is None or not folder.is_dir() or knobs.cache.manager_class is not None:
         return False
     from triton.runtime.cache import FileCacheManager
 
     class Shipped(FileCacheManager):
-        """The cache of files, but for kernels of the folder."""
+        """Triton's file cache, except for kernels in the folder."""
 
         def get_group(self, filename: str) -> dict[str, str] | None:
             found = folder / self.key

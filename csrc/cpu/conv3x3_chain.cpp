@@ -61,7 +61,7 @@ int widest(const std::vector<ConvLayer>& layers) {
   return channels;
 }
 
-// One layer over a whole image, shared out among the threads.
+// One layer over a whole image, divided among the threads.
 void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int channels) {
   const int registers = (job.H - first_row + kTile - 1) / kTile * (job.columns.stride / simd.lanes);
   const LayerSplit split = split_layer(simd, registers, job.layer.ci, job.layer.co, torch::stable::get_num_threads());
@@ -80,7 +80,7 @@ void whole_layer(const SimdKernels& simd, LayerJob job, int first_row, int chann
   float* transformed = thread_scratch(Scratch::transformed, items * floats);
   for (const bool makes_outputs : {false, true}) {
     int size = makes_outputs ? simd.output_block(job.layer.co) : kTransformed;
-    // Of two channels that share a row of a shuffled result the second fills in what the first has left.
+    // Of two channels that share a row of a shuffled result, the second fills in what the first left out.
     if (makes_outputs && !job.to && job.image->shuffled && size % 2) size *= 2;
     const int parts = ((makes_outputs ? job.layer.co : job.layer.ci) + size - 1) / size;
     parallel_for(0, (int64_t)items * parts, 1, [&](int64_t begin, int64_t end) {
@@ -135,7 +135,7 @@ std::vector<Plane> held_planes(const std::vector<ConvLayer>& layers, const Group
   return planes_at(held + g * planes_size(channels, groups.plane_tiles(), H), channels, groups.plane_tiles(), H);
 }
 
-// Planes of the inputs of all layers: in working memory, or those above and one.
+// Planes of the inputs of all layers: in working memory, or those above and one more.
 class LayerPlanes {
  public:
   LayerPlanes(const std::vector<ConvLayer>& layers, const Groups& groups, int H, float* held)
@@ -158,12 +158,12 @@ class LayerPlanes {
   WorkingPlanes working_;
 };
 
-// How a forward pass goes to `threads`.
+// How a forward pass is divided among `threads`.
 ChainSplit forward_split(const SimdKernels& simd, const Groups& groups, int H, std::vector<int> channels, int64_t threads, bool held) {
   const int row = groups.columns(0).stride / simd.lanes;
-  // A sweep has a single register of tiles at a time where a row has no more, one layer after the other has pairs.
+  // A sweep has a single register of tiles at a time if a row has no more; going layer by layer has pairs.
   const bool unpaired = *std::max_element(channels.begin(), channels.end()) >= simd.paired_from && row == 1;
-  // Bands that recompute each other's rows would write what is held twice.
+  // Bands that recompute each other's rows would write held planes twice.
   return split_chain(simd, groups.count(), H, row, channels, threads, !unpaired, held);
 }
 }  // namespace
@@ -203,8 +203,8 @@ void conv3x3_chain(const Tensors& inputs, const std::vector<ChainLayer>& chain, 
 }
 
 namespace {
-// Sums of one layer's weight gradient in the transform domain, in a fixed number of parts that different threads may make:
-// the order of summation does not depend on who does.
+// Sums of one layer's weight gradient in the transform domain, in a fixed number of parts that different threads may compute:
+// the order of summation does not depend on which thread does.
 class WeightSums {
  public:
   WeightSums(const SimdKernels& simd, const ConvLayer& layer, int H, const Groups& groups)
@@ -241,7 +241,7 @@ class WeightSums {
   }
 
  private:
-  // Writing a part and adding it up in the end costs about as much as the products of kTilesOfPart tiles.
+  // Writing a part and adding it up at the end costs about as much as the products of kTilesOfPart tiles.
   static int count_parts(int rows, const Groups& groups) {
     int64_t tiles = 0;
     for (int64_t g = 0; g < groups.count(); ++g) tiles += (int64_t)rows * groups.columns(g).tiles();
@@ -291,7 +291,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     next_sums += sums[l]->size();
   }
 
-  // Plane l holds the input of layer l. Of the gradients in front of the activations three are needed at a time: that of a layer's
+  // Plane l holds the input of layer l. Three gradients before activations are needed at a time: that of a layer's
   // result, that of its input, and, for a skip connection, that of the next layer's result.
   const LayerPlanes layer_planes(layers, groups, H, held);
   const WorkingPlanes gradient_planes(std::vector<int>(3, channels), groups.plane_tiles(), H);
@@ -306,7 +306,7 @@ void conv3x3_chain_backward(const Tensor& grad, const Tensors& inputs, const std
     for (int l = n - 1; l >= last; --l) {
       if (sums[l]) sums[l]->add(planes[l], *gradient_of(l + 1), H, columns);
       if (l == last && !want_input) break;
-      // The input of layer l also went round the layer after it if that one's result had it added.
+      // The input of layer l also bypassed it if the next layer added it to its result.
       const bool skipped = l + 1 < n && layers[l + 1].skip;
       LayerJob job{};
       job.layer = {rotated[l].get(), nullptr, layers[l].co, layers[l].ci, 1.f, false};
@@ -367,7 +367,7 @@ Tensor conv3x3_chain_fast_op(Tensors inputs, Tensors weights, Tensors biases, st
   return out;
 }
 
-// Work over the time of all threads, by counting, of a forward pass: channels of the input and of every layer's result.
+// Counted efficiency of a forward pass, work over the time of all threads: channels of the input and of every layer's result.
 double conv3x3_chain_balance(int64_t N, int64_t H, int64_t W, std::vector<int64_t> channels, int64_t threads) {
   STD_TORCH_CHECK(N > 0 && H > 0 && W > 0 && channels.size() > 1 && threads > 0, "rirn::conv3x3_chain_balance: sizes must be positive");
   const SimdKernels& simd = simd_kernels();
@@ -394,7 +394,7 @@ Tensors conv3x3_chain_backward_op(Tensor grad, Tensors inputs, Tensors weights, 
   return backward_of(grad, inputs, weights, biases, slopes, skips, {unshuffle, shuffle}, output_mask, nullptr, false);
 }
 
-// What is held for the backward pass: of each group of images the inputs of all layers but the first.
+// What is held for the backward pass: for each group of images, the inputs of all layers but the first.
 struct HeldShape {
   std::vector<int> channels;  // of all planes of all groups
   int tiles, H;
@@ -437,7 +437,7 @@ Tensors conv3x3_chain_held_backward_op(Tensor grad, Tensor held, Tensors inputs,
                     (size_t)held.numel() == planes_size(shape.channels, shape.tiles, shape.H);
   STD_TORCH_CHECK(fits, "rirn::conv3x3_chain_held_backward: held must be what conv3x3_chain_holding returned for these arguments");
   float* memory = static_cast<float*>(held.mutable_data_ptr());
-  if (reinterpret_cast<uintptr_t>(memory) % 64) memory = nullptr;  // a copy that somebody made: computed again
+  if (reinterpret_cast<uintptr_t>(memory) % 64) memory = nullptr;  // a copy that somebody made: recompute
   return backward_of(grad, inputs, weights, biases, slopes, skips, shuffles, output_mask, memory, fast);
 }
 }  // namespace

@@ -1,7 +1,7 @@
 // Any chain of 3x3 convolutions (stride 1, zero padding 1) in one call, forward and backward:
 //   x_l = act_l(conv_l(x_(l-1)) + b_l) [+ x_(l-2)],   act(v) = v < 0 ? slope v : v
-// Sums are made in float32 by Winograd F(4x4, 3x3); float64 goes to conv3x3_direct.h. Results do not depend on the number of
-// threads, bit for bit.
+// Sums are computed in float32 by Winograd F(4x4, 3x3); float64 goes to conv3x3_direct.h. Results are bit-identical for any
+// number of threads.
 #pragma once
 #include <torch/csrc/stable/tensor.h>
 
@@ -34,8 +34,8 @@ struct ChainGradients {
   std::vector<Tensor> inputs, weights, biases;
 };
 
-// Recomputes the intermediate images, one group of images at a time, where nothing is held. `fast` as above, but for the sums of
-// weight gradients.
+// Recomputes the intermediate images, one group of images at a time, if nothing is held. `fast` as above, except for the sums
+// of weight gradients.
 void conv3x3_chain_backward(const Tensor& grad, const std::vector<Tensor>& inputs, const std::vector<ChainLayer>& layers,
                             const ChainGradients& gradients, Shuffles shuffles = {}, float* held = nullptr,
                             bool fast = false);

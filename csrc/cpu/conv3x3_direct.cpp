@@ -49,7 +49,7 @@ Values convolve(const Values& x, const Values& weight, const Values& bias, int64
   return y;
 }
 
-// Weights of the convolution from the gradient of the output to that of the input.
+// Weights of the convolution that takes the gradient of the output to that of the input.
 Values rotated(const Values& w, int64_t co, int64_t ci) {
   Values out(w.size());
   for (int64_t o = 0; o < co; ++o)
@@ -58,7 +58,7 @@ Values rotated(const Values& w, int64_t co, int64_t ci) {
   return out;
 }
 
-// Adds to the gradients of weight and bias; one thread sums each element, in a fixed order.
+// Adds to the gradients of weight and bias; each element is summed by one thread, in a fixed order.
 void add_weight_gradient(const Values& x, const Values& grad, Values& weight, Values& bias, Size s) {
   const int64_t co = (int64_t)bias.size(), ci = (int64_t)x.size() / s.pixels();
   parallel_for(0, co * ci, 1, [&](int64_t begin, int64_t end) {

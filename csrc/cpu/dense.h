@@ -1,4 +1,4 @@
-// Small dense tensors (weights, biases) to plain vectors and back.
+// Copies small dense tensors (weights, biases) to plain vectors and back.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 

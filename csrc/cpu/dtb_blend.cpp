@@ -1,5 +1,5 @@
-// dtb_blend on the CPU: out = w * f_cur + (1 - w) * f_prev, w = clamp(|tanh(logit)| + beta, 0, 1). The formula stands in
-// ../formulas.h; here are the sums: beta's gradient, and the logit's where it is one for all channels.
+// dtb_blend on the CPU: out = w * f_cur + (1 - w) * f_prev, w = clamp(|tanh(logit)| + beta, 0, 1). The formula is in
+// ../formulas.h; here are the sums: beta's gradient, and the logit's if all channels share it.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -41,7 +41,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> dtb_blend_backward(Tensor grad, Tenso
   const Tensors inputs = {grad, f_prev, f_cur, logit, beta}, outputs = {out[0], out[1], grad_logit};
   const SimdKernels& simd = simd_kernels();
   const Layout layout = pointwise_layout(f_cur, inputs, outputs);
-  // A sum per piece, added up in order: the same bits on any number of threads.
+  // One sum per piece, added up in order: bit-identical on any number of threads.
   std::vector<double> beta_sums(layout.pieces());
   each_piece(layout, [&](const Piece& piece) {
     PointwiseJob job = pointwise_job(Pointwise::dtb_blend_backward, layout, piece, inputs, outputs);

@@ -1,6 +1,6 @@
 // fac on the CPU: out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * features[n, c, y + i - 2, x + j - 2], edges
-// replicated. Every row of the output and of the gradients is made by one thread from the tensors as they lie in memory: no
-// unfolded, padded or reordered copy of anything.
+// replicated. Every row of the output and of the gradients is computed by one thread directly from the tensors in memory: there
+// is no unfolded, padded or reordered copy of anything.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 

@@ -1,4 +1,4 @@
-// gru_update and lstm_update on the CPU. The formulas stand in ../formulas.h.
+// gru_update and lstm_update on the CPU. The formulas are in ../formulas.h.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>

@@ -6,7 +6,7 @@
 #include "simd.h"
 
 namespace rirn {
-// A batch as groups of images that stand side by side in the rows of planes, so that narrow images do not leave lanes idle.
+// A batch as groups of images placed side by side in the rows of planes, so that narrow images do not leave lanes idle.
 class Groups {
  public:
   Groups(const SimdKernels& simd, int64_t N, int W)
@@ -43,7 +43,7 @@ class Groups {
     std::vector<int32_t> masks_;
   };
 
-  // As few as fill the fewest registers, and a row with enough of them: more would only make the rows outgrow the cache.
+  // The fewest images that waste no registers and give a row enough of them: more would only make rows outgrow the cache.
   static int images_per_row(const SimdKernels& simd, int64_t N, int W) {
     const int tiles = (W + kTile - 1) / kTile;
     auto registers = [&](int64_t images) { return N / images * simd.whole_registers((int)images * tiles) +

@@ -1,4 +1,4 @@
-// Which of the SIMD variants in this binary the machine at hand runs.
+// Which of the SIMD variants in this binary the current machine runs.
 #pragma once
 
 // The variants for AVX2 and AVX-512 need GCC's or clang's vector extensions and target pragmas.
@@ -12,7 +12,7 @@ namespace rirn {
 enum class Isa { generic, avx2, avx512, avx512_bf16 };
 
 // The best variant that this processor can run, or the lower one that the environment variable RIRN_CPU_ISA
-// (generic, avx2, avx512, avx512_bf16) asks for; asking for more than the processor has is an error. Read anew at each call.
+// (generic, avx2, avx512, avx512_bf16) requests; requesting more than the processor has is an error. Read at each call.
 Isa current_isa();
 const char* isa_name(Isa isa);
 const char* built_isas();  // comma separated

@@ -1,5 +1,5 @@
-// How the work of convolutions is shared out among threads: predicted by counting, in the time that a register of tiles of a layer
-// takes on one thread. None of it changes a bit of the result.
+// How the work of convolutions is divided among threads: predicted by counting, in units of the time that one thread takes for a
+// register of tiles of a layer. None of it changes a bit of the result.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,15 +13,15 @@ inline int64_t most_items(int64_t items, int64_t threads) { return (items + thre
 
 // One layer over an image.
 struct LayerSplit {
-  int shared;   // 0: every thread has registers of its own. Else threads share so many registers at a time: first each transforms
+  int shared;   // 0: every thread has its own registers. Else threads share this many registers at a time: first each transforms
                 // some of the inputs, then each makes some of the outputs
   double load;  // of the thread that has the most to do
   double time;  // the same with what sharing costs
 };
 
-constexpr double kTransformShare = 0.17;  // of the time of a register of tiles
+constexpr double kTransformShare = 0.17;  // in units of the time of a register of tiles
 constexpr double kUnpaired = 1.08;        // a register alone instead of two that share a pass over the weights
-constexpr double kShared = 1.05;          // what is transformed goes from one core to another
+constexpr double kShared = 1.05;          // transformed inputs go from one core to another
 
 inline LayerSplit split_layer(const SimdKernels& simd, int registers, int ci, int co, int64_t threads) {
   const double whole = (double)most_items(registers, threads);
@@ -43,10 +43,10 @@ inline LayerSplit split_layer(const SimdKernels& simd, int registers, int ci, in
 // A chain of layers over groups of images.
 struct ChainSplit {
   int band_rows;    // of the bands that the threads sweep; 0: one layer after the other
-  double balance;  // work over the time of all threads, the longest of which everyone waits for
+  double balance;  // work over the time of all threads, which all wait for the slowest
 };
 
-// One layer after the other goes through memory, which takes so much longer.
+// Going layer by layer goes through memory, which takes this much longer.
 constexpr double kLayerByLayer = 1.28;
 
 // `channels`: of the input and of all layers' results. `sweeps`: whether a sweep may be taken, `whole_sweeps`: of whole images only.
@@ -65,7 +65,7 @@ inline ChainSplit split_chain(const SimdKernels& simd, int64_t groups, int H, in
   if (!sweeps) return split;
   const int64_t wanted = whole_sweeps ? 1 : most_items(threads, groups);
   const int band = most_items(tile_rows, wanted), bands = most_items(tile_rows, band);
-  // Each band but the first makes rows of the layers before the last again, one more for each.
+  // Each band but the first recomputes rows of the layers before the last, one more for each.
   const double again = bands > 1 ? (n - 1) / 2. : 0;
   const double sweep = most_items(groups * bands, threads) * (band + again) * work / (tile_rows * groups);
   if (sweep <= kLayerByLayer * layers) split = {band * kTile, work / (threads * sweep)};

@@ -17,12 +17,12 @@
 
 namespace rirn {
 namespace {
-constexpr size_t kSmallest = size_t(1) << 20;  // below, the system's allocator keeps memory itself
+constexpr size_t kSmallest = size_t(1) << 20;  // below this, the system's allocator keeps memory itself
 constexpr size_t kMostKept = size_t(512) << 20;
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t(2) << 20;
 
-// Blocks of memory; those given back are kept for the next one of about the same size, the latest ones longest.
+// Blocks of memory; freed ones are kept for the next request of about the same size, the most recent ones longest.
 class Pool {
  public:
   void* take(size_t size) {
@@ -84,7 +84,7 @@ class Pool {
     void* data = std::aligned_alloc(kHugePage, rounded);
     if (!data) throw std::bad_alloc();
 #if defined(__linux__)
-    madvise(data, rounded, MADV_HUGEPAGE);  // a wish: without huge pages the first use only takes longer
+    madvise(data, rounded, MADV_HUGEPAGE);  // a hint: without huge pages the first use only takes longer
 #endif
     return data;
   }
@@ -101,7 +101,7 @@ void* small_block(size_t size) {
   return data;
 }
 
-// Never destroyed: tensors may outlive everything that is.
+// Never destroyed: tensors may outlive all static objects.
 Pool& pool() {
   static Pool& it = *new Pool;
   return it;

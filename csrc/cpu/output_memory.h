@@ -8,11 +8,11 @@
 #include "../gradients.h"
 
 namespace rirn {
-// Uninitialized tensors on the CPU. Large ones get the memory of results that are no longer used: the pages of fresh memory have
-// to be cleared by the system first, which took more than twice as long as blending 80 channels of 180x320 does.
+// Uninitialized tensors on the CPU. Large ones reuse the memory of results that are no longer used: the system must clear the
+// pages of fresh memory first, which took more than twice as long as blending 80 channels of 180x320.
 Tensor empty_output(const Tensor& like, const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides);
 
-// Of the sizes and, where it is dense, the strides of another tensor.
+// With the sizes and, if it is dense, the strides of another tensor.
 Tensor empty_output_like(const Tensor& like);
 
 // See gradients.h.

@@ -6,11 +6,11 @@
 #include <cstdint>
 
 namespace rirn {
-// Calls f(first, last) for ranges that make up begin .. end - 1 on several threads, `grain` at least to each, and waits for all.
+// Calls f(first, last) for ranges that make up begin .. end - 1 on several threads, at least `grain` each, and waits for all.
 template <class F>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& f) {
 #if defined(__SANITIZE_THREAD__)
-  // ThreadSanitizer does not see how OpenMP's threads wait for each other, nor how they come by what they call.
+  // ThreadSanitizer does not see how OpenMP's threads wait for each other, nor how they get what they call.
   static std::atomic<const F*> function;
   static std::atomic<int> done{0};
   function = &f;

@@ -10,7 +10,7 @@
 
 namespace rirn {
 namespace {
-constexpr int64_t kRowWork = 1 << 15;  // elements that a thread makes at least
+constexpr int64_t kRowWork = 1 << 15;  // fewest elements for a thread
 
 void check_dense(const Tensor& t, const char* name) {
   check_image(t, name);

@@ -1,4 +1,4 @@
-// Which C++ type a dtype is, and tensors as the SIMD kernels see them.
+// The C++ type of a dtype, and tensors as the SIMD kernels see them.
 #pragma once
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/BFloat16.h>

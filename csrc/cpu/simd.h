@@ -1,5 +1,5 @@
-// What the SIMD variants (simd_generic.cpp, simd_avx2.cpp, simd_avx512.cpp) offer to the rest of the library: plain structs
-// and a table of functions. Threads, memory and tensors stay on this side.
+// The interface of the SIMD variants (simd_generic.cpp, simd_avx2.cpp, simd_avx512.cpp) to the rest of the library: plain
+// structs and a table of functions. Threads, memory and tensors stay on this side.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -32,8 +32,8 @@ constexpr int kFacTaps = kFacSize * kFacSize;
 
 // Rows of an image in working memory, all channels of a row together, each channel split by x mod kTile into `kTile` phases so
 // that lanes of a register are neighbouring tiles: pixel x of channel k is row(y)[(k * kTile + x % kTile) * tiles + x / kTile].
-// Row y lives in slot y mod `rows`: few rows make a ring, many hold the whole image with its border. Pixels outside the image
-// are zero.
+// Row y is in slot y mod `rows`: few rows form a ring, many hold the whole image with its border. Pixels outside the image are
+// zero.
 struct Plane {
   float* base;
   int channels;
@@ -45,8 +45,8 @@ struct Plane {
   float* row(int y) const { return base + (size_t)((y % rows + rows) % rows) * row_size(); }
 };
 
-// The columns of a plane's rows: some images of a batch side by side, each from a tile of its own on. A tile's arithmetic is the
-// same wherever it stands, so that results do not depend on how many images share a row, bit for bit.
+// The columns of a plane's rows: some images of a batch side by side, each starting at a new tile. A tile's arithmetic is the
+// same wherever it is, so results are bit-identical for any number of images in a row.
 struct Columns {
   int W;       // of one image
   int images;  // side by side
@@ -79,7 +79,7 @@ struct SweepJob {
   int H;
   Columns columns;
   int y_begin, y_end;  // y_begin is a multiple of kTile
-  const Plane* planes;  // where the inputs of all layers but the first stay, whole images with a border, for rows as wide as the arena's; null: in rings
+  const Plane* planes;  // inputs of all layers but the first, kept as whole images with a border, rows as wide as the arena's; null: in rings
   float* arena;        // sweep_arena() floats, aligned to 64 bytes
 };
 
@@ -97,17 +97,17 @@ struct LayerJob {
   Columns columns;
   int y, first, count;
   float* arena;  // layer_arena() floats, aligned to 64 bytes
-  // For threads that share registers: null, or count registers go through the layer together, and either their transformed inputs,
+  // For threads that share registers: null, or `count` registers go through the layer together, and either their transformed inputs,
   // the channels from begin to end, are put here (transformed_floats()), or outputs from begin to end are made of them.
   float* transformed;
   bool makes_outputs;
   int begin, end;  // multiples of kTransformed or of the outputs that are packed together
 };
 
-// Input channels that a thread transforms at least, where threads share registers of tiles.
+// Fewest input channels that a thread transforms if threads share registers of tiles.
 constexpr int kTransformed = 8;
 
-// Adds to weights and bias what rows of tiles contribute to their gradients, in the transform domain.
+// Adds the contribution of rows of tiles to the gradients of weights and bias, in the transform domain.
 struct WeightJob {
   Plane in, grad;
   int ci, co;      // channels of these, the first ones
@@ -148,7 +148,7 @@ struct Run {
 struct BlendJob {
   Element element;
   int64_t pixels, channels;
-  bool channels_inner;  // channels are the neighbours in memory, else pixels are
+  bool channels_inner;  // channels are adjacent in memory, else pixels are
   float max_weight;
   Run f_prev, f_cur, logit_prev, logit_cur, out;
 };
@@ -162,8 +162,8 @@ struct BlendBackwardJob {
   Run grad_f_prev, grad_f_cur, grad_logit_prev, grad_logit_cur;
 };
 
-// The ops that make every element from the elements at the same place of the inputs. Inputs and outputs stand in the order of
-// the op's schema, the gates of an LSTM as four tensors; of a gradient, outputs that are not wanted have no data.
+// The pointwise ops. Inputs and outputs are in the order of the op's schema, the gates of an LSTM as four tensors; unwanted
+// outputs of a gradient have no data.
 #define RIRN_NAMES(NAME, FORMULA) NAME, NAME##_backward,
 enum class Pointwise { RIRN_POINTWISE(RIRN_NAMES) };
 #undef RIRN_NAMES
@@ -179,7 +179,7 @@ struct PointwiseJob {
   unsigned summed;  // bit i: output i is double, each of its strides is 0 (sum along it) or 1, and the sums are added to it
 };
 
-// Row y of fac, on one image: all channels if they are the neighbours in memory, else one of them.
+// Row y of fac, on one image: all channels if they are adjacent in memory, else one of them.
 struct FacJob {
   Element element;
   bool channels_inner;
@@ -192,7 +192,7 @@ struct FacJob {
 
 struct SimdKernels {
   int lanes;
-  int row_registers;  // of tiles that a row should have where there are images enough
+  int row_registers;  // of tiles that a row should have if there are enough images
   int paired_from;  // inputs of a layer from which on two registers of tiles share a pass over its weights
   int channels_together;  // input channels that share one float of packed weights: 1, or 2 rounded to bfloat16
   size_t (*sweep_arena)(const ConvLayer* layers, int count, const Columns& columns);
@@ -206,7 +206,7 @@ struct SimdKernels {
   size_t (*pack_arena)(int co, int ci);
   void (*pack_block)(const PackJob&, int o);  // the block of outputs from o on
 
-  // A variant with bfloat16 products has nothing from here on: they serve forward passes of convolutions.
+  // A variant with bfloat16 products has nothing from here on: it only serves forward passes of convolutions.
   void (*store_rows)(const Plane& from, const Image* outputs, int count, int y_begin, int y_end, const Columns& columns);
   size_t (*point_sums)(int ci, int co);  // floats of one point in WeightJob::weights
   size_t (*weight_arena)(int ci, int co);

@@ -20,7 +20,7 @@ size_t packed_size(const SimdKernels& simd, int co, int ci) {
   return (size_t)blocks(simd, co) * simd.output_block(co) * kPoints * depth;
 }
 
-// What packed weights were made of.
+// What packed weights were made from.
 struct Source {
   const SimdKernels* simd;
   bool rotated;
@@ -69,7 +69,7 @@ class Entry {
   Arena memory_;
 };
 
-// The entries used last, the latest first.
+// The most recently used entries, the latest first.
 class Cache {
  public:
   static Cache& get() {
@@ -119,7 +119,7 @@ std::shared_ptr<const float> pack_weights(const SimdKernels& simd, const Tensor&
   }
   std::shared_ptr<const Entry> entry = Cache::get().find(source);
   if (!entry) {
-    entry = std::make_shared<const Entry>(source);  // not under the lock: packing has threads of its own
+    entry = std::make_shared<const Entry>(source);  // not under the lock: packing has its own threads
     Cache::get().keep(entry);
   }
   return {entry, entry->packed()};

@@ -13,9 +13,9 @@ namespace rirn {
 // filled up with zeros; with bfloat16 products, pairs of inputs. `rotated` is for the convolution that takes the gradient of the output to that of the input: co and ci
 // trade places and the kernels are rotated by 180 degrees.
 //
-// The frames of a video or a clip go through the same weights, so packed weights are kept and found again by the values that
-// they were made of. Comparing those is a small part of the work of packing, and weights that were changed in place, or
-// others that came into the same memory, cannot be mistaken for those before.
+// The frames of a video or a clip use the same weights, so packed weights are kept and looked up by the values that they were
+// made from. Comparing these is cheap compared with packing, and weights that were changed in place, or others in the same
+// memory, cannot be mistaken for them.
 std::shared_ptr<const float> pack_weights(const SimdKernels& simd, const Tensor& weight, bool rotated);
 
 // The gradient of dense weights [co][ci][3][3] from `parts` partial sums as WeightJob makes them, `stride` floats apart.

@@ -13,13 +13,13 @@ void want_huge_pages(void* memory, size_t bytes) {
   constexpr uintptr_t kHugePage = uintptr_t(2) << 20;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
   const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish, no more
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // only a hint
 #else
   (void)memory, (void)bytes;
 #endif
 }
 
-// Memory of planes: how much is in use, and what no call uses just now, the latest last.
+// Memory of planes: how much is in use, and what no call is using now, the most recent last.
 struct WorkingPlanes::Pool {
   std::mutex mutex;
   size_t most;  // floats, in use and not
@@ -28,7 +28,7 @@ struct WorkingPlanes::Pool {
 
   explicit Pool(size_t most) : most(most) {}
 
-  // Never destroyed: tensors may outlive everything that is.
+  // Never destroyed: tensors may outlive all static objects.
   static Pool& of_calls() {
     static Pool& pool = *new Pool((256 << 20) / sizeof(float));
     return pool;

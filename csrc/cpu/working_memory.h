@@ -1,4 +1,4 @@
-// Memory that the CPU kernels work in, kept from call to call: fresh pages would cost more than they hold.
+// Working memory of the CPU kernels, kept from call to call: fresh pages would cost more than the work done in them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include "simd.h"
 
 namespace rirn {
-// Asks for huge pages where that is worth it: planes are read by rows that lie far apart.
+// Requests huge pages where that pays: planes are read by rows that are far apart.
 void want_huge_pages(void* memory, size_t bytes);
 
 // Zero from the start and aligned for any register.
@@ -35,7 +35,7 @@ class Arena {
 enum class Scratch { job, weight_sums, transformed };
 constexpr int kScratches = 3;
 
-// The calling thread's scratch memory of that kind, with whatever was left there; valid until the thread asks for it again.
+// The calling thread's scratch memory of that kind, with stale contents; valid until the thread asks for it again.
 inline float* thread_scratch(Scratch kind, size_t floats) {
   struct Kept {
     Arena arena;
@@ -52,13 +52,13 @@ inline float* thread_scratch(Scratch kind, size_t floats) {
 }
 
 // Whole images of working rows, with a border of zeros that the tiles of any layer may touch: everything starts as zero, and
-// whatever writes to a plane leaves what lies outside the images as it is or writes zeros there. That makes the memory of one
-// call fit the next of the same shape; a model alternates between a few of them.
+// whatever writes to a plane leaves the area outside the images unchanged or zero. Hence the memory of one call can serve the
+// next of the same shape; a model alternates between a few shapes.
 class WorkingPlanes {
  public:
   // For one call.
   WorkingPlanes(std::vector<int> channels, int tiles, int H);
-  // To be held from a forward pass to its backward pass; null if all that is held so would come to more than `most` bytes.
+  // To be held from a forward pass to its backward pass; null if the total held would exceed `most` bytes.
   static std::shared_ptr<WorkingPlanes> held(std::vector<int> channels, int tiles, int H, size_t most);
   ~WorkingPlanes();
   WorkingPlanes(const WorkingPlanes&) = delete;

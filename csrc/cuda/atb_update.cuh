@@ -1,11 +1,11 @@
 // Adaptive temporal blending from its inputs to its result, for inference: u = joint([f_cur, f_prev]), a logit for each frame from its
-// half of u, conv2(leaky_relu(conv1(u))), and decay sigmoid(logit_prev) f_prev + max_weight sigmoid(logit_cur) f_cur. fp16 and bf16
-// alone. Free of torch.
+// half of u, conv2(leaky_relu(conv1(u))), and decay sigmoid(logit_prev) f_prev + max_weight sigmoid(logit_cur) f_cur. Only fp16
+// and bf16. Free of torch.
 //
-// Three launches beside that which brings the weights in order: the joint convolution, which reads both inputs and writes the halves
+// Three launches besides the one that packs the weights: the joint convolution, which reads both inputs and writes the halves
 // apart; the first convolutions of both branches; their second ones, gates and blend. By count, with images of c channels:
 //   read and written  2 + 2, 2 + 2, 4 + 1 = 13 images    against 25 with the library's convolutions and atb_blend, in 9 launches
-// and what the last kernel keeps in registers, the logits, is not rounded.
+// The last kernel keeps the logits in registers, where they are not rounded.
 #pragma once
 #include <type_traits>
 
@@ -32,14 +32,14 @@ struct AtbGateArgs {
   float decay, max_weight;
 };
 
-// Groups of 8 outputs that a block makes of both logits: their sums lie in registers together, and with
+// Groups of 8 outputs that a block makes of both logits: their sums are in registers together, and with
 // four the compiler has to spill.
 inline int gate_width(int outputs) {
   const int groups = groups_of(outputs), blocks = (groups + 2) / 3;
   return std::max(2, (groups + blocks - 1) / blocks);
 }
 
-// Two blocks a multiprocessor: one computes while the other loads.
+// Two blocks per multiprocessor: one computes while the other loads.
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads, 2) atb_gates(AtbGateArgs<T> a) {
   extern __shared__ __align__(32) unsigned char shared[];
@@ -104,7 +104,7 @@ void launch_gates(const AtbGateArgs<T>& a, const Stream& stream) {
   atb_gates<T, kN><<<mma_grid(conv, kN), kThreads, bytes, stream.handle>>>(a);
 }
 
-// Returns the bytes of workspace that it takes, and without one does nothing else.
+// Returns the bytes of workspace that it needs; without a workspace it does nothing else.
 template <class T>
 size_t atb_update(const AtbUpdate<T>& job, const Workspace& workspace, const Stream& stream) {
   const int c = job.out.channels, width = mma_width(c), last_width = gate_width(c);

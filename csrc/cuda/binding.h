@@ -1,5 +1,5 @@
-// What the bindings <op>.cu share: from torch's tensors to the structs of <op>.cuh. Only symbols that a CPU-only torch has too,
-// so that one binary imports everywhere.
+// What the bindings <op>.cu share: from torch's tensors to the structs of <op>.cuh. Uses only symbols that a CPU-only torch also
+// has, so that one binary imports everywhere.
 #pragma once
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>

@@ -1,7 +1,7 @@
 // What the CUDA kernels share. The files *.cuh of this folder are free of torch: <op>.cuh holds the kernels of an op, a struct
 // of plain pointers, sizes and strides (all in elements), and `launch_<op>`, which picks kernel and grid; <op>.cu checks,
-// allocates, fills the struct and calls it. So the whole of <op>.cuh also runs without a GPU, see tests/cuda_on_cpu. What is
-// written in PTX stands in mma.cuh alone, which has a twin there.
+// allocates, fills the struct and calls it. Hence all of <op>.cuh also runs without a GPU, see tests/cuda_on_cpu. PTX is only in
+// mma.cuh, which has a twin there.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -14,7 +14,7 @@
 
 namespace rirn {
 namespace cuda {
-constexpr int kThreads = 256;  // of a block, where nothing speaks for another number
+constexpr int kThreads = 256;  // of a block, unless another number is better
 
 // ---- scalars: computed in float (double for double), rounded once ----
 
@@ -46,12 +46,12 @@ struct Scalar<__nv_bfloat16> {
 template <class T>
 using Wide = typename Scalar<T>::Wide;
 
-// The quotient without the steps that make it exact to the last bit: a blend of half-precision tensors would wait for them and not
-// for memory. The divisor is at least 1, and 1 / infinity is 0.
+// The quotient without the steps that make it exact to the last bit, which would bind a blend of half-precision tensors by
+// arithmetic instead of memory. The divisor is at least 1, and 1 / infinity is 0.
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.f, 1.f + expf(-x)); }
 __device__ __forceinline__ double sigmoid(double x) { return 1. / (1. + exp(-x)); }
 
-// `N` neighbours that are loaded and stored together; the address is a multiple of their size.
+// `N` adjacent elements that are loaded and stored together; the address is a multiple of their size.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
   T v[N];

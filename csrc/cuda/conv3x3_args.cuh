@@ -21,7 +21,7 @@ struct Image {
   int64_t n, c, h, w;
   int channels;  // that the layer sees
   bool shuffled;
-  int wide;  // channels in one access: 8 or 4 where they are neighbours and aligned, else 1
+  int wide;  // channels in one access: 8 or 4 if they are adjacent and aligned, else 1
 
   __device__ __forceinline__ int64_t at(int64_t index, int channel, int64_t y, int64_t x) const {
     if (shuffled) {
@@ -91,7 +91,7 @@ __device__ __forceinline__ const Image<T>& find(const Images<T>& images, int& ch
   return images.v[k];
 }
 
-// Weights [out, in, 3, 3] by strides; of a backward pass with the roles of out and in swapped and the taps turned round.
+// Weights [out, in, 3, 3] by strides; in a backward pass with the roles of out and in swapped and the taps reversed.
 template <class T>
 struct Weights {
   const T* data;
@@ -130,12 +130,12 @@ inline int64_t tiles_of(int64_t images, int h, int w, int tile_h, int tile_w) {
   return images * ((h + tile_h - 1) / tile_h) * ((w + tile_w - 1) / tile_w);
 }
 
-// x times the slope below zero; a slope of 0 leaves nothing of an infinity.
+// x times the slope below zero; a slope of 0 turns an infinity into 0.
 template <class W>
 __device__ __forceinline__ W scaled(W x, W slope) {
   return slope == 0 ? W(0) : x * slope;
 }
-// What of a gradient gets through an activation whose result is `gate`, as in torch; NaN gradients propagate.
+// The part of a gradient that passes an activation whose result is `gate`, as in torch; NaN gradients propagate.
 template <class W>
 __device__ __forceinline__ W gated(W grad, W gate, W slope) {
   return (slope == 0 ? gate <= 0 : !(gate > 0)) ? scaled(grad, slope) : grad;
@@ -151,9 +151,9 @@ inline __host__ __device__ int groups_of(int channels) { return (channels + 7) /
 constexpr int kSharedUnasked = 48 * 1024;  // bytes of shared memory that a block may have on every device
 constexpr int kMostDevices = 64;           // whose answers are remembered
 
-// Lets a kernel without other shared memory have as much of it for a block as the current device allows, at the first launch there
-// that needs it: were each launch to ask for its own bytes, a thread of the host could lower what another one has just asked for.
-// Throws std::runtime_error where the device has less than `bytes`.
+// Gives a kernel without static shared memory as much of it per block as the current device allows, at the first launch there
+// that needs it: if each launch asked for its own bytes, one host thread could lower what another has just requested.
+// Throws std::runtime_error if the device has less than `bytes`.
 template <auto kKernel>
 void allow_shared(size_t bytes) {
   if (bytes <= kSharedUnasked) return;

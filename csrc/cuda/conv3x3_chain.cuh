@@ -1,5 +1,5 @@
 // Chains of 3x3 convolutions on CUDA, forward and backward: which kernels run on what, in plain pointers. One launch per layer,
-// and in fp16 and bf16 one to bring their weights in order, unless these are kept so.
+// and in fp16 and bf16 one to pack their weights, unless these are kept packed.
 //
 // What a chain moves: per layer its inputs with a rim of one pixel around tiles of 32x8 (1.33 times them, mostly from cache), the
 // skip connection and the result, once each. An eager chain reads and writes the result again for the bias or the
@@ -35,7 +35,7 @@ struct Chain {
   int h, w;
 };
 
-using Half = uint16_t;  // fp16 or bf16: bringing weights in order moves bits
+using Half = uint16_t;  // fp16 or bf16: packing weights only moves bits
 
 inline void launch_packs(const std::vector<PackJob<Half>>& jobs, const Stream& stream) {
   PackArgs<Half> args;
@@ -46,12 +46,12 @@ inline void launch_packs(const std::vector<PackJob<Half>>& jobs, const Stream& s
   }
 }
 
-// Weights brought in order for the tensor cores that later calls find so: those of one address and shape must stay what they are.
+// Weights packed for the tensor cores, reused by later calls: those of one address and shape must not change.
 class KeptWeights {
  public:
   struct Entry {
     PackJob<Half> job;
-    bool packed;  // or will be, by what its stream has been told
+    bool packed;  // or will be, by work queued on its stream
   };
   virtual ~KeptWeights() = default;
 
@@ -63,7 +63,7 @@ class KeptWeights {
     if (!entry.job.packed) entry.job = {w, static_cast<uint4*>(allocate(packed_size(w, n) * sizeof(uint4))), n};
     return entry;
   }
-  // All those of the current device and of a stream once more, as they are by then.
+  // Repacks all those of the current device and of a stream, with their current values.
   void pack_again(const Stream& stream) {
     int device = 0;
     cudaGetDevice(&device);
@@ -85,10 +85,10 @@ class KeptWeights {
   std::map<std::pair<Place, Source>, Entry> entries_;
 };
 
-// What a call may write to beside its results.
+// What a call may write to besides its results.
 struct Workspace {
-  void* memory;        // null: the call only counts how much of it there must be
-  KeptWeights* kept;  // null: weights are brought in order for this call alone
+  void* memory;        // null: the call only counts how much it needs
+  KeptWeights* kept;  // null: weights are packed for this call alone
 };
 
 // Hands out stretches of a workspace; without memory it only counts.
@@ -120,12 +120,12 @@ inline int64_t size_between(int channels, int64_t images, int h, int w) {
   return images * 8 * groups_of(channels) * h * w;
 }
 
-// The weights of a call brought in order for the tensor cores.
+// The weights of a call, packed for the tensor cores.
 class Packing {
  public:
   Packing(Arena& arena, const Workspace& workspace, const Stream& stream) : arena_(arena), workspace_(workspace), stream_(stream) {}
 
-  // Where weights stand after `launch` for a kernel that makes 8 n outputs in a block.
+  // Where weights are after `launch`, for a kernel that makes 8 n outputs in a block.
   template <class T>
   uint4* take(const Weights<T>& w, int n) {
     if (!kOnTensorCores<T>) return nullptr;
@@ -177,7 +177,7 @@ void forward_layer(const Chain<T>& chain, int l, const Images<T>* images, const 
   launch_conv3x3(a, stream);
 }
 
-// The chain's result; returns the bytes of workspace that it takes, and without one does nothing else.
+// Computes the chain's result; returns the bytes of workspace that it needs, and without one does nothing else.
 template <class T>
 size_t chain_forward(const Chain<T>& chain, const Image<T>& out, const Workspace& workspace, const Stream& stream) {
   const int n = chain.count;
@@ -188,7 +188,7 @@ size_t chain_forward(const Chain<T>& chain, const Image<T>& out, const Workspace
   int64_t largest = 0;
   for (int l = 0; l + 1 < n; ++l)
     largest = std::max(largest, size_between(chain.layers[l].weight.outputs, chain.images, chain.h, chain.w));
-  T* buffers[3];  // a layer reads the last two results at most
+  T* buffers[3];  // a layer reads at most the last two results
   for (int k = 0; k < 3; ++k) buffers[k] = k < n - 1 ? arena.take<T>(largest) : nullptr;
   if (!workspace.memory) return arena.used();
 
@@ -218,15 +218,15 @@ struct ChainGradients {
   WeightGradient<T> layers[kMostLayers];
 };
 
-// The gradients that are wanted, from that of the result before its activation; workspace as above. Everything between the inputs
-// and the result is computed again and kept in the workspace.
+// Computes the wanted gradients from that of the result before its activation; workspace as above. Everything between the inputs
+// and the result is recomputed and kept in the workspace.
 template <class T>
 size_t chain_backward(const Chain<T>& chain, const Image<T>& grad, const ChainGradients<T>& gradients, const Workspace& workspace,
                       const Stream& stream) {
   const int n = chain.count, h = chain.h, w = chain.w;
   bool want_input = false;
   for (int k = 0; k < gradients.inputs.count; ++k) want_input |= gradients.inputs.v[k].data != nullptr;
-  int lowest = 0;  // layer whose result has a gradient that is of use
+  int lowest = 0;  // layer whose result has a gradient that is needed
   while (!want_input && lowest < n && !gradients.layers[lowest].weight && !gradients.layers[lowest].bias) ++lowest;
   if (lowest == n) return 0;
 

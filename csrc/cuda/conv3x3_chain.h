@@ -40,7 +40,7 @@ Chain<T> chain_of(const Tensors& inputs, const Tensors& weights, const Tensors& 
   return chain;
 }
 
-// `all`: gradients of inputs, weights and biases, without elements where not wanted.
+// `all`: gradients of inputs, weights and biases, without elements if not wanted.
 template <class T>
 ChainGradients<T> gradients_of(const Tensors& all, const Chain<T>& chain, bool unshuffle) {
   ChainGradients<T> gradients{};
@@ -62,8 +62,8 @@ ChainGradients<T> gradients_of(const Tensors& all, const Chain<T>& chain, bool u
   return gradients;
 }
 
-// Runs `f(workspace)`, which without memory returns the bytes that it needs, on memory of torch's allocator. That is given
-// back in the order of the stream, so nothing has to wait. `weights`: what `f` may keep in order.
+// Runs `f(workspace)`, which without memory returns the bytes that it needs, on memory of torch's allocator. It is freed
+// in stream order, so nothing has to wait. `weights`: what `f` may keep packed.
 template <class F>
 void with_workspace(const Tensor& like, const Tensors& weights, F&& f) {
   KeptWeights* kept = kept_weights(like, weights);
@@ -77,7 +77,7 @@ inline void check_input_count(const Tensors& inputs) {
     fail("the CUDA kernel of conv3x3_chain reads at most ", kMostImages, " inputs; got ", inputs.size(), "; concatenate some of them");
 }
 
-// Everything that is wanted of the gradients of a chain; `grad` is that of the result before its activation.
+// All wanted gradients of a chain; `grad` is that of the result before its activation.
 inline Tensors chain_gradients(const char* op, const Tensor& grad, const Tensors& inputs, const Tensors& weights, const Tensors& biases,
                                const std::vector<double>& slopes, const std::vector<int64_t>& skips, bool unshuffle, bool shuffle,
                                int64_t output_mask) {

@@ -1,7 +1,7 @@
 // conv3x3_ffma, the convolution of conv3x3.cuh for fp32 and fp64. Free of torch.
 //
-// A thread makes 8 outputs of 4 pixels in a row; a warp's threads have the same outputs, so that weights are broadcast. A block
-// has a tile of 64 such runs of pixels, two warps, once for every 8 outputs that it makes, up to 40.
+// A thread makes 8 outputs of 4 pixels in a row; a warp's threads have the same outputs, so weights are broadcast. A block
+// has a tile of 64 such runs of pixels, two warps, for every 8 outputs that it makes, up to 40.
 #pragma once
 #include "conv3x3_args.cuh"
 

@@ -1,9 +1,9 @@
-// conv3x3_mma, the convolution of conv3x3.cuh for fp16 and bf16: on tensor cores, sums in float. Its parts, from a region of images
-// in shared memory to the products and back, are those of the kernels that fuse more. Free of torch.
+// conv3x3_mma, the convolution of conv3x3.cuh for fp16 and bf16: on tensor cores, sums in float. The kernels that fuse more reuse its
+// parts, from a region of images in shared memory to the products and back. Free of torch.
 //
-// An image region lies in shared memory pixel by pixel, its channels in slots of 8 (16 bytes). A product step takes 16 rows of K
-// at once, two groups of 8 channels of one tap each: the groups of all taps stand in one row, so that 40 channels need 22.5 steps
-// and not 27.
+// An image region is in shared memory pixel by pixel, its channels in slots of 8 (16 bytes). A product step takes 16 rows of K
+// at once, two groups of 8 channels of one tap each: the groups of all taps form one row, so that 40 channels need 22.5 steps
+// instead of 27.
 #pragma once
 #include "conv3x3_args.cuh"
 #include "mma.cuh"
@@ -82,7 +82,7 @@ struct Region {
   int pitch, margin;
 };
 
-// The tile of a region to `channels` of an image from `first` on.
+// Writes the tile of a region to `channels` of an image from `first` on.
 template <class T, int N, class Slots>
 __device__ __forceinline__ void store_region(const Region<T>& from, Slots slots, const Image<T>& out, const Place& place, int first,
                                              int channels, int tile_h, int tile_w, int h, int w) {
@@ -133,7 +133,7 @@ __device__ __forceinline__ void multiply(float (&sums)[kM][kN][4], const T* regi
   }
 }
 
-// Weights in the order in which lanes of a warp want them: per block of 8 kN outputs, step of K, pair of 8 outputs and lane four
+// Weights in the order in which lanes of a warp want them: per block of 8 kN outputs, step of K, pair of 8 outputs and lane, four
 // pairs of rows of K, two for each 8 outputs.
 template <class T>
 struct PackJob {
@@ -141,7 +141,7 @@ struct PackJob {
   uint4* packed;
   int n;  // kN of the kernel that reads them
 };
-constexpr int kMostPackJobs = 60;  // as many as the arguments of a kernel hold
+constexpr int kMostPackJobs = 60;  // as many as fit into the arguments of a kernel
 template <class T>
 struct PackArgs {
   PackJob<T> jobs[kMostPackJobs];
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(kThreads) conv3x3_pack(PackArgs<T> args) {
   }
 }
 
-// Sums [pixel][outputs] of a block, in shared memory, through the epilogue to the result.
+// Takes sums [pixel][outputs] of a block, in shared memory, through the epilogue to the result.
 template <class T, int N>
 __device__ __forceinline__ void store_tile(const float* sums, int pitch, const ConvArgs<T>& a, const Place& place, int first,
                                            int outputs) {

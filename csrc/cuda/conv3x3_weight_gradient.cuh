@@ -1,5 +1,5 @@
-// Gradients of the weights and the bias of a 3x3 convolution, in two steps and without atomics: every part of the image sums for
-// itself, then the parts are added up in their order. How many parts there are depends on sizes alone, so equal inputs give
+// Gradients of the weights and the bias of a 3x3 convolution, in two steps and without atomics: each part of the image is summed
+// separately, then the parts are added up in order. The number of parts depends only on sizes, so equal inputs give
 // equal bits on any device. Sums are float (double for double) at every dtype; fp16 and bf16 are multiplied on the tensor cores.
 #pragma once
 #include "conv3x3.cuh"
@@ -189,7 +189,7 @@ inline int gradient_blocks(int inputs, int outputs) {
   return ((inputs + kGradInputs - 1) / kGradInputs) * ((outputs + kGradOutputs - 1) / kGradOutputs);
 }
 inline int gradient_parts(int64_t images, int h, int w, int inputs, int outputs) {
-  // Blocks for two on each multiprocessor of the devices of today, and no more: every part goes through memory.
+  // Blocks for two on each multiprocessor of today's devices, and no more: every part goes through memory.
   const int most = std::max(8, 256 / gradient_blocks(inputs, outputs));
   return static_cast<int>(std::min<int64_t>(most, tiles_of(images, h, w, kGradTileH, kGradTileW)));
 }

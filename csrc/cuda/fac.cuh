@@ -1,7 +1,7 @@
 // Filter adaptive convolution and its gradients: out[n, c, y, x] = sum_ij kernels[n, 25c + 5i + j, y, x] * features[n, c, y + i - 2,
-// x + j - 2], edges replicated. The filters are nearly all of the memory; no sum needs atomics. Where rows lie in packs of 16 bytes
-// (NCHW, a width that fills packs) each value of the filters is read once, in packs, and the features under a block of threads come
-// from shared memory. In channels_last the filters of a block of results follow one another: they and their gradients go through
+// x + j - 2], edges replicated. The filters are nearly all of the memory; no sum needs atomics. If rows consist of packs of 16 bytes
+// (NCHW, a width that fills packs), each value of the filters is read once, in packs, and the features under a block of threads come
+// from shared memory. In channels_last the filters of a block of results are consecutive: they and their gradients go through
 // shared memory in packs, and a thread makes one element of the result, as it does, without packs, everywhere else. Free of torch.
 #pragma once
 #include <type_traits>
@@ -52,7 +52,7 @@ struct FacJob {
 
 __device__ __forceinline__ int nearest(int i, int count) { return i < 0 ? 0 : i < count ? i : count - 1; }
 
-// What a block of threads makes of a plane: packs of N pixels, kColumns packs wide and kRows high.
+// The part of a plane that a block of threads makes: packs of N pixels, kColumns packs wide and kRows high.
 template <int N>
 struct FacTile {
   static constexpr int kColumns = 8, kRows = kThreads / kColumns, kWidth = kColumns * N;
@@ -85,7 +85,7 @@ struct FacHalo {
   using Tile = FacTile<N>;
   static constexpr int kHeight = Tile::kRows + 2 * kFacReach, kWidth = Tile::kWidth + 2 * kFacReach;
   static constexpr int kPitch = (kWidth * sizeof(T) + 15) / 16 * 16 / sizeof(T);  // rows start at a pack
-  static constexpr int kPart = N < 4 ? N : 4;                                     // divides what a pack's filters see of a row
+  static constexpr int kPart = N < 4 ? N : 4;                                     // divides the part of a row that a pack's filters see
 
   alignas(16) T rows[kHeight][kPitch];
 
@@ -146,15 +146,15 @@ __global__ void __launch_bounds__(kThreads) fac_rows(FacJob<T> job) {
 __device__ __forceinline__ int first_padded(int i) { return i == 0 ? -kFacReach : i; }
 __device__ __forceinline__ int last_padded(int i, int count) { return i == count - 1 ? i + kFacReach : i; }
 
-// What the output at (y, x) says of the feature that its filter sees with a tap.
+// The contribution of the output at (y, x) to the gradient of the feature that its filter sees with a tap.
 template <class T>
 __device__ __forceinline__ Wide<T> fac_product(const FacPlane<const T>& kernels, const FacPlane<const T>& grad, int tap, int y,
                                                int x) {
   return Scalar<T>::widen(*kernels.at(tap, y, x)) * Scalar<T>::widen(*grad.at(y, x));
 }
 
-// The gradient of a pack of features: a thread multiplies the outputs of its pack by their filters, which says something of
-// kFacReach pixels on either side as well, and what lies there goes to the neighbours.
+// The gradient of a pack of features: a thread multiplies the outputs of its pack by their filters, which also contributes to
+// kFacReach pixels on either side; those contributions go to the neighbours.
 template <class T, int N>
 __device__ __forceinline__ void fac_features_gradient_rows(const FacJob<T>& job, const FacPlace& at) {
   using S = Scalar<T>;
@@ -279,7 +279,7 @@ __global__ void __launch_bounds__(kThreads) fac_strided(FacJob<T> job) {
   fac_make_element(job, at, [&](int tap) { return *kernels.at(tap, at.y, at.x); });
 }
 
-// Threads of a block whose filters shared memory holds.
+// Threads of a block such that shared memory holds their filters.
 template <class T>
 constexpr int kFacStaged = sizeof(T) == 8 ? kThreads / 2 : kThreads;
 
@@ -400,7 +400,7 @@ bool has_rows_of_packs(const View<E>& t) {
   return t.stride(3) == 1 && t.size(3) % pack == 0 && whole(0) && whole(1) && whole(2) && is_aligned(t);
 }
 
-// Whether the filters follow one another in packs, in the order of the elements of `of` in memory.
+// Whether the filters are consecutive in packs, in the order of the elements of `of` in memory.
 template <class E, class F>
 bool has_filters_in_order(const View<E>& kernels, const View<F>& of) {
   const auto channels_last = [](const auto& t) {

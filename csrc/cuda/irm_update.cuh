@@ -1,17 +1,17 @@
 // irm_update on CUDA: x0 = relu(joint([hidden, inner])), x1 = x0 + res1b(relu(res1a(x0))), x2 = x1 + res2b(relu(res2a(x1))),
 // result = out(x2). Free of torch.
 //
-// fp16 and bf16 with c of 16, 20 or 32 take three launches: the weights are brought in order, one kernel makes x1 and another the
-// result. A block of either makes a tile of kTileH x kTileW pixels through three layers without leaving shared memory; the layers
-// before the last are made with a rim around the tile, of 2 and 1 pixels. Everything else runs layer by layer (conv3x3_chain.cuh).
+// fp16 and bf16 with c of 16, 20 or 32 take three launches: the weights are packed, one kernel makes x1 and another the result. A
+// block of either takes a tile of kTileH x kTileW pixels through three layers without leaving shared memory; the layers before the
+// last are computed with a rim around the tile, of 2 and 1 pixels. Everything else runs layer by layer (conv3x3_chain.cuh).
 //
 // By count, with E(L, T, r) = L + 2 r (ceil(L / T) - 1) for pixels along an axis of L in tiles of T with a rim of r (up to what the
 // last tile lacks), A(r) = E(H, kTileH, r) E(W, kTileW, r), and layers of m = 2 * 9 * 2c * 2c FLOPs per pixel:
 //   FLOPs = m (2 (A(2) + A(1)) + 1.5 H W)                 against 5.5 m H W of the layers one by one
 //   bytes = 2 (2c A(3) + 2c H W + 2c A(3) + c H W)        read and written, rims counted, without the weights
 // For c = 16 and 20 at 320x180 that is 1.21 times the FLOPs (1.24 for c = 32 at 640x360) and 9.4 c H W elements, where an eager module
-// reads and writes 51 c H W. Two layers a launch would make 1.10 times the FLOPs, but move 19 c H W and take a launch more; all six in
-// one would make 1.55 times, and shared memory does not hold such a tile with rims of 6 and 5.
+// reads and writes 51 c H W. Two layers per launch would take 1.10 times the FLOPs, but move 19 c H W and need one more launch; all
+// six in one would take 1.55 times, and shared memory cannot hold such a tile with rims of 6 and 5.
 #pragma once
 #include <type_traits>
 
@@ -90,8 +90,8 @@ __device__ __forceinline__ void irm_layer(const Region<T>& from, const Region<T>
   __syncthreads();
 }
 
-// Three layers: front makes x1 of hidden and inner, back the result of x1. Shared memory allows one or two blocks a multiprocessor,
-// so that nothing is won by fewer registers.
+// Three layers: front makes x1 from hidden and inner, back the result from x1. Shared memory allows one or two blocks per
+// multiprocessor, so using fewer registers gains nothing.
 template <class T, int kGroups, bool kFront>
 __global__ void __launch_bounds__(kThreads, 1) irm_three_layers(IrmArgs<T> a) {
   using Tile = IrmTile<kGroups>;
@@ -161,8 +161,8 @@ size_t irm_fused(const Chain<T>& chain, const Image<T>& out, const Workspace& wo
   return arena.used();
 }
 
-// The six layers as a chain of ours, `chain`, to `out`. `shared_limit`: bytes of shared memory that a block may ask for. Returns
-// the bytes of workspace that it takes, and without one does nothing else.
+// The six layers as a chain, `chain`, to `out`. `shared_limit`: bytes of shared memory that a block may request. Returns
+// the bytes of workspace that it needs, and without one does nothing else.
 template <class T>
 size_t irm_forward(const Chain<T>& chain, const Image<T>& out, int shared_limit, const Workspace& workspace, const Stream& stream) {
   if constexpr (kOnTensorCores<T>) {

@@ -63,15 +63,15 @@ __device__ __forceinline__ void ldmatrix(uint32_t (&r)[kMatrices], const void* r
   }
 }
 
-// Starts a copy of 16 bytes (both addresses multiples of 16) from global to shared memory; not `valid`: of zeros, and the source is
-// not read. What was copied may be read after cp_async_wait by the thread that copied it, and after a barrier by the others.
+// Starts a copy of 16 bytes (both addresses multiples of 16) from global to shared memory; if not `valid`, writes zeros and does not
+// read the source. What was copied may be read after cp_async_wait by the thread that copied it, and after a barrier by the others.
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid = true) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(valid ? 16 : 0) : "memory");
 }
 // Ends a group: the copies since the last call.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most the last kPending groups are under way.
+// Waits until at most the last kPending groups are in flight.
 template <int kPending>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");

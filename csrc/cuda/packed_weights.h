@@ -1,5 +1,5 @@
-// Weights in the order of the tensor cores for all calls of a thread between open_packed and close_packed, which must not change any:
-// each is brought in order once. See rirn/ops/packed.py.
+// Weights packed for the tensor cores for all calls of a thread between open_packed and close_packed, during which none may change:
+// each is packed once. See rirn/ops/packed.py.
 #pragma once
 #include <memory>
 
@@ -10,13 +10,13 @@ namespace rirn {
 namespace cuda {
 class PackedWeights : public KeptWeights {
  public:
-  // Of the calls that follow: memory beside `like`, to be held together with `weights`, whose addresses may then be nobody else's.
+  // For the calls that follow: memory like `like`, held together with `weights`, so that no one else can get their addresses.
   void prepare(const Tensor& like, const Tensors& weights) {
     like_ = {like};
     weights_ = &weights;
     holds_them_ = false;
   }
-  // All that was brought in order, once more.
+  // Packs everything again.
   void pack_again() {
     if (like_.empty()) return;
     const DeviceGuard guard(like_[0].get_device_index());

@@ -1,9 +1,9 @@
-// The loop of all ops that make every element from the elements at the same place, for tensors of any strides: one thread reads
-// 16 bytes of every tensor (8 where channels are summed in half or double precision) where they lie so that it can, one element
-// otherwise, and every element of every tensor is touched once. Sums over the channels of a pixel and over everything (gradients
-// of what is shared) are added up in a fixed order, without atomics, so that equal inputs give equal bits. Free of torch.
+// The loop of all pointwise ops, for tensors of any strides: one thread reads 16 bytes of every tensor (8 if channels are summed
+// in half or double precision) where the layout allows it, one element otherwise, and every element of every tensor is touched
+// once. Sums over the channels of a pixel and over everything (gradients of shared inputs) are added up in a fixed order, without
+// atomics, so that equal inputs give equal bits. Free of torch.
 //
-// An op is one of formulas.h with these facts beside it (`Elementwise` has the defaults):
+// An op is a formula of formulas.h with these facts (`Elementwise` has the defaults):
 //   kShareable  bit i: input i may be one for all channels, all pixels or everything and is then loaded once per pack
 //   kSummable   bit i: output i may be summed over the channels
 //   kTotal      the output that is one sum over everything, or -1
@@ -32,7 +32,7 @@ struct Elementwise {
   static constexpr unsigned kReads[kMaxTensors] = {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
 };
 
-// Tensors [N, C, H, W] or, of logits, [N, 1, H, W], or [1, 1, 1, 1]: what an input has one of, all share, and an output sums up.
+// Tensors [N, C, H, W], [N, 1, H, W] for logits, or [1, 1, 1, 1]: dimensions of 1 are shared in an input and summed in an output.
 template <class T, class Op>
 struct PointwiseArgs {
   int64_t sizes[4];
@@ -41,7 +41,7 @@ struct PointwiseArgs {
   double* workspace;              // workspace_of() numbers, if output kTotal is wanted
 };
 
-// How many numbers of workspace the sum over `elements` elements takes at most.
+// The most numbers of workspace that the sum over `elements` elements takes.
 inline int64_t workspace_of(int64_t elements) { return elements / (kThreads / 2) + 1; }
 
 // What the kernels get. Dimensions go from the slowest to the fastest in memory; `rank` of the four are used, the last ones.
@@ -157,8 +157,8 @@ constexpr int bits_below(unsigned mask, int end) {
   return count;
 }
 
-// `slices` threads share a pixel, or N neighbouring ones: packs run along the pixels or, where channels are the neighbours in
-// memory, along the channels. What they have summed they add up in shared memory.
+// `slices` threads share a pixel, or N neighbouring ones: packs run along the pixels or, if channels are adjacent in memory,
+// along the channels. Their sums are added up in shared memory.
 template <class T, int N, bool kAlongChannels, class Op>
 __global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 2 : kAlongChannels ? 3 : 4) pointwise_channel_sums(Op op, PointwiseJob<T, Op> job) {
   constexpr int kPixels = kAlongChannels ? 1 : N, kChannels = kAlongChannels ? N : 1;
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 2 : kAlongChannels ?
     for (int t = 0; t < Op::kInputs; ++t) at.in[t] += slice * kChannels * job.in_channel[t];
 #pragma unroll
     for (int t = 0; t < Op::kOutputs; ++t) at.out[t] += slice * kChannels * job.out_channel[t];
-    // Not unrolled, and the steps not multiplied here: both would take registers that are not there.
+    // Not unrolled, and the steps not multiplied here: there are no registers left for either.
 #pragma unroll 1
     for (int64_t c = slice * kChannels; c < job.channels; c += job.slices * kChannels) {
       pointwise_pack<N>(op, job, at, [&](int k, const Wide<T>* made) {
@@ -254,7 +254,7 @@ inline LoopNest loop_nest(const int64_t (&sizes)[4], std::initializer_list<int> 
   return nest;
 }
 
-// How many threads share a pixel whose channels are `units` packs in a row: many for wide accesses, at most a quarter of them idle.
+// Number of threads that share a pixel whose channels are `units` packs in a row: many for wide accesses, at most a quarter idle.
 inline int slices_along_channels(int64_t units) {
   int slices = 32;
   while (slices > 1 && 4 * units < 3 * ((units + slices - 1) / slices * slices)) slices /= 2;
@@ -267,7 +267,7 @@ inline int slices_along_pixels(int64_t channels) {
   return slices;
 }
 
-// The tensors of one call. Strides are 0 along what a tensor has one of.
+// The tensors of one call. Strides are 0 along dimensions of size 1.
 template <class T, class Op>
 struct PointwiseTensors {
   static constexpr int kCount = Op::kOutputs + Op::kInputs;
@@ -315,7 +315,7 @@ void launch_pointwise(const Op& op, const PointwiseArgs<T, Op>& args, const Stre
   const Tensors tensors(args);
   if (!channels || !pixels || std::none_of(tensors.data, tensors.data + Op::kOutputs, [](const void* p) { return p; })) return;
 
-  // The loop follows the layout of an output where there is one of the full size, else of an input.
+  // The loop follows the layout of an output of full size if there is one, else of an input.
   bool sums = false;
   int64_t strides[Tensors::kCount][4];
   int count = 0;

@@ -13,7 +13,7 @@ View<T> pointwise_view(const Tensor& t) {
   return {pointer<T>(t), {1, 1, 1, 1}, {0, 0, 0, 0}};
 }
 
-// `like` has the full shape; outputs without elements are gradients that are not wanted.
+// `like` has the full shape; outputs without elements are unwanted gradients.
 template <class Op>
 void run_pointwise(const char* name, const Op& op, const Tensor& like, const Tensors& inputs, const Tensors& outputs) {
   if (!like.numel()) return;

@@ -7,7 +7,7 @@
 
 namespace rirn {
 namespace cuda {
-// The cudaStream_t of the current stream of a device. torch's stable C++ interface tells it from 2.13 on only, and the C function
+// The cudaStream_t of the current stream of a device. torch's stable C++ interface has it only from 2.13 on, and the C function
 // behind it is in libtorch_cuda, which a CPU-only torch lacks: so it is not linked but looked up, in the libtorch_cuda that is loaded
 // wherever there is a tensor on a GPU.
 inline void* current_stream_of(int32_t device) {

@@ -9,7 +9,7 @@ static void block_gates(const Run& logit, int64_t pixel, int count, float* gates
     store(gates + i, sigmoid(read<E>(element<E>(logit, pixel + i, 0), logit.pixel, count - i)));
 }
 
-// Whether all channels share one logit. An expanded logit is one value for all channels too, but its gradients are not summed.
+// Whether all channels share one logit. An expanded logit is also one value for all channels, but its gradients are not summed.
 template <class Job>
 RIRN_INLINE bool is_shared(const Run& logit, const Job& job) {
   return job.channels > 1 && logit.channel == 0;
@@ -63,7 +63,7 @@ static void blend_as(const BlendJob& job) {
   }
 }
 
-// A side with its gradients. Where the logit is shared its gradient is a sum over the channels, made by one thread in order.
+// A side with its gradients. If the logit is shared, its gradient is a sum over the channels, computed by one thread in order.
 template <class E, bool kChannelsInner, bool kDense>
 struct GradientSide : Side<E, kChannelsInner, kDense> {
   Run grad_f, grad_logit;

@@ -8,7 +8,7 @@
 // 12 or 10 sums, two inputs and a weight in 16 registers. One register of tiles and 8 outputs would need a load for nearly every
 // multiply-add.
 constexpr int kOutputs = 6, kOtherOutputs = 5, kPairedFrom = 1, kRowRegisters = 2;
-// A register of tiles that is left over alone takes two blocks of outputs at a time instead.
+// A single left-over register of tiles takes two blocks of outputs at a time instead.
 constexpr int kSingleBlocks = 2;
 #else
 constexpr int kOutputs = 10, kOtherOutputs = 8, kPairedFrom = kLanes == 16 ? 17 : INT32_MAX, kRowRegisters = 1;
@@ -98,14 +98,14 @@ RIRN_INLINE void transform_patches(const float* const* rows, ptrdiff_t offset, i
 RIRN_INLINE void transform_patches(const float* const* rows, const Plane& in, const Columns& columns, int c, int channels, int t,
                                    float* out, size_t stride) {
   const ptrdiff_t offset = (ptrdiff_t)c * kTile * in.tiles + t;
-  // Beyond a row that is narrower than the plane there may be what a wider one has left.
+  // Beyond a row narrower than the plane there may be remains of a wider one.
   const bool zero_beyond = columns.images == 1 && columns.stride + kLanes == in.tiles;
   if (zero_beyond) return transform_patches<false>(rows, offset, in.tiles, channels, IntVec{}, IntVec{}, out, stride);
   const IntVec left = mask(columns, kMaskLeft, t), right = mask(columns, kMaskRight, t);
   transform_patches<true>(rows, offset, in.tiles, channels, left, right, out, stride);
 }
 
-// Where kLanes tiles of a layer's result stand.
+// Where kLanes tiles of a layer's result are.
 struct Place {
   int y, t;
 };
@@ -175,7 +175,7 @@ static void make_outputs(const LayerJob& job, const Place* places, int begin, in
             for (int x = 0; x < kTile; ++x) y[x] = y[x] + load(skip_rows[v][i] + offset + x * tiles);
           }
           if (activated) {
-            // Not max(v, slope v): that would make NaN of an infinity and lose NaNs.
+            // Not max(v, slope v): that would turn an infinity into NaN and lose NaNs.
 #pragma GCC unroll 4
             for (int x = 0; x < kTile; ++x) y[x] = y[x] < Vec{} ? (relu ? Vec{} : slope * y[x]) : y[x];
           }
@@ -199,7 +199,7 @@ static void make_outputs(const LayerJob& job, const Place* places, int begin, in
   }
 }
 
-// NV registers of tiles through the layer, or the part of the way that the job names.
+// Takes NV registers of tiles through the layer, or through the part of it that the job names.
 template <int NV, int CB, int NB>
 static void conv_tiles(const LayerJob& job, const Place* places) {
   const int ci = job.layer.ci, co = job.layer.co;

@@ -12,7 +12,7 @@ RIRN_INLINE typename E::Stored* element(const Image& image, int c, int y, int x)
 RIRN_INLINE void add_to_lane(Vec& v, int i, Vec first) { v[i] += first[0]; }
 RIRN_INLINE void add_to_lane(double& v, int, double first) { v += first; }
 
-// One row of the image; registers lie along it or, if channels are the neighbours in memory, along the channels.
+// One row of the image; registers run along it or, if channels are adjacent in memory, along the channels.
 template <class E, bool kChannelsInner>
 struct FacRow {
   typedef typename E::Stored Stored;
@@ -68,7 +68,7 @@ struct FacRow {
     for (int j = 0; j < kFacSize; ++j) f(j, E::widen(window + j));
   }
 
-  // What lies in the image of the `left` elements from x on, zeros elsewhere.
+  // Those of the `left` elements from x on that lie in the image, zeros elsewhere.
   RIRN_INLINE_MEMBER V inside(const Image& image, int c, int y, int x, int left) const {
     if (kChannelsInner) return load(image, c, y, x, left);
     if (x >= 0 && x + E::kCount <= job.W) return load(image, c, y, x, left);
@@ -114,7 +114,7 @@ struct FacRow {
     });
   }
 
-  // Pixels of the border stand for those beyond it, too.
+  // Border pixels also stand for those beyond the border.
   void features_gradient() const {
     const int first_y = job.y == 0 ? -kFacReach : job.y, last_y = job.y == job.H - 1 ? job.y + kFacReach : job.y;
     each_register([&](int c, int x, int left) {

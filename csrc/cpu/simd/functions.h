@@ -21,7 +21,7 @@ RIRN_INLINE Exponential split_exponential(Vec x) {
 }
 
 #if RIRN_LANES == 16
-// A division takes as long as all the rest of a gate: 14 bits of the reciprocal and a step of Newton's method do.
+// A division would take as long as the rest of a gate: 14 bits of the reciprocal and a step of Newton's method suffice.
 RIRN_INLINE Vec reciprocal(Vec x) {
   const Vec estimate = _mm512_maskz_rcp14_ps(0xffff, x);
   return fma(estimate, fnma(x, estimate, splat(1)), estimate);
@@ -41,7 +41,7 @@ RIRN_INLINE Vec sigmoid(Vec x) {
 }
 RIRN_INLINE double sigmoid(double x) { return 1 / (1 + __builtin_exp(-x)); }
 
-// (e^2y - 1) / (e^2y + 1) with y = |x|. The numerator comes without cancellation, so that tanh x is as exact near 0 as elsewhere.
+// (e^2y - 1) / (e^2y + 1) with y = |x|. The numerator has no cancellation, so tanh x is as exact near 0 as elsewhere.
 RIRN_INLINE Vec hyperbolic_tangent(Vec x) {
   const IntVec sign = (IntVec)x & INT32_MIN;
   const Vec magnitude = (Vec)((IntVec)x ^ sign), limit = splat(10);  // tanh 10 is 1 in float

@@ -1,4 +1,4 @@
-// Pixels into planes and out of them. (Part of a variant, see vec.h.)
+// Copies pixels into planes and out of them. (Part of a variant, see vec.h.)
 
 RIRN_INLINE void zero(float* p, size_t n) { __builtin_memset(p, 0, n * sizeof(float)); }
 
@@ -20,8 +20,8 @@ RIRN_INLINE void join_phases(Vec* x) {
   x[3] = interleave_high(e1, o1);
 }
 
-// Rows of an image in the caller's memory and where they go, kTile of them at most. The loops over rows lie within those over
-// channels: of a channel, the rows are neighbours in memory, and the next channel is likely in another page.
+// Rows of an image in the caller's memory and where they go, at most kTile of them. The loops over rows are inside those over
+// channels: the rows of a channel are adjacent in memory, and the next channel is probably on another page.
 struct Rows {
   int count;
   int y;  // of the first
@@ -106,8 +106,8 @@ static void load_rows(const Image* images, int count, const Plane& to, int y_beg
   }
 }
 
-// Pixels from x on of channel c of row y of a shuffled image. Of the two channels that share a row of the caller's the first one
-// writes all of it, and the second one fills in its half.
+// Pixels from x on of channel c of row y of a shuffled image. Of the two channels that share a row of the caller's, the first
+// writes all of it, and the second fills in its half.
 template <class E>
 RIRN_INLINE void store_shuffled_pixels(const Image& image, int n, int c, int y, int x, int W, const Vec* pixels) {
   typedef typename E::Stored Stored;
@@ -158,7 +158,7 @@ static void store_packed_pixels(const Image& image, const Columns& columns, int 
   }
 }
 
-// Rows of the plane to images that split its channels among them.
+// Copies rows of the plane to images that split its channels among them.
 static void store_rows(const Plane& from, const Image* images, int count, int y_begin, int y_end, const Columns& columns) {
   const int tiles = from.tiles, image_tiles = columns.image_tiles();
   for (int y0 = y_begin; y0 < y_end; y0 += kTile) {

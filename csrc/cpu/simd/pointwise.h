@@ -5,8 +5,8 @@
 RIRN_INLINE double lane(Vec v, int i) { return v[i]; }
 RIRN_INLINE double lane(double v, int) { return v; }
 
-// Registers lie along the pixels or, if channels are the neighbours in memory, along the channels. Lanes beyond the last element
-// read zeros, from which every gradient is zero, too: they add nothing to sums.
+// Registers run along the pixels or, if channels are adjacent in memory, along the channels. Lanes beyond the last element
+// read zeros, for which every gradient is zero, too: they add nothing to sums.
 template <class E, class Op, bool kChannelsInner, bool kDense>
 static void pointwise_as(const PointwiseJob& job) {
   typedef typename E::Value V;

@@ -1,6 +1,6 @@
-// Rows of images of half and of twice the size. (Part of a variant, see vec.h.)
+// Rows of images at half and twice the size. (Part of a variant, see vec.h.)
 
-// The means of squares of 2x2 pixels of two rows, less `shift`.
+// The means of squares of 2x2 pixels of two rows, minus `shift`.
 static void halve_row(const float* upper, const float* lower, float* out, int64_t count, float shift) {
   each_register<kLanes>(count, [&](int64_t x, int64_t left) RIRN_INLINE_LAMBDA {
     const int64_t rest = 2 * left - kLanes;

@@ -15,7 +15,7 @@ static size_t sweep_arena(const ConvLayer* layers, int count, const Columns& col
 
 // Layer l (from 1) makes the rows [base - l, base - l + kTile) of its output in the step that brings the rows
 // [base, base + kTile) of the image. The last layer's first block starts at y_begin and every layer starts one block before the
-// next: all rows that a tile reads are real, so the result, rounding included, does not depend on where the sweep began.
+// next: all rows that a tile reads are real, so the result, including rounding, does not depend on where the sweep began.
 static void sweep(const SweepJob& job) {
   const int n = job.layer_count, H = job.H;
   float* scratch = job.arena;

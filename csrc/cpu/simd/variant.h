@@ -1,5 +1,5 @@
 // The body of a SIMD variant; the including file defines RIRN_VARIANT and RIRN_LANES and sets the target. One with
-// RIRN_BF16_PRODUCTS holds what a chain's forward pass needs, and nothing else.
+// RIRN_BF16_PRODUCTS has only what a chain's forward pass needs.
 #ifndef RIRN_BF16_PRODUCTS
 #define RIRN_BF16_PRODUCTS 0
 #endif

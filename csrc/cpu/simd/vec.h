@@ -26,7 +26,7 @@ RIRN_INLINE void store(float* p, Vec v) { *(Vec*)p = v; }
 RIRN_INLINE void store_unaligned(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 RIRN_INLINE Vec splat(float x) { return x - Vec{}; }
 
-// a b + c and c - a b, rounded once where the instruction set can.
+// a b + c and c - a b, rounded once if the instruction set can.
 #if RIRN_LANES == 16
 RIRN_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 RIRN_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }
@@ -48,7 +48,7 @@ RIRN_INLINE Vec iota() {
 // The first n lanes of v, zero in the others.
 RIRN_INLINE Vec keep_first(Vec v, int n) { return (Vec)((IntVec)v & (IntVec)(iota() < splat((float)n))); }
 
-// Lanes of a and b in turn: a0 b0 a1 b1 ..; its inverse takes the even and the odd lanes of the pair.
+// Interleaves a and b: a0 b0 a1 b1 ..; its inverse takes the even and the odd lanes of the pair.
 #if RIRN_LANES == 16
 RIRN_INLINE Vec interleave_low(Vec a, Vec b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -159,7 +159,7 @@ struct Float16 {
 #endif
 };
 
-// float64 goes one by one: it is there for checks, not for speed.
+// float64 goes element by element: it is for checks, not for speed.
 struct Float64 {
   typedef double Stored;
   typedef double Value;
@@ -236,8 +236,8 @@ RIRN_INLINE typename E::Stored* element(const Run& run, int64_t pixel, int64_t c
 
 // ---- the layouts that loops over runs are compiled for ----
 
-// Calls f(first, count) for registers of kValues values along `count` neighbours. That count is a constant for whole registers,
-// which leaves f one load where it would have to ask how many elements there are.
+// Calls f(first, count) for registers of kValues values along `count` neighbours. The count is a constant for whole registers,
+// so f needs one load there and no check of how many elements are left.
 template <int kValues, class F>
 RIRN_INLINE void each_register(int64_t count, const F& f) {
   int64_t first = 0;
@@ -245,7 +245,7 @@ RIRN_INLINE void each_register(int64_t count, const F& f) {
   if (first < count) f(first, count - first);
 }
 
-// From one value of a register to the next: neighbours in memory if kDense.
+// Step from one value of a register to the next: adjacent in memory if kDense.
 template <bool kChannelsInner, bool kDense>
 RIRN_INLINE int64_t step(const Run& run) {
   return kDense ? 1 : kChannelsInner ? run.channel : run.pixel;
@@ -260,7 +260,7 @@ struct Constant {
   static constexpr bool value = kValue;
 };
 
-// Calls f(whether channels are the neighbours, dense) with both known when it is compiled.
+// Calls f(whether channels are adjacent, dense) with both known at compile time.
 template <class Job, class F>
 RIRN_INLINE void with_layout(const Job& job, bool dense, const F& f) {
   if (job.channels_inner) dense ? f(Constant<true>(), Constant<true>()) : f(Constant<true>(), Constant<false>());

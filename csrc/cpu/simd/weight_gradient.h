@@ -8,7 +8,7 @@ constexpr int kChunk = 48;                    // tiles whose transforms are kept
 static int padded_inputs(int ci) { return (ci + kLanes - 1) / kLanes * kLanes; }
 static int padded_outputs(int co) { return (co + kOutputRows - 1) / kOutputRows * kOutputRows; }
 
-// Floats of a point's sums. A point more is no multiple of a page away, which would put all points into one set of the cache.
+// Floats of a point's sums. Points are not multiples of a page apart, which would map all of them to one cache set.
 static size_t point_sums(int ci, int co) { return (size_t)padded_inputs(ci) * padded_outputs(co) + 64 / sizeof(float); }
 
 static size_t weight_arena(int ci, int co) {

@@ -1,5 +1,5 @@
-// Weights to the transform domain, U = G w G^T, and gradients of weights back from it, dw = G^T dU G. In double: the rounding
-// of the weights would otherwise be felt in every output. (Part of a variant, see vec.h.)
+// Takes weights to the transform domain, U = G w G^T, and their gradients back from it, dw = G^T dU G. In double: the rounding
+// of the weights would otherwise affect every output. (Part of a variant, see vec.h.)
 
 constexpr int kDoubles = kLanes / 2;
 typedef double Doubles __attribute__((vector_size(8 * kDoubles)));
