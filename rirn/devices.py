@@ -10,9 +10,9 @@ from rirn.errors import RirnError
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """The device of that name: ``cpu``, ``cuda``, ``cuda:1``, ..., or ``auto``, a GPU if there is one.
+    """Return the device with this name: ``cpu``, ``cuda``, ``cuda:1``, ..., or ``auto``, a GPU if there is one.
 
-    Where a launcher started several processes on a machine, ``cuda`` is another GPU for each as long as there are enough.
+    If a launcher started several processes on a machine, ``cuda`` is a different GPU for each as long as there are enough.
 
     Raises:
         RirnError: there is no such device here.
@@ -27,7 +27,7 @@ def pick_device(name: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise RirnError(f"torch knows no device {str(name)!r}; give auto, cpu, cuda or cuda:1") from error
     if device.type == "cuda":
-        # Counted, not tried: what looks at a GPU takes memory there.
+        # Counted, not tried: whatever touches a GPU takes memory there.
         if (device.index or 0) >= torch.cuda.device_count():
             raise RirnError(
                 f"there is no device {name}, torch sees {torch.cuda.device_count()} GPUs; "

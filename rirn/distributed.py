@@ -1,4 +1,4 @@
-"""Several processes at one task, as ``torchrun`` starts them; one process alone is a world of size 1."""
+"""Several processes on one task, as ``torchrun`` starts them; a single process is a world of size 1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 _TIMEOUT = datetime.timedelta(hours=2)
 
 WORK_APART = datetime.timedelta(days=7)
-"""Timeout of processes that work on their own and meet at the end; where one dies, the launcher ends the others."""
+"""Timeout of processes that work independently and meet at the end; if one dies, the launcher ends the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class World:
         """Clips of a batch that each process takes.
 
         Raises:
-            RirnError: the batch cannot be shared out evenly, which would weigh clips unequally.
+            RirnError: the batch cannot be divided evenly, which would weight clips unequally.
         """
         if batch % self.size:
             raise RirnError(
@@ -56,7 +56,7 @@ class World:
         return batch // self.size
 
     def mean(self, values: Sequence[float]) -> list[float]:
-        """Mean over the processes of each of some figures."""
+        """Mean of each value over the processes."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -64,7 +64,7 @@ class World:
         return (total / self.size).tolist()
 
     def any(self, flag: bool) -> bool:
-        """Whether a flag is up in any process."""
+        """Whether a flag is set in any process."""
         return self.mean([float(flag)])[0] > 0
 
     def gather(self, value: Any) -> list[Any]:

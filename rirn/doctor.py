@@ -1,4 +1,4 @@
-"""What runs here and what does not, with the reasons: the text to put into a bug report."""
+"""What runs here and what does not, with reasons: the text for a bug report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _cpu_name() -> str:
 
 
 def _memory() -> float | None:
-    """Main memory in GiB, where the system says."""
+    """Main memory in GiB, if the system tells."""
     try:
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -87,7 +87,7 @@ def devices() -> list[dict[str, Any]]:
 
 def kernels(op: str) -> dict[str, Any]:
     """Return which forms of an op are installed, whether or not they can run here: ``cpu`` and ``triton`` are true or false,
-    ``cuda`` the architectures that the compiled library holds its kernel for."""
+    ``cuda`` the architectures for which the compiled library has its kernel."""
     loaded = library().loaded
     return {
         "cpu": loaded and backends.has_kernel(op, "CPU"),
@@ -97,7 +97,7 @@ def kernels(op: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that rirn is imported from, with ``+`` if files differ that are no results;
+    """Return the commit of the checkout that rirn is imported from, with ``+`` if files other than results differ;
     None for an install."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists() or shutil.which("git") is None:
@@ -187,7 +187,7 @@ def _section(title: str, rows: dict[str, Any]) -> list[str]:
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """Return the report of :func:`report` as text, one fact a line."""
+    """Return the report of :func:`report` as text, one fact per line."""
     install = {name: value for name, value in (report["install"] | report["platform"]).items() if value}
     lines = _section("rirn", install)
     versions = {

@@ -6,21 +6,21 @@ from collections.abc import Iterable
 
 
 class RirnError(Exception):
-    """Something the user can put right.
+    """An error that the user can fix.
 
-    The message is one sentence that names what is wrong, the value seen and the cure. The command line prints it without a
+    The message is one sentence that names the problem, the value seen and the cure. The command line prints it without a
     traceback and exits with a non-zero status; library users can catch it.
     """
 
 
 def describe(error: OSError) -> str:
-    """What went wrong with a path that no check has looked at: a full disk, a folder that is read-only."""
+    """Describe an error with a path that no check has covered: a full disk, a read-only folder."""
     what = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
     return f"cannot read or write{what} ({error.strerror or error})"
 
 
 def near_match(word: str, known: Iterable[str]) -> str:
-    """'did you mean x?' where a known word is near, else all of them."""
+    """Return 'did you mean x?' if a known word is close, else all known words."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside a file to write to; it takes the place of the file if the block ends well, and is removed if not.
+    """Yield a temporary name beside a file to write to; it replaces the file if the block succeeds, else it is removed.
 
     Raises:
         OSError: the file cannot be replaced.

@@ -1,4 +1,4 @@
-"""Modules that are imported when something of them is first asked for: torch takes seconds."""
+"""Modules that are imported on first use: torch takes seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names_of(package: str, homes: Mapping[str, str], rooms: Collection[str] = ()
 
 
 class Later:
-    """Stands for a module of that name, and imports it when something of it is asked for."""
+    """Stands in for a module, and imports it on first use."""
 
     def __init__(self, name: str):
         self._name = name

@@ -15,7 +15,7 @@ def pair(name: str) -> tuple[str, str]:
 
 
 def check(path: Path, name: str) -> str | None:
-    """Return what a file to write into holds already; None if there is none.
+    """Return the current content of a file to write into; None if there is no file.
 
     Raises:
         RirnError: it has no markers, or cannot be read; or there is no folder for it.

@@ -1,4 +1,4 @@
-"""Modules of one's own that register networks and losses, found where a name is not known."""
+"""User modules that register networks and losses, loaded when a name is unknown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _found = False
 
 
 def load_plugin(name: str) -> None:
-    """Import a module by its name, or a file by its path, which ends with ``.py``; once, however often it is asked for.
+    """Import a module by name, or a file by its path, which ends in ``.py``; only once, however often it is requested.
 
     Raises:
         RirnError: there is no such module, or it fails.
@@ -50,7 +50,7 @@ def load_plugin(name: str) -> None:
 
 
 def find_plugins() -> None:
-    """Load what the environment variable and installed packages name; the first call does.
+    """Load what the environment variable and installed packages name, at the first call.
 
     Raises:
         RirnError: one of them cannot be loaded.
@@ -61,16 +61,18 @@ def find_plugins() -> None:
     _found = True
     for name in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         load_plugin(name)
-    from importlib.metadata import entry_points  # takes as long to import as all that a command line needs
+    from importlib.metadata import (
+        entry_points,
+    )  # takes as long to import as all else that a command line needs
 
     for point in entry_points(group=ENTRY_POINTS):
         load_plugin(point.value.partition(":")[0])
 
 
 def take_plugins(argv: list[str]) -> list[str]:
-    """Load what ``--plugin`` names on a command line, wherever it stands, and return the other words.
+    """Load what ``--plugin`` names anywhere on a command line, and return the other words.
 
-    Processes that this one starts find the same plugins, by the environment.
+    Processes started by this one find the same plugins through the environment.
     """
     rest, names = [], []
     words = iter(argv)

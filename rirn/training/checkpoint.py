@@ -1,4 +1,4 @@
-"""Files to go on from: written whole or not at all, the last few of them kept."""
+"""Checkpoints: written whole or not at all, the last few of them kept."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Checkpoints:
         self._folder, self._keep = folder, keep
 
     def paths(self) -> list[Path]:
-        """Those that are there, the newest last."""
+        """The existing checkpoints, the newest last."""
         found = [p for p in self._folder.glob("checkpoint-*.pt") if _NAME.fullmatch(p.name)]
         return sorted(found, key=_step)
 
     def save(self, step: int, content: dict[str, Any]) -> Path:
         """Write the checkpoint after ``step`` steps, then drop the old ones.
 
-        A kill, a full disk or a power cut at any moment leaves the one before: the file gets its name when all of it is on
-        the disk. Checkpoints of later steps belong to a run that was given up, and go too.
+        A kill, a full disk or a power cut at any moment leaves the previous one: the file gets its name when all of it is on
+        disk. Checkpoints of later steps belong to an abandoned run and are dropped, too.
 
         Raises:
             RirnError: it cannot be written.
@@ -68,13 +68,13 @@ class Checkpoints:
         return path
 
     def load(self, resume: str = "auto") -> dict[str, Any] | None:
-        """The content to go on from, tensors on the CPU; None to start afresh.
+        """Return the content to resume from, tensors on the CPU; None to start afresh.
 
         Args:
-            resume: ``auto``: the newest that is whole, None if there are none at all; ``never``: None; else a path.
+            resume: ``auto``: the newest intact one, None if there are none at all; ``never``: None; else a path.
 
         Raises:
-            RirnError: there are some and none is whole, or the one asked for is not.
+            RirnError: there are some but none is intact, or the requested one is not.
         """
         if resume == "never":
             return None
@@ -95,7 +95,7 @@ class Checkpoints:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a file, tensors on the CPU; nothing in it is executed.
+    """Return the content of a file, tensors on the CPU; nothing in it is executed.
 
     Raises:
         RirnError: it cannot be read.
@@ -121,7 +121,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk as well, not only what it names."""
+    """Flush the new name to disk as well, not only the file's content."""
     if os.name == "nt":  # cannot open folders
         return
     descriptor = os.open(folder, os.O_RDONLY)

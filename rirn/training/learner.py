@@ -25,27 +25,27 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a step came to, over all processes."""
+    """The result of a step, over all processes."""
 
     loss: float
     """Mean over the frames that came out."""
     grad_norm: float
-    """Before clipping; not finite where the step was skipped."""
+    """Before clipping; not finite if the step was skipped."""
     applied: bool
     """Whether the weights were changed."""
     lost: bool = False
-    """Nothing was computed: a skipped step before it left no state to go on from within these clips."""
+    """Nothing was computed: an earlier skipped step left no state to continue from within these clips."""
 
 
 class Learner:
-    """A model with its optimiser, its average, and the state of the clips it is in the middle of.
+    """A model with its optimiser, its average, and the state within the current clips.
 
     Args:
         model: on the device of ``world``.
-        config: of the run.
-        optim: its settings, all in steps.
+        config: settings of the run.
+        optim: settings of the optimiser, all in steps.
         world: the processes that train it together.
-        loss: instead of the one that ``optim`` names.
+        loss: a loss instead of the one that ``optim`` names.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Learner:
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Go on exactly where :meth:`state_dict` was taken, in as many processes or, but for the random generators, others."""
+        """Continue exactly where :meth:`state_dict` was taken; with another number of processes, except for random generators."""
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])

@@ -33,7 +33,7 @@ class Piece:
 
     @property
     def weight(self) -> float:
-        """Factor on the mean loss of the frames that come out, so that every frame of a clip counts once and alike."""
+        """Factor on the mean loss of the frames that come out, so that every frame of a clip counts once and equally."""
         return self.sharp.shape[1] / self.blurry.shape[1]
 
 
@@ -77,7 +77,7 @@ class NumberedClips(Dataset):
 
 
 class ClipNumbers:
-    """Clips that a process takes of each of some batches: the joint batch is the same however many processes share it.
+    """Clips that a process takes from each of some batches: the joint batch is the same for any number of processes.
 
     Args:
         batches: numbers of the batches.
@@ -106,7 +106,7 @@ def pieces(
     steps: int,
     delay: int,
 ) -> Iterator[Piece]:
-    """What steps ``first`` to ``steps - 1`` work on, on the device of the process.
+    """Yield what steps ``first`` to ``steps - 1`` work on, on the device of the process.
 
     Args:
         clips: the numbered supply.

@@ -1,4 +1,4 @@
-"""What a run tells: one JSON object per line always, TensorBoard where it is installed, and a picture."""
+"""What a run reports: JSON Lines always, TensorBoard if it is installed, and a picture."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class RunLog:
     """The log of a run, as a context manager; in all processes but the main one it writes nothing.
 
     ``log.jsonl`` starts with the machine, versions, commit and settings. A resumed run adds another such line and drops those
-    of the steps that it will do again. Figures of steps go to TensorBoard's files in ``tensorboard/`` as well.
+    of the steps that it will repeat. Values of steps also go to TensorBoard's files in ``tensorboard/``.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         world: this process.
         first: steps already done.
-        facts: of the run that belong in its first line.
+        facts: facts about the run that belong in its first line.
     """
 
     def __init__(self, config: TrainConfig, world: World, first: int, **facts: Any):
@@ -59,7 +59,7 @@ class RunLog:
         self._file = self._board = None
 
     def write(self, step: int, group: str, **figures: Any) -> None:
-        """A line about a step; those of the figures that are numbers go to TensorBoard under ``group/``."""
+        """Write a line about a step; values that are numbers also go to TensorBoard under ``group/``."""
         if self._file is None:
             return
         self._line({"step": step, **figures})
@@ -80,7 +80,7 @@ class RunLog:
             self.write(step, "gates", **{f"gate_{name}": value for name, value in gates.items()})
 
     def _line(self, content: dict[str, Any]) -> None:
-        # Not finite numbers are no JSON; as words every reader can take them.
+        # JSON has no non-finite numbers; every reader can take them as words.
         plain = {
             n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in content.items()
         }

@@ -51,19 +51,19 @@ def train(
 ) -> Path:
     """Train a model and return the path of its weights, ``out/weights.safetensors``.
 
-    A run that was cut off goes on from its last checkpoint exactly as if it had never stopped: clips are numbered, and
-    everything that is random or has a moment is in the checkpoint. Each step writes one line to ``out/log.jsonl``.
+    An interrupted run resumes from its last checkpoint exactly as if it had never stopped: clips are numbered, and all
+    random and optimiser state is in the checkpoint. Each step writes one line to ``out/log.jsonl``.
     Under ``torchrun`` all its processes train one model; see docs/training.md.
 
     Args:
         config: all settings.
-        dataset: clips of one's own in the place of ``config.data.train``: each item is a blurry and a sharp clip, float32
-            [T, 3, H, W] in [0, 1] with the T of ``config.data.frames``. Each epoch takes them in another order.
-        loss: of restored and sharp images [N, T, 3, H, W], in the place of ``config.optim.loss``.
-        callbacks: called after each step with its number from 1, its figures as in the log, and the model.
+        dataset: your own clips instead of ``config.data.train``: each item is a blurry and a sharp clip, float32
+            [T, 3, H, W] in [0, 1] with the T of ``config.data.frames``. Each epoch uses them in a different order.
+        loss: a loss of restored and sharp images [N, T, 3, H, W], instead of ``config.optim.loss``.
+        callbacks: called after each step with its number from 1, its values as in the log, and the model.
 
     Raises:
-        RirnError: data, model or checkpoint do not fit the settings, nothing can be written, or the gradient stays not finite.
+        RirnError: data, model or checkpoint do not fit the settings, nothing can be written, or the gradient stays non-finite.
     """
     most = None if config.hold_mib is None else config.hold_mib << 20
     with join_world(config.device) as world, ops.use_backend(config.backend), ops.hold_activations(most):
@@ -114,7 +114,7 @@ class _Run:
         self.seconds = self.waited = 0.0
 
     def _check_identity(self, content: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other settings by their names; only a longer run may go on from a shorter one."""
+        """Refuse a checkpoint with other settings, naming them; only a longer run may continue a shorter one."""
         before, now = _named(content.get("identity")), _named(self._identity())
         if before is None:
             raise RirnError(
@@ -149,7 +149,7 @@ class _Run:
             ) from error
 
     def finish(self) -> Path:
-        """Do the steps that are left."""
+        """Do the remaining steps."""
         config, world, steps = self.config, self.world, self.optim.steps
         if world.main:
             config.save(config.out / "config.yaml")
@@ -265,7 +265,7 @@ class _Run:
         )
 
     def _identity(self) -> list[Any]:
-        """The settings that a resumed run must share with the one it goes on from."""
+        """The settings that a resumed run must share with the one it continues."""
         config = self.config
         data = {name: getattr(config.data, name) for name in ("frames", "chunk", "crop", "batch")}
         optim = dataclasses.asdict(self.optim)
@@ -296,7 +296,7 @@ def _make_model(config: TrainConfig) -> VideoDeblurrer:
 
 
 def _named(identity: Any) -> dict[str, Any] | None:
-    """What a checkpoint says of its settings, by name; None if it is not of the known form."""
+    """The settings stored in a checkpoint, by name; None if it does not have the known form."""
     try:
         (name, options), optim, data, starts, seed, precision = identity
         groups = {"model": {"name": name, **options}, "optim": optim, "data": data}
@@ -327,7 +327,7 @@ def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequen
 
 
 def _start_from(model: VideoDeblurrer, start: VideoDeblurrer, path: Path) -> None:
-    """Copy weights into a model that computes the same, which shapes of tensors alone do not say."""
+    """Copy weights into a model that computes the same, which tensor shapes alone do not ensure."""
     ours, theirs = _all_options(model), _all_options(start)
     if ours != theirs:
         names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
@@ -341,7 +341,7 @@ def _start_from(model: VideoDeblurrer, start: VideoDeblurrer, path: Path) -> Non
 
 
 def _options_of(content: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the model that a checkpoint is of, none where it does not tell."""
+    """Settings of the model in a checkpoint; none if it does not tell."""
     try:
         name, options = content["identity"][0]
         return {"name": name, **options}
@@ -350,7 +350,7 @@ def _options_of(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _all_options(model: VideoDeblurrer) -> dict[str, Any]:
-    """The name of a model and all its options, those by default too."""
+    """The name of a model and all its options, including defaults."""
     recipe = model_recipes()[model.config["name"]]
     parameters = [*inspect.signature(recipe.base).parameters.values()]
     parameters += inspect.signature(create_model).parameters.values()

@@ -1,4 +1,4 @@
-"""Weights that the authors of public code published, brought into the form of this package.
+"""Convert weights that authors of public code published into the form of this package.
 
 ====================  ==============================  =======================================================
 kind                  checkpoint of                   becomes
@@ -12,7 +12,7 @@ kind                  checkpoint of                   becomes
 ``stfan-simdeblur``   ljzycmd/SimDeblur, STFAN        the same, ``clamp_feedback=False``
 ====================  ==============================  =======================================================
 
-The first and last layers of those that read images as BGR, all but SimDeblur's, are turned round. docs/checkpoints.md says what
+The first and last layers of those that read images as BGR, all but SimDeblur's, are reversed. docs/checkpoints.md says what
 the files do not tell.
 """
 
@@ -265,12 +265,12 @@ def convert(
         path: the checkpoint, as torch.save wrote it; read with ``weights_only=True``, so that it cannot run
             code.
         out: the safetensors file to write.
-        channel_order: of the images that the weights were trained on, ``"bgr"`` or ``"rgb"``; None: as the public code reads
+        channel_order: channel order of the training images, ``"bgr"`` or ``"rgb"``; None: as the public code reads
             them.
-        **options: of the model, for example ``ends="replicate"``, or ``past=1, future=3`` for ESTRNN.
+        **options: options of the model, for example ``ends="replicate"``, or ``past=1, future=3`` for ESTRNN.
 
     Raises:
-        RirnError: the file cannot be read, its keys or shapes are not exactly those of the kind, it holds numbers that are not
+        RirnError: the file cannot be read, its keys or shapes are not exactly those of the kind, it has numbers that are not
             finite, or it does not say how many of its frames are past.
     """
     save_weights(from_public(kind, path, channel_order=channel_order, **options), out)
@@ -279,7 +279,7 @@ def convert(
 def from_public(
     kind: str, path: str | Path, *, channel_order: str | None = None, **options
 ) -> VideoDeblurrer:
-    """A model with the weights of a public checkpoint; arguments and errors as for :func:`convert`."""
+    """Return a model with the weights of a public checkpoint; arguments and errors are those of :func:`convert`."""
     if kind not in KINDS:
         raise RirnError(f"there is no kind of checkpoint {kind!r}; {near_match(kind, KINDS)}")
     path, reader = Path(path), KINDS[kind]
@@ -312,7 +312,7 @@ def from_public(
 
 
 def _read(path: Path) -> tuple[Tensors, str | None]:
-    """All tensors of a checkpoint, and the innermost key that they lie under."""
+    """Return all tensors of a checkpoint, and the innermost key that they are under."""
     if not path.is_file():
         raise RirnError(f"there is no checkpoint {path}")
     try:
@@ -341,7 +341,7 @@ def _read(path: Path) -> tuple[Tensors, str | None]:
 
 
 def _unwrap(tensors: Tensors, kind: Kind) -> Tensors:
-    """Without what wrappers put in front of every key: DataParallel, torch.compile, attributes of a Lightning module."""
+    """Strip what wrappers put in front of every key: DataParallel, torch.compile, attributes of a Lightning module."""
     plain = {key.replace(COMPILED, ""): tensor for key, tensor in tensors.items()}
     if len(plain) < len(tensors):  # two of a name: one would be lost
         return tensors
@@ -408,7 +408,7 @@ def _turn_round(tensors: Tensors, image_layers: list[str], output_layer: str) ->
 
 
 def _check(tensors: Tensors, expected: Tensors, origin: Mapping[str, str], what: str) -> None:
-    """Hold names and shapes against those of the model; ``what`` begins the message."""
+    """Compare names and shapes with those of the model; ``what`` begins the message."""
     missing = sorted(expected.keys() - tensors.keys())
     strange = [origin[name] for name in tensors.keys() - expected.keys()]
     if missing or strange:

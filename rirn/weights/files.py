@@ -22,9 +22,9 @@ FORMAT = "rirn-weights-1"
 
 
 def save_weights(model: VideoDeblurrer, path: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model's weights and how to make the model again; ``dtype`` to store them in, default as they are.
+    """Write a model's weights and how to rebuild the model; ``dtype`` to store them in, by default their own.
 
-    No half-written file is left.
+    No half-written file is left behind.
 
     Raises:
         RirnError: the file cannot be written.
@@ -58,18 +58,18 @@ def load(
     precision: str | None = None,
     trainable: bool = False,
 ) -> VideoDeblurrer:
-    """A model ready to run, in evaluation mode, or to be trained.
+    """Load a model, ready to run in evaluation mode, or to train.
 
     Args:
         name: weights that come with the package, ``"rirn-small"`` or ``"rirn-tiny"``, or a file that ``rirn train`` wrote.
         device: where to run.
-        dtype: what to compute in, whatever the file stores.
-        precision: ``exact`` or ``fast``, of products on a CPU, see :func:`rirn.ops.use_precision`; None is what that says
-            where the model is called.
-        trainable: in training mode, and its parameters want gradients.
+        dtype: dtype to compute in, whatever the file stores.
+        precision: ``exact`` or ``fast`` products on a CPU, see :func:`rirn.ops.use_precision`; None follows the block in
+            which the model is called.
+        trainable: return the model in training mode, with parameters that require gradients.
 
     Raises:
-        RirnError: there is no such name, file or precision, or the file is damaged or holds other tensors than its model has.
+        RirnError: there is no such name, file or precision, or the file is damaged or does not have its model's tensors.
     """
     if precision is not None:
         checked_precision(precision)
@@ -102,7 +102,7 @@ class _PluginMissing(RirnError):
 
 
 def _find_base(name: str, plugin: str | None, path: Path) -> None:
-    """Look for the network of a plugin. Its module is never imported because a file names it: that would run any code."""
+    """Look for the network of a plugin. A module is never imported because a file names it: that could run any code."""
     if plugin is None or name in model_names():
         return
     find_plugins()

@@ -1,4 +1,4 @@
-"""Which file a name of weights means."""
+"""The file that a name of weights means."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def shipped() -> dict[str, Path]:
 
 
 def find_weights(name: str | Path) -> Path:
-    """The file of weights that come with the package, or of a path.
+    """Return the file of weights that come with the package, or at a path.
 
     Raises:
-        RirnError: there is none.
+        RirnError: there is no such file.
     """
     path = Path(name) if Path(name).suffix or os.sep in str(name) else shipped().get(str(name))
     if path is None:
