@@ -273,6 +273,13 @@ def test_every_command_has_help(capsys, command):
     assert command in ("bench", "data") or "--plugin" in out
 
 
+@pytest.mark.parametrize("words", [("train",), ("data", "synth")], ids=" ".join)
+def test_help_has_no_markup_of_docstrings(capsys, words):
+    text = run(capsys, *words, "--help")[1]
+    assert "bf16, fp16: autocast" in text or "see rirn.data.Shake" in text
+    assert "`" not in text
+
+
 def test_help_states_defaults_but_those_of_flags(capsys):
     assert "(default: True)" not in run(capsys, "deblur", "--help")[1]
     assert "(default: 0)" in run(capsys, "compare", "--help")[1]

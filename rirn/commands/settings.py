@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import functools
 import itertools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class SettingsParser(Parser):
         self._add_fields(settings, "")
 
     def _add_fields(self, cls: type, prefix: str) -> None:
-        section = self.add_argument_group((cls.__doc__ or "").partition("\n")[0].rstrip("."))
+        section = self.add_argument_group(_plain((cls.__doc__ or "").partition("\n")[0]).rstrip("."))
         for field in dataclasses.fields(cls):
             name, hint = prefix + field.name, values.hints(cls)[field.name]
             self._hints[name] = hint
@@ -170,11 +171,16 @@ def _documents(cls: type) -> dict[str, str]:
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__
     )
     return {
-        field.target.id: " ".join(text.value.value.split())
+        field.target.id: _plain(" ".join(text.value.value.split()))
         for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
+
+
+def _plain(text: str) -> str:
+    """A docstring's text without its markup, for a terminal."""
+    return re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "")
 
 
 @functools.cache
