@@ -173,6 +173,8 @@ class OptimConfig:
     """Steps of linear warm-up to the learning rate."""
     clip_norm: float = 20.0
     """Largest norm of the gradient over all parameters."""
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Factors on the learning rate of the model's parts: ``--optim.rates.irm 3``."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights, which is then validated and written instead; 0: none."""
     max_nonfinite: int = 10

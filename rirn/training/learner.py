@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class Learner:
         self.average = (
             AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)) if optim.ema else None
         )
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=optim.lr)
+        self.optimizer = torch.optim.Adam(_groups(model, optim.rates), lr=optim.lr)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.state: State | None = None
         self.skipped = 0
@@ -95,7 +96,7 @@ class Learner:
         if self._lost:
             return Outcome(float("nan"), float("nan"), applied=False, lost=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self._optim, number)
+            group["lr"] = learning_rate(self._optim, number) * group.get("rate", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         statistics = [buffer.clone() for buffer in self.model.buffers()]
         with use_precision("fast", gradients=True) if self._fast else contextlib.nullcontext():
@@ -184,3 +185,21 @@ def _check_loss(loss: object) -> None:
 
 def _is_finite(state: State) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in state.tensors().values())
+
+
+def _groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters by the factor on their learning rate.
+
+    Raises:
+        RirnError: the model has no part of a name.
+    """
+    parts = {name: part for name, part in model.named_children() if next(part.parameters(), None) is not None}
+    for name in rates:
+        if name not in parts:
+            raise RirnError(
+                f"optim.rates names {name!r}, which is no part of the model; it has {', '.join(parts)}"
+            )
+    groups = [{"params": [*parts[name].parameters()], "rate": rate} for name, rate in rates.items()]
+    chosen = {id(parameter) for group in groups for parameter in group["params"]}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    return [{"params": rest}, *groups] if rest else groups

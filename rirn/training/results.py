@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from rirn.errors import RirnError
 from rirn.evaluation.paper import TABLES, Row
-from rirn.training.config import ModelConfig, TrainConfig
+from rirn.training.config import ModelConfig, OptimConfig, TrainConfig
 
 ALL = "all"
 """The part of a test set that is the whole of it."""
@@ -52,7 +52,7 @@ class Result:
     @staticmethod
     def from_line(line: str) -> Result:
         fields = json.loads(line)
-        fields["settings"] = fields["settings"] | {"model": _whole_model(fields["settings"]["model"])}
+        fields["settings"] = whole_settings(fields["settings"])
         return Result(**{**fields, "scores": {part: Scores(**s) for part, s in fields["scores"].items()}})
 
     def to_line(self) -> str:
@@ -76,12 +76,26 @@ def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
         mixture = {name: plain["data"][name] for name in ("train", "camera", "pairing", "shutter", "scene")}
         data |= json.loads(json.dumps(mixture))  # pairs become lists, as a file has them
     model = _whole_model(plain["model"])
-    return {"model": model, "optim": plain["optim"], "data": data, "precision": plain["precision"]}
+    return {
+        "model": model,
+        "optim": _whole_optim(plain["optim"]),
+        "data": data,
+        "precision": plain["precision"],
+    }
 
 
 def _whole_model(options: dict[str, Any]) -> dict[str, Any]:
     """Settings of the model of a run; options added since the run take their defaults."""
     return dataclasses.asdict(ModelConfig()) | options
+
+
+def _whole_optim(options: dict[str, Any]) -> dict[str, Any]:
+    return dataclasses.asdict(OptimConfig()) | options
+
+
+def whole_settings(found: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a file of results; options added since take their defaults."""
+    return found | {"model": _whole_model(found["model"]), "optim": _whole_optim(found["optim"])}
 
 
 class Recorded(Protocol):

@@ -229,7 +229,7 @@ def test_every_setting_is_explained(capsys):
     for words in (
         "--data.val [...], --data.val+ [...] A folder of sequences to watch, or a list of them; none of their frames is "
         "learnt from. --data.frames",
-        "--precision {fp32,bf16,fp16,fast} ``bf16``",
+        "--precision {fp32,bf16,fp16,fast} bf16, fp16: autocast",
         "--compile {true,false} Train through torch.compile. (default: false)",
         "--data.camera.crf [...] Its constant rate factor",
         "--model.variant TEXT CxHy of IFI-RNN. --model.blocks",

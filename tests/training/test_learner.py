@@ -218,3 +218,29 @@ def test_checkpoints_hold_what_those_of_0_1_0_hold(data, tmp_path):
     learner = learner_of(config(data, tmp_path, model=ModelConfig("gru", width=0.2)))
     names = {"model", "average", "optimizer", "scaler", "state", "skipped", "generators"}
     assert set(learner.state_dict()) == names
+
+
+def test_a_part_learns_at_a_rate_of_its_own(data, tmp_path):
+    """Adam's first step moves every weight by the learning rate."""
+    optim = OptimConfig(lr=1e-3, steps=1, rates={"irm": 3.0, "atb": 0.0})
+    settings = config(data, tmp_path, model=ModelConfig("ifi-rnn+rirn", width=0.2), optim=optim)
+    learner = learner_of(settings)
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    for number, piece in enumerate(supply(settings, 1)):
+        learner.step(piece, number)
+    moved: dict[str, float] = {}
+    for name, p in learner.model.named_parameters():
+        part = name.partition(".")[0]
+        moved[part] = max(moved.get(part, 0), (p.detach() - before[name]).abs().max().item())
+    assert moved["atb"] == 0
+    assert moved["base"] == pytest.approx(1e-3, rel=0.01)
+    assert moved["irm"] == pytest.approx(3e-3, rel=0.01)
+
+
+def test_rates_of_parts_that_are_not_there(data, tmp_path):
+    model = ModelConfig("ifi-rnn+atb", width=0.2)
+    settings = config(data, tmp_path, model=model, optim=OptimConfig(steps=1, rates={"irm": 3.0}))
+    with pytest.raises(
+        RirnError, match=r"optim.rates names 'irm', which is no part of the model; it has base, atb, fuse$"
+    ):
+        learner_of(settings)
