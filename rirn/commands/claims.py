@@ -50,6 +50,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--no-train", action="store_true", help="do not train; judge by existing results")
     parser.add_argument("--dry-run", action="store_true", help="list the training runs in order, and exit")
+    parser.add_argument(
+        "--trials", action="store_true", help="also train RIRN with changes that may help it; one seed"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto uses a GPU if there is one")
     parser.add_argument(
         "--backend", default="auto", help="implementation of the ops: auto, reference, cpu, cuda or triton"
@@ -75,16 +78,19 @@ def run(options: Namespace) -> None:
 
         plt = pyplot("--plots", "figures")
     data = options.data or Path()
-    configs = claims.plan(data, options.out, device=options.device, backend=options.backend)
+    runs = claims.plan(
+        data, options.out, trials=options.trials, device=options.device, backend=options.backend
+    )
     file = options.results or options.out / "results.jsonl"
     if options.dry_run:
         known = read_results(file, claims.Trained.from_line)
-        for config in configs:
-            print(
-                f"{claims.status(config, known):7s} {config.model.name}, seed {config.seed}, {config.optim.steps} steps"
-            )
+        for run in runs:
+            seed, steps = run.config.seed, run.config.optim.steps
+            print(f"{claims.status(run, known):7s} {run.network}, seed {seed}, {steps} steps")
         return
-    trained = read_results(file, claims.Trained.from_line) if options.no_train else claims.run(configs, file)
+    trained = (
+        read_results(file, claims.Trained.from_line) if options.no_train else claims.train_all(runs, file)
+    )
     evidence = verdicts.Evidence(trained)
     plots = {}
     if plt is not None:

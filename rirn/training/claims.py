@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rirn import ops
 from rirn.data.sequences import find_sequences
@@ -29,6 +29,7 @@ from rirn.training.results import (
     settings,
     take_turns,
     weights_of,
+    whole_settings,
 )
 from rirn.training.tables import MINI_OPTIONS
 from rirn.training.testsets import FOOTAGE, KINDS, PAIRS, PHOTOS, write_test_sets
@@ -108,102 +109,157 @@ class Trained:
             }
             for part, sequences in fields["scores"].items()
         }
-        return Trained(**fields | {"scores": scores})
+        return Trained(**fields | {"scores": scores, "settings": whole_settings(fields["settings"])})
 
 
-def plan(data: Path, out: Path, *, device: str = "auto", backend: str = "auto") -> list[TrainConfig]:
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A network with a few settings changed."""
+
+    network: str
+    name: str
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    optim: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the model."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.network}, {self.name}"
+
+
+LONG = {"frames": 48, "chunk": 12, "batch": 2}
+"""As many frames in a step."""
+TRIALS = (
+    Trial("ifi-rnn+rirn", "longer clips", data=LONG),
+    Trial("ifi-rnn+control", "longer clips", data=LONG),
+    Trial("ifi-rnn+rirn", "identity_init", options={"identity_init": True}),
+    Trial("ifi-rnn+rirn", "three times the rate", optim={"rates": {"irm": 3.0, "atb": 3.0}}),
+    Trial("ifi-rnn+rirn", "max_weight 2", options={"atb_max_weight": 2.0}),
+)
+"""What might let RIRN help more than it does with the settings of the paper and of the recipe."""
+TRIAL_SEED = 0
+
+
+class Run(NamedTuple):
+    """A training to do."""
+
+    network: str
+    """With the name of a trial."""
+    config: TrainConfig
+
+
+def plan(
+    data: Path, out: Path, *, trials: bool = False, device: str = "auto", backend: str = "auto"
+) -> list[Run]:
     """All trainings in their order: study by study, and in each seed by seed, so that what is there can be compared early.
 
     Args:
         data: folder with what the recipe names and :data:`FOLDERS`.
         out: folder of all runs.
+        trials: those of :data:`TRIALS` as well, last.
         device: as for a training.
         backend: as for a training.
     """
-    configs = []
-    for study in STUDIES:
-        for seed in range(study.seeds):
-            for network in study.networks:
-                config = load_recipe(
-                    RECIPE, model=network, val=[(out / "watch").resolve()], out=out / network / f"seed-{seed}"
-                )
-                config.data.root = data
-                options = MINI_OPTIONS.get(network.partition("+")[0], {})
-                config.model = dataclasses.replace(config.model, **options)
-                config.optim.steps = study.steps
-                configs.append(dataclasses.replace(config, seed=seed, device=device, backend=backend))
-    return configs
+
+    def settings_of(network: str, folder: str, seed: int, steps: int) -> TrainConfig:
+        config = load_recipe(
+            RECIPE, model=network, val=[(out / "watch").resolve()], out=out / folder / f"seed-{seed}"
+        )
+        config.data.root = data
+        options = MINI_OPTIONS.get(network.partition("+")[0], {})
+        config.model = dataclasses.replace(config.model, **options)
+        config.optim.steps = steps
+        return dataclasses.replace(config, seed=seed, device=device, backend=backend)
+
+    runs = [
+        Run(network, settings_of(network, network, seed, study.steps))
+        for study in STUDIES
+        for seed in range(study.seeds)
+        for network in study.networks
+    ]
+    for trial in TRIALS if trials else ():
+        folder = trial.label.replace(", ", "-").replace(" ", "-")
+        config = settings_of(trial.network, folder, TRIAL_SEED, STUDIES[0].steps)
+        model = dataclasses.replace(config.model, options={**trial.options})
+        changed = {
+            "data": dataclasses.replace(config.data, **trial.data),
+            "optim": dataclasses.replace(config.optim, **trial.optim),
+        }
+        runs.append(Run(trial.label, dataclasses.replace(config, model=model, **changed)))
+    return runs
 
 
-def status(config: TrainConfig, results: Iterable[Trained]) -> str:
+def status(run: Run, results: Iterable[Trained]) -> str:
     """What there is of a training: ``scored``, ``trained``, ``begun`` or ``new``."""
-    if _is_scored(config, results):
+    if _is_scored(run, results):
         return "scored"
-    if weights_of(config).exists():
+    if weights_of(run.config).exists():
         return "trained"
-    return "begun" if any(config.out.glob("checkpoint-*.pt")) else "new"
+    return "begun" if any(run.config.out.glob("checkpoint-*.pt")) else "new"
 
 
-def _is_scored(config: TrainConfig, results: Iterable[Trained]) -> bool:
-    wanted = (config.model.name, config.seed, settings(config))
+def _is_scored(run: Run, results: Iterable[Trained]) -> bool:
+    wanted = (run.network, run.config.seed, settings(run.config))
     return any((r.network, r.seed, r.settings) == wanted for r in results)
 
 
-def check_data(configs: Sequence[TrainConfig]) -> None:
+def check_data(runs: Sequence[Run]) -> None:
     """Look whether all folders are there.
 
     Raises:
         RirnError: one is not.
     """
-    data = configs[0].data
+    data = runs[0].config.data
     for path in [*(source.path for source in data.sources), *(data.below_root(path) for path in FOLDERS)]:
         if not path.is_dir():
             raise RirnError(f"there is no folder {path}; `rirn claims` needs it, see docs/training.md")
 
 
-def run(configs: Sequence[TrainConfig], file: Path, *, say: Callable[[str], None] = print) -> list[Trained]:
+def train_all(runs: Sequence[Run], file: Path, *, say: Callable[[str], None] = print) -> list[Trained]:
     """Train and score what ``file`` does not have yet; all that it has then.
 
     A training that was cut off is resumed, and several processes may be given the same list. One that fails does not stop the
     others.
 
     Args:
-        configs: of :func:`plan`.
+        runs: of :func:`plan`.
         file: results, a line of JSON each.
         say: gets a line about each training.
 
     Raises:
         RirnError: the data are not there, the file is none of results, or some trainings failed.
     """
-    check_data(configs)
-    data, out = configs[0].data.root, configs[0].data.val[0].parent
+    check_data(runs)
+    data, out = runs[0].config.data.root, runs[0].config.data.val[0].parent
     write_test_sets(data, out)
     failed: dict[Path, str] = {}
 
-    def done(config: TrainConfig) -> bool:
-        return config.out in failed or _is_scored(config, read_results(file, Trained.from_line))
+    def done(run: Run) -> bool:
+        return run.config.out in failed or _is_scored(run, read_results(file, Trained.from_line))
 
-    def work(config: TrainConfig) -> None:
+    def work(run: Run) -> None:
         try:
-            append_result(file, _train_and_score(config, out, say))
+            append_result(file, _train_and_score(run, out, say))
         except RirnError as error:
-            failed[config.out] = str(error)
-            say(f"{config.model.name}, seed {config.seed}: {error}")
+            failed[run.config.out] = str(error)
+            say(f"{run.network}, seed {run.config.seed}: {error}")
 
-    take_turns(configs, done=done, lock=lambda config: config.out.with_suffix(".lock"), work=work)
+    take_turns(runs, done=done, lock=lambda run: run.config.out.with_suffix(".lock"), work=work)
     if failed:
         first = next(iter(failed))
         raise RirnError(
-            f"{len(failed)} of {len(configs)} trainings failed, that in {first} because: {failed[first]}"
+            f"{len(failed)} of {len(runs)} trainings failed, that in {first} because: {failed[first]}"
         )
     return read_results(file, Trained.from_line)
 
 
-def _train_and_score(config: TrainConfig, out: Path, say: Callable[[str], None]) -> Trained:
+def _train_and_score(run: Run, out: Path, say: Callable[[str], None]) -> Trained:
+    config = run.config
     if weights_of(config).exists():
         check_settings(config)
     else:
-        say(f"training {config.model.name}, seed {config.seed}, {config.optim.steps} steps")
+        say(f"training {run.network}, seed {config.seed}, {config.optim.steps} steps")
         train(config)
     folders = {part: out / "test" / part for part in KINDS} | {"real": config.data.below_root(PAIRS)}
     scores = {}
@@ -214,7 +270,7 @@ def _train_and_score(config: TrainConfig, out: Path, say: Callable[[str], None])
             scores[part] = {score.sequence: _rounded(score.per_frame) for score in found}
     header, lines = log_facts(config)
     return Trained(
-        network=config.model.name,
+        network=run.network,
         seed=config.seed,
         scores=scores,
         curve=_curve(lines),

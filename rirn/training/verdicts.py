@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from rirn.errors import RirnError
-from rirn.training.claims import PARTS, Trained
+from rirn.training.claims import PARTS, TRIALS, Trained
 from rirn.training.results import markdown_table
 
 SHARP = 40.0
@@ -157,8 +157,11 @@ class Evidence:
                 )
 
     def networks(self, base: str) -> list[str]:
-        """Those on a base that there are, the base first."""
-        names = dict.fromkeys(network for network, _ in self.runs if network.partition("+")[0] == base)
+        """Those on a base that there are, the base first, but for trials."""
+        trials = {trial.label for trial in TRIALS}
+        names = dict.fromkeys(
+            network for network, _ in self.runs if network.partition("+")[0] == base and network not in trials
+        )
         return sorted(names, key=lambda name: name != base)
 
     def seeds(self, *networks: str) -> list[int]:
@@ -273,12 +276,26 @@ def page(evidence: Evidence, plots: Mapping[str, str] | None = None) -> str:
             blocks.append(
                 f"![Learning curves, and gain over {base} by frames since a sharp one]({plots[base]})"
             )
+    blocks += _trials_table(evidence)
     return "\n\n".join([*blocks, NOTES])
 
 
 NOTES = f"""PSNR in dB of blurred frames, mean over sequences; in brackets 95 % of what comes out when sequences and seeds are
 drawn anew. `since n`: frames of `changing` that come n after the last sharp one. A claim holds if its interval lies above 0,
 and does not hold if it lies below {MARGIN}."""
+
+
+def _trials_table(evidence: Evidence) -> list[str]:
+    """What each trial gives over the network as it is, its base, and the base with the additional layers alone."""
+    others = ("as it is", "over the base", "over the control")
+    rows = [["trial", "seeds", *others]]
+    for trial in TRIALS:
+        base = trial.network.partition("+")[0]
+        if seeds := evidence.seeds(trial.label):
+            compared = (trial.network, base, f"{base}+control")
+            found = [evidence.difference(Claim("", "", trial.label, other)) for other in compared]
+            rows.append([trial.label, str(len(seeds)), *map(_interval, found)])
+    return ["### Trials", markdown_table(rows)] if len(rows) > 1 else []
 
 
 def _parts_table(evidence: Evidence, base: str) -> str:

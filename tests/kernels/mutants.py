@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant("gate turned round", "conv3x3", "tl.where(gate > 0, total", "tl.where(gate < 0, total", chain),
     Mutant("no skip connection", "conv3x3", "total += tl.load(p_skip + at", "total += 0 * tl.load(p_skip + at", chain),
     Mutant("no bias", "conv3x3", "total += tl.load(p_bias + o", "total += 0 * tl.load(p_bias + o", two_inputs),
-    Mutant("no padding on the left of weights' gradients", "conv3x3_weights", "& (from_x >= 0) & (from_x < width)", "& (from_x < width)", two_inputs),
-    Mutant("nine programs write the bias", "conv3x3_weights", "(FIRST == 0) & (tap == 0)", "(FIRST == 0) & (tap >= 0)", two_inputs),
+    Mutant("no padding in gradients", "conv3x3_weights", "(from_x >= 0) & (from_x < width)", "(from_x < width)", two_inputs),
+    Mutant("nine programs write the bias", "conv3x3_weights", "== 0) & (tap == 0)", "== 0) & (tap >= 0)", two_inputs),
     Mutant("phases swapped", "conv3x3", "(c % 4) // 2 * (2 * width) + c % 2", "c % 2 * (2 * width) + (c % 4) // 2", phases),
     Mutant("sums run over", "launch", "mask=i_c < border)", "mask=i_c < columns)", two_inputs),
 ]  # fmt: skip

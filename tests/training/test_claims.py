@@ -12,10 +12,10 @@ from rirn.data import MixedClips, find_sequences, read_image, write_png, write_s
 from rirn.data.sources import mean_light
 from rirn.models import create_model
 from rirn.training import claims, testsets
-from rirn.training.claims import Study, Trained, plan
+from rirn.training.claims import TRIALS, Study, Trained, plan
 from rirn.training.learner import Learner
 from rirn.training.recipes import find_recipe
-from rirn.training.results import read_results
+from rirn.training.results import read_results, settings
 from tests.training.runs import rows
 
 
@@ -78,7 +78,7 @@ def cut_at(monkeypatch, step):
 
 
 def test_plan(tmp_path):
-    configs = plan(tmp_path, tmp_path / "out")
+    configs = [run.config for run in plan(tmp_path, tmp_path / "out")]
     order = [(c.model.name, c.seed, c.optim.steps) for c in configs]
     sextet = ["ifi-rnn", *(f"ifi-rnn+{a}" for a in ("control", "irm", "atb", "dtb", "rirn"))]
     assert order[:18] == [(name, seed, 10_000) for seed in range(3) for name in sextet]
@@ -90,6 +90,29 @@ def test_plan(tmp_path):
         assert (config.model.blocks == 3) == config.model.name.startswith("rdbn")
         assert config.data == configs[0].data and config.optim.lr == configs[0].optim.lr
     assert len({c.out for c in configs}) == 38
+
+
+def test_trials_differ_in_what_they_say(tmp_path):
+    """They come last, in folders and under names of their own."""
+    runs = plan(tmp_path, tmp_path / "out", trials=True)
+    trials = runs[38:]
+    assert [run.network for run in trials] == [trial.label for trial in TRIALS]
+    assert len({run.network for run in runs}) == 16 + len(TRIALS) and len(
+        {r.config.out for r in runs}
+    ) == len(runs)
+    as_it_is = {(run.network, run.config.seed): settings(run.config) for run in runs[:38]}
+    for run, trial in zip(trials, TRIALS, strict=True):
+        plain, changed = as_it_is[trial.network, run.config.seed], settings(run.config)
+        differing = {
+            f"{group}.{name}"
+            for group in ("model", "optim", "data")
+            for name, value in changed[group].items()
+            if plain[group][name] != value
+        }
+        wanted = {f"data.{n}" for n in trial.data} | {f"optim.{n}" for n in trial.optim}
+        assert differing == wanted | ({"model.options"} if trial.options else set())
+        assert run.config.data.batch * run.config.data.chunk == 24  # frames of a step
+        create_model(run.config.model.name, **run.config.model.arguments())
 
 
 def test_all_of_it_and_a_cut(root, tiny, tmp_path, monkeypatch, capsys):
@@ -143,7 +166,7 @@ def test_a_line_holds_every_frame_and_the_curve(root, tiny, tmp_path):
 
 def test_every_network_learns_from_the_same_clips(root, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "STUDIES", (Study(("ifi-rnn", "rdbn+irm", "lstm+rirn"), 2, 4),))
-    configs = plan(root, tmp_path, device="cpu")
+    configs = [run.config for run in plan(root, tmp_path, device="cpu")]
     testsets.write_test_sets(root, tmp_path)
     seen, read = [], MixedClips.__getitem__
 

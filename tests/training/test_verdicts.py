@@ -50,7 +50,7 @@ def run(network, seed, gain, steps=10, blurry=BLURRY):
         for part, sequences in blurry.items()
     }
     curve = {"step": [5, steps], "one": [0.5, 1.0], "other": [None, 2.0]}
-    return Trained(network, seed, scores, curve, 1.0, {"optim": {"steps": steps}}, {})
+    return Trained(network, seed, scores, curve, 1.0, {"model": {}, "optim": {"steps": steps}}, {})
 
 
 def always(value):
@@ -230,6 +230,7 @@ def test_page_and_plots(tmp_path, capsys):
     for line in [
         *sextet(base=1.0, control=1.0, atb=1.3, dtb=1.0, irm=1.0, rirn=1.4),
         run("gru", 0, always(0.5)),
+        run("ifi-rnn+rirn, max_weight 2", 0, always(1.5)),
     ]:
         append_result(file, line)
     markdown, plots = tmp_path / "page.md", tmp_path / "plots"
@@ -247,6 +248,8 @@ def test_page_and_plots(tmp_path, capsys):
     text = markdown.read_text(encoding="utf-8")
     assert "| RIRN helps IFI-RNN | +0.400 [+0.400, +0.400] | 3 | holds |" in text
     assert "| IRM helps IFI-RNN | +0.000 [+0.000, +0.000] | 3 | does not hold |" in text
+    assert "| ifi-rnn+rirn, max_weight 2 | 1 | +0.100 [+0.100, +0.100] | +0.500 [+0.500, +0.500] |" in text
+    assert text.count("max_weight 2") == 1
     assert "| RIRN helps GRU |  |  | not tested at this size |" in text
     assert "| gru | 1 | 10 | +0.50 | +0.50 | +0.50 |" in text
     for name in ("claims", "claims-ifi-rnn", "claims-gru"):
