@@ -94,8 +94,9 @@ def _whole_optim(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_settings(found: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a file of results; options added since take their defaults."""
-    return found | {"model": _whole_model(found["model"]), "optim": _whole_optim(found["optim"])}
+    """Settings from a results file; options added since then take their defaults."""
+    groups = {"model": _whole_model, "optim": _whole_optim}
+    return found | {name: fill(found[name]) for name, fill in groups.items() if name in found}
 
 
 class Recorded(Protocol):

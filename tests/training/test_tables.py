@@ -13,7 +13,7 @@ from rirn.data import Shake, find_sequences, read_image, write_sequence
 from rirn.evaluation.paper import TABLES
 from rirn.models import model_names
 from rirn.training import photos, tables
-from rirn.training.config import ModelConfig
+from rirn.training.config import ModelConfig, OptimConfig
 from rirn.training.results import (
     ALL,
     Line,
@@ -191,8 +191,10 @@ def test_an_option_that_is_younger_than_a_result_had_its_default(tmp_path):
     now = result("gru", 0, 21)
     model = {name: value for name, value in now.settings["model"].items() if name != "half_resolution"}
     file = tmp_path / "results.jsonl"
-    append_result(file, dataclasses.replace(now, settings={"model": model}))
-    assert read_results(file) == [now]
+    append_result(file, dataclasses.replace(now, settings={"model": model, "optim": {"steps": 7}}))
+    (read,) = read_results(file)
+    assert read.settings["model"] == now.settings["model"]
+    assert read.settings["optim"] == dataclasses.asdict(OptimConfig(steps=7))
 
 
 def test_rows_that_another_process_is_at_are_left_to_it(monkeypatch, tmp_path):
