@@ -1,1 +1,1 @@
-"""Timings of the fused ops and networks beside the eager and the compiled reference, installed as ``rirn.bench``."""
+"""Benchmarks of the fused ops and networks against the eager and the compiled reference, installed as ``rirn.bench``."""

@@ -1,7 +1,7 @@
 """Time the fused ops and networks against the eager and the compiled reference: ``rirn bench``, ``python -m rirn.bench``.
 
-Every competitor first has to reproduce the reference in float64, forward and every gradient; one that does not gets no
-number, and the command ends with exit status 1. Times are medians over alternating rounds, with quartiles.
+Every competitor must first reproduce the reference in float64, output and every gradient; one that does not is not timed,
+and the command exits with status 1. Times are medians over alternating rounds, with quartiles.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ def check_backends(names: Sequence[str], device: torch.device) -> None:
 
 
 READ = ("read", "only", "op", "model", "dtype", "passes", "json", "markdown", "plot", "compare")
-"""Options that reading older results knows: which rows, and what becomes of them."""
+"""Options that apply to older results: they choose rows and outputs."""
 
 
 def refuse_others(options: argparse.Namespace, known: Sequence[str], reason: str) -> None:
-    """Refuse options that would do nothing beside the one that the reason names."""
+    """Refuse options that would have no effect with the one that the reason names."""
     default = parser().get_default
     if any(value != default(name) for name, value in vars(options).items() if name not in known):
         raise RirnError(reason)
 
 
 def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
-    """Write results to the files asked for."""
+    """Write results to the requested files."""
     if options.json is not None:
         with replacing(options.json) as partial:
             partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -102,7 +102,7 @@ def run(argv: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     check_backends(options.backend or [], device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if device.type == "cuda":  # fp32 means fp32: TF32 would be 1000 times less exact
+    if device.type == "cuda":  # fp32 means fp32: TF32 is 1000 times less precise
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.cuda.set_device(device.index or 0)
     clock = clock_for(device)
@@ -142,7 +142,7 @@ def read(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and return the exit status: 0, or 1 if someone does not reproduce the reference."""
+    """Run the benchmark and return the exit status: 0, or 1 if a competitor does not reproduce the reference."""
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
     if options.tune:

@@ -1,4 +1,4 @@
-"""What is timed: ops, modules, networks and training steps at the sizes of the published networks."""
+"""Benchmark cases: ops, modules, networks and training steps at the sizes of the published networks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DEFAULT_MODEL = "ifi-rnn+rirn"
 
 
 class Sizes(NamedTuple):
-    """What the command line says about sizes; each is height x width, the clip batch x frames x height x width."""
+    """Sizes from the command line; each is height x width, the clip batch x frames x height x width."""
 
     features: tuple[int, int] = (180, 320)  # of a 720p frame / 4
     frame: tuple[int, int] = (720, 1280)
     clip: tuple[int, int, int, int] = (2, 8, 128, 128)
-    batch: int = 1  # of the features, and
-    channels: int | None = None  # theirs; None for those of the published networks
+    batch: int = 1  # of the features
+    channels: int | None = None  # of the features; None for those of the published networks
 
 
 QUICK = Sizes((24, 40), (32, 48), (1, 2, 16, 16))
@@ -59,7 +59,7 @@ class Case:
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether memory limits it rather than arithmetic."""
+        """Whether it is limited by memory rather than arithmetic."""
         return self.name in OPS and OPS[self.name].operations is not None
 
     def key(self) -> dict[str, object]:
@@ -82,10 +82,10 @@ def select(
     dtypes: Sequence[str],
     sizes: Sizes,
 ) -> list[list[Case]]:
-    """Return the cases in the order they run; those of one inner list are timed by turns.
+    """Return the cases in the order they run; those of one inner list are timed in alternation.
 
-    Without ``groups``, naming ops or models asks for their groups alone. ``ops`` also chooses among the modules, ``models``
-    among the base networks of ``ratios``.
+    Without ``groups``, naming ops or models selects only their groups. ``ops`` also selects modules, and ``models`` the
+    base networks of ``ratios``.
 
     Raises:
         RirnError: an unknown name.

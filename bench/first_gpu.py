@@ -1,8 +1,8 @@
-"""Everything to look at on a GPU that these kernels have not seen: ``python -m rirn.bench.first_gpu``.
+"""Everything to check on a GPU that these kernels have not run on: ``python -m rirn.bench.first_gpu``.
 
-Three parts of at most ten minutes each: (1) build, tests, sanitizers; (2) ceilings, a table of the ops, a profiler on some
-kernels; (3) whole steps, a training step, what ``auto`` guesses. Every step has a time limit, runs in a process of its own and
-leaves what it found in a folder at once, so that a part that was cut off goes on where it was.
+Three parts of at most ten minutes each: (1) build, tests, sanitizers; (2) ceilings, a table of the ops, profiles of some
+kernels; (3) whole steps, a training step, the guesses of ``auto``. Every step has a time limit, runs in its own process and
+saves its results to a folder at once, so that an interrupted part resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rirn.errors import RirnError, describe
 from rirn.files import replacing
 from rirn.ops.backends import why_no_gpu
 
-SOURCES = ("tests", "csrc", "kernels", "docs", "pyproject.toml")  # what the tests read
+SOURCES = ("tests", "csrc", "kernels", "docs", "pyproject.toml")  # that the tests read
 PYTEST = ("{python}", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu and not slow")
 SMALL = ("tests/gpu/test_ops.py", "-k", "equals_the_cpu_kernel and cuda")
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--report-api-errors", "no", "--tool")
@@ -47,14 +47,14 @@ NCU = (
     "1",
     "--kernel-name",
 )
-LARGE = "the_end_of_large_tensors"  # takes tens of GiB: by itself
-LONGEST = 300  # letters of a sentence
-LEAST_SECONDS = 20.0  # no step is begun with less
+LARGE = "the_end_of_large_tensors"  # takes tens of GiB: runs separately
+LONGEST = 300  # characters of a summary
+LEAST_SECONDS = 20.0  # no step is started with less
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command with a time limit, and what has to be there for it."""
+    """A command with a time limit, and what it needs."""
 
     part: int
     name: str
@@ -70,7 +70,7 @@ def measured(part: int, name: str, seconds: int, needs: tuple[str, ...] = ("gpu"
 
 
 def sanitized(tool: str) -> Step:
-    """The small cases under a tool that sees every access of a kernel; memory comes straight from the driver for it."""
+    """The small cases under a tool that checks every access of a kernel; so memory comes directly from the driver."""
     argv = (*SANITIZER, tool, *PYTEST, *SMALL)
     needs = ("gpu", "compute-sanitizer", "checkout")
     return Step(1, tool, 150, argv, needs, (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),))
@@ -128,15 +128,15 @@ COUNTERS = (
     "Achieved Occupancy",
     "Registers Per Thread",
 )
-"""What is printed of a kernel; its log has the rest."""
+"""Printed for a kernel; its log has the rest."""
 
 
 class FirstGpu:
-    """One run of the command: where everything lies, and what is there."""
+    """One run of the command: where everything is, and what is missing."""
 
     def __init__(self, out: Path, source: Path, rehearse: bool):
         self.out, self.source, self.rehearse = out, source, rehearse
-        self.tree = out / "tree"  # of what is built here, with the tests beside it
+        self.tree = out / "tree"  # what is built here, with the tests beside it
         no_gpu = why_no_gpu()
         self.missing = {
             "gpu": f"no GPU: {no_gpu}" if no_gpu else None,
@@ -149,13 +149,13 @@ class FirstGpu:
         }
 
     def why_not(self, step: Step) -> str | None:
-        """What a step lacks, in words, or None."""
+        """Describe what a step lacks, or return None."""
         if self.rehearse and "{rows}" in step.argv:
             return None
         return next(filter(None, (self.missing[need] for need in step.needs)), None)
 
     def command(self, step: Step) -> list[str]:
-        """The words of a step."""
+        """The command line of a step."""
         parallel = ["-n", str(min(8, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
         places = {
             "{python}": [sys.executable],
@@ -168,19 +168,19 @@ class FirstGpu:
         return [*words, *(["--rehearse"] if self.rehearse and "{rows}" in step.argv else [])]
 
     def environment(self, step: Step) -> dict[str, str]:
-        """The variables of a step: it is built for the GPU that is here."""
+        """The environment of a step: it builds for the GPU of this machine."""
         found = dict(os.environ) | dict(step.env) | {"MAX_JOBS": str(os.cpu_count() or 1)}
         if self.missing["gpu"] is None:
             found["TORCH_CUDA_ARCH_LIST"] = "{}.{}".format(*torch.cuda.get_device_capability())
         return found
 
     def state(self, step: Step) -> Row:
-        """What became of a step, or an empty dictionary."""
+        """The outcome of a step, or an empty dictionary."""
         path = self.out / f"{step.name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def note(self, step: Step, status: str, says: str, seconds: float = 0.0) -> None:
-        """Keep what became of a step, and say it."""
+        """Save and print the outcome of a step."""
         with replacing(self.out / f"{step.name}.json") as partial:
             partial.write_text(
                 json.dumps({"status": status, "says": says, "seconds": seconds}), encoding="utf-8"
@@ -188,7 +188,7 @@ class FirstGpu:
         print(f"{step.name}: {status}, {says}" + (f" ({seconds:.0f} s)" if seconds else ""), flush=True)
 
     def run(self, step: Step, left: float) -> None:
-        """Run a step, in at most so many seconds, and keep what became of it."""
+        """Run a step with at most ``left`` seconds, and save its outcome."""
         missing = self.why_not(step)
         if missing:
             return self.note(step, "skipped", missing)
@@ -238,13 +238,13 @@ def find_nvcc() -> bool:
 
 
 def summary(step: Step, out: Path) -> str:
-    """One sentence on what a step found."""
+    """Summarize the results of a step in one sentence."""
     rows = read_rows(out / f"{step.name}.jsonl")
     if rows:
         failed = [name for row in rows for name in row.get("failed", ())]
         return f"{len(rows)} rows" + (f", {len(failed)} entries without a number" if failed else "")
     lines = (out / f"{step.name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    found = list(csv.DictReader(line for line in lines if line.startswith('"')))  # of ncu
+    found = list(csv.DictReader(line for line in lines if line.startswith('"')))  # from ncu
     values = {row.get("Metric Name"): f"{row.get('Metric Value')} {row.get('Metric Unit')}" for row in found}
     told = [f"{name} {values[name]}".strip() for name in COUNTERS if name in values]
     told += [line.strip("= ") for line in lines if re.search(r" passed| failed|ERROR SUMMARY", line)][-2:]
@@ -259,7 +259,7 @@ def cell(value: Any) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows as Markdown: a column for every number and word in any of them; lists, errors and reports stay in the files."""
+    """Format rows as Markdown, with a column for every number and string; lists, errors and reports stay in the files."""
     names = list(dict.fromkeys(k for row in rows for k, v in row.items() if isinstance(v, str | int | float)))
     failed = any(row.get("failed") for row in rows)
     head = [*names, *(["failed"] if failed else [])]
@@ -272,7 +272,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def page(run: FirstGpu, part: int) -> str:
-    """What a part found: a table of each measured step, and last one line for each step."""
+    """The results of a part: a table for each measured step, and finally one line for each step."""
     parts = []
     steps = [step for step in STEPS if step.part == part]
     for step in steps:
@@ -291,7 +291,7 @@ def page(run: FirstGpu, part: int) -> str:
 
 
 def copy_tests(run: FirstGpu) -> None:
-    """Put the tests where what is built here lies, so that they find that and not the checkout."""
+    """Copy the tests beside what is built here, so that they import that and not the checkout."""
     if run.missing["checkout"] or run.missing["gpu"]:
         return
     for name in SOURCES:
@@ -306,25 +306,33 @@ def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
     options = argparse.ArgumentParser(
         prog="python -m rirn.bench.first_gpu",
-        description="Test and time everything on a GPU, in three parts of at most ten minutes each; a part goes on where it was.",
-        epilog="Exit status: 1 if a step failed or is left, or if a --part was asked for and there is no GPU; else 0. A step "
-        "that lacks a tool says so and is no failure.",
+        description="Test and time everything on a GPU, in three parts of at most ten minutes each; an interrupted part resumes.",
+        epilog="Exit status: 1 if a step failed or is left, or if --part is given and there is no GPU; else 0. A step that "
+        "lacks a tool is skipped with a message and is no failure.",
     )
-    options.add_argument("--part", type=int, choices=(1, 2, 3), help="(default: one after the other)")
-    options.add_argument("--out", type=Path, default=Path("build/first-gpu"), help="(default: %(default)s)")
+    options.add_argument("--part", type=int, choices=(1, 2, 3), help="part to run (default: all in turn)")
+    options.add_argument(
+        "--out", type=Path, default=Path("build/first-gpu"), help="output folder (default: %(default)s)"
+    )
     options.add_argument("--source", type=Path, default=Path(), help="the checkout (default: this folder)")
-    options.add_argument("--minutes", type=float, default=9.5, help="for a part (default: %(default)s)")
     options.add_argument(
-        "--again", action="append", default=[], metavar="STEP", help="forget what a step found"
+        "--minutes", type=float, default=9.5, help="time limit per part (default: %(default)s)"
     )
     options.add_argument(
-        "--rehearse", action="store_true", help="what is measured small and on the CPU: does it all run?"
+        "--again",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="discard the results of a step, to run it again",
+    )
+    options.add_argument(
+        "--rehearse", action="store_true", help="smoke test: measure at small sizes on the CPU"
     )
     return options
 
 
 def selected(steps: Iterable[Step], names: Sequence[str]) -> list[Step]:
-    """The steps of these names."""
+    """The steps with these names."""
     known = {step.name: step for step in steps}
     for name in names:
         if name not in known:
@@ -333,7 +341,7 @@ def selected(steps: Iterable[Step], names: Sequence[str]) -> list[Step]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the parts asked for and return the exit status."""
+    """Run the requested parts and return the exit status."""
     options = parser().parse_args(argv)
     if not 0 < options.minutes <= 60:
         raise RirnError(f"--minutes must be above 0 and at most 60, got {options.minutes:g}")

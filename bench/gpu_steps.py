@@ -1,7 +1,7 @@
-"""What :mod:`rirn.bench.first_gpu` measures: each step a run of rows of JSON types, written as soon as they are there.
+"""The measurements of :mod:`rirn.bench.first_gpu`: each step yields rows of JSON types, written as soon as they are ready.
 
-``python -m rirn.bench.gpu_steps STEP FILE`` appends the rows of a step to FILE that are not there yet; with ``--rehearse`` small
-ones, on the CPU. ``python -m rirn.bench.gpu_steps call KERNEL`` runs what launches a kernel, for profilers.
+``python -m rirn.bench.gpu_steps STEP FILE`` appends the rows of a step that FILE lacks; with ``--rehearse``, small ones on the
+CPU. ``python -m rirn.bench.gpu_steps call KERNEL`` runs an op that launches the kernel, for profilers.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from rirn.weights import load, shipped
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Callable[[], Row]]]
-"""Names of rows, and what makes each."""
+"""Name of each row, and the function that makes it."""
 
 NETWORKS = ("rirn-small", "ifi-rnn+rirn", "rdbn+rirn", "stfan+rirn")
-ROUNDS, SECONDS = 10, 0.5  # of everyone on one case
+ROUNDS, SECONDS = 10, 0.5  # per case
 LAUNCHES = 200
 TOP = 15
 
 
 class Kernel(NamedTuple):
-    """What launches a kernel: an op or module of so many channels on a backend, in bfloat16."""
+    """A call that launches a kernel: an op or module with some number of channels on a backend, in bfloat16."""
 
     op: str
     channels: int
@@ -74,11 +74,11 @@ KERNELS = {
     "pointwise": Kernel("atb_blend", 80, layout="NCHW"),
     "_conv": Kernel("conv3x3_chain", 64, "triton"),
 }
-"""The kernels to look into, by the names that a profiler shows; the last one is Triton's."""
+"""The kernels to profile, by the names that a profiler shows; the last one is Triton's."""
 
 
 class Bench(NamedTuple):
-    """Where and at which sizes everything is measured, and what the device can do at most."""
+    """Where and at which sizes everything is measured, and the limits of the device."""
 
     device: torch.device
     clock: Clock
@@ -87,7 +87,7 @@ class Bench(NamedTuple):
 
 
 def make_bench(rehearse: bool) -> Bench:
-    """The GPU at the usual sizes; to rehearse, the CPU at small ones."""
+    """Return the GPU at the usual sizes or, to rehearse, the CPU at small ones."""
     device = torch.device("cpu" if rehearse else "cuda")
     clock = clock_for(device)
     with tf32(False):
@@ -97,7 +97,7 @@ def make_bench(rehearse: bool) -> Bench:
 
 @contextlib.contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Let the library round the factors of its products in float32, or not."""
+    """Allow or forbid the library to use TF32 for products in float32."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
@@ -107,13 +107,13 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """The beginning of what an error says."""
+    """The beginning of an error message."""
     return " ".join(str(error).split())[:200]
 
 
 def entrants(case: Case, layout: str, bench: Bench, compiled: bool) -> dict[str, Entrant]:
-    """Who takes part in a case, by column: every backend of ours that can run, what ``auto`` takes, and the library in the dtype
-    of the case, with TF32 besides (of ops without convolutions, the reference); or the library compiled, alone."""
+    """The competitors in a case, by column: each of our backends that can run, ``auto``, and the library in the dtype of the
+    case, also with TF32 (for ops without convolutions, the reference); or only the compiled library."""
     subject = make(case)
     library = on_library(subject)
     if compiled:
@@ -129,7 +129,7 @@ def entrants(case: Case, layout: str, bench: Bench, compiled: bool) -> dict[str,
 
 
 def compare(case: Case, layout: str, bench: Bench, passes: str = "forward", compiled: bool = False) -> Row:
-    """Time everyone on a case, in microseconds, beside the least time that the device needs; who is wrong gets no time."""
+    """Time all competitors on a case, in microseconds, with the device's lower bound; wrong results are not timed."""
     backward = passes != "forward"
     truth = Truth(case, make(case), bench.device, with_gradients=backward)
     demand = work(case, passes)
@@ -152,9 +152,7 @@ def compare(case: Case, layout: str, bench: Bench, passes: str = "forward", comp
                 raise RirnError(f"error {max(errors):.1e} against float64")
             jobs[name], replayed = bench.clock.ready(job)
             row["without_graph"] += [] if replayed else [name]
-        except (
-            Exception
-        ) as refusal:  # of any compiler or library: one that fails does not take the others along
+        except Exception as refusal:  # of any compiler or library: one that fails does not stop the others
             row["failed"][name] = one_line(refusal)
     times = alternate(jobs, bench.clock, ROUNDS, SECONDS)
     baselines = {name: times[name].median for name in times if name not in ("auto", "tf32")}
@@ -167,13 +165,13 @@ def compare(case: Case, layout: str, bench: Bench, passes: str = "forward", comp
 
 
 def with_tf32(allowed: bool, run: Callable[[object], object], prepared: object) -> object:
-    """Run a job with TF32 or without."""
+    """Run a job with or without TF32."""
     with tf32(allowed):
         return run(prepared)
 
 
 def ceilings(bench: Bench) -> Rows:
-    """What the device can do at most, and what a launch and a call cost in Python and in a graph."""
+    """Limits of the device, and the cost of a launch and a call in Python and in a graph."""
     yield "limits, GB/s and GFLOP/s", lambda: dict(bench.bounds)
     x, images = torch.zeros(1, device=bench.device), torch.zeros(4, 1, 8, 8, 8, device=bench.device)
     calls = {"a launch": lambda: x.add_(1), "a call of atb_blend": lambda: ops.atb_blend(*images.unbind(0))}
@@ -182,7 +180,7 @@ def ceilings(bench: Bench) -> Rows:
 
 
 def launch_costs(call: Callable[[], object], clock: Clock) -> Row:
-    """What one of many calls costs, in microseconds."""
+    """Cost of one of many calls, in microseconds."""
 
     def run(_: object) -> None:
         for _ in range(LAUNCHES):
@@ -221,14 +219,14 @@ def op_table(bench: Bench) -> Rows:
 
 
 def compiled(bench: Bench) -> Rows:
-    """The library compiled, in the layout that suits it."""
+    """The compiled library, in the layout that suits it."""
     for case, layout in table_cases(bench):
         if layout == ("NCHW" if case.is_pointwise else "channels_last"):
             yield f"{case} {layout}", partial(compare, case, layout, bench, compiled=True)
 
 
 def guesses(bench: Bench) -> Rows:
-    """Where ``auto`` goes by a count: widths, sizes and dtypes at which another form may be the faster one."""
+    """Cases that ``auto`` decides by rule: widths, sizes and dtypes at which another backend may be faster."""
     h, w = bench.sizes.features
     layout, small = tune.LAYOUT, Sizes((h // 2, w // 2))
     cases = [case for _, _, case in tune.cases(bench.sizes)]
@@ -242,7 +240,7 @@ def guesses(bench: Bench) -> Rows:
 
 
 def measure_for_auto() -> int:
-    """Measure every width, print the rows and write the table that ``auto`` reads; the exit status.
+    """Measure every width, print the rows and write the table that ``auto`` reads; return the exit status.
 
     Raises:
         RirnError: there is no GPU.
@@ -262,7 +260,7 @@ def measure_for_auto() -> int:
 
 
 def flushes(bench: Bench) -> Row:
-    """The same op behind a flush of the L2 cache that reads, as the clock does it, and behind one that writes."""
+    """Time an op after flushing the L2 cache by reading, as the clock does, and by writing."""
     if not isinstance(bench.clock, CudaClock):
         return {"says": "only the clock of a GPU flushes a cache"}
     case = Case("ops", "atb_blend", 80, *bench.sizes.features, "bf16")
@@ -273,7 +271,7 @@ def flushes(bench: Bench) -> Row:
 
 
 class WritingClock(CudaClock):
-    """A clock that clears the cache by writing."""
+    """A clock that flushes the cache by writing."""
 
     def _clear_cache(self) -> None:
         self.flush.zero_()
@@ -281,7 +279,7 @@ class WritingClock(CudaClock):
 
 @functools.lru_cache(maxsize=1)
 def network(name: str, size: tuple[int, int], dtype: str) -> tuple[Case, Subject]:
-    """One step of a network amid a video."""
+    """One step of a network within a video."""
     case = Case("models", name, None, *size, dtype)
     if name not in shipped():
         return case, make(case)
@@ -293,7 +291,7 @@ def network(name: str, size: tuple[int, int], dtype: str) -> tuple[Case, Subject
 
 
 def stepper(name: str, dtype: str, layout: str, bench: Bench) -> Callable[[], object]:
-    """What makes a step of a network, in the form that ``auto`` takes."""
+    """Return a function that runs a step of a network with ``auto``."""
     case, subject = network(name, bench.sizes.frame, dtype)
     return Entrant(Competitor("auto", "auto", layout), subject, case, bench.device).infer
 
@@ -307,7 +305,7 @@ def steps(bench: Bench) -> Rows:
 
 
 def step_times(name: str, dtype: str, layout: str, bench: Bench) -> Row:
-    """How long Python takes for a step, and the device by calls and by a graph, with torch's own settings of TF32."""
+    """Time of a step in Python, and on the device by calls and by a graph, with torch's default TF32 settings."""
     step = stepper(name, dtype, layout, bench)
     python, eager = enqueue(step, 3), Job(lambda _: step())
     jobs = {"eager": eager, "graph": bench.clock.ready(eager)[0]}
@@ -316,7 +314,7 @@ def step_times(name: str, dtype: str, layout: str, bench: Bench) -> Row:
 
 
 def profiles(bench: Bench) -> Rows:
-    """Where the time of steps and of a training step goes."""
+    """Where steps and a training step spend their time."""
     for name in NETWORKS[:2]:
         step = partial(stepper, name, "bf16", "channels_last", bench)
         yield f"{name} bf16 channels_last, a step", lambda step=step: profiled(step(), bench.device)
@@ -324,7 +322,7 @@ def profiles(bench: Bench) -> Rows:
 
 
 def training(bench: Bench) -> Row:
-    """A step of the trainer's kind: forward in bfloat16, loss, backward and Adam."""
+    """Profile a step as the trainer does it: forward in bfloat16, loss, backward and Adam."""
     rehearsed = bench.device.type == "cpu"
     n, t, *size = bench.sizes.clip if rehearsed else (16, 12, 256, 256)
     case = Case("train", "ifi-rnn+rirn", None, *size, "fp32", batch=n, frames=t)
@@ -342,7 +340,7 @@ def training(bench: Bench) -> Row:
 
 
 def profiled(call: Callable[[], object], device: torch.device) -> Row:
-    """The kernels that take most of a call (on the CPU, the operators), in milliseconds and shares."""
+    """The kernels that take most of a call's time (on the CPU, the operators), in milliseconds and shares."""
     on_gpu, kinds = device.type == "cuda", torch.profiler.ProfilerActivity
     for _ in range(2):
         call()
@@ -368,7 +366,7 @@ def profiled(call: Callable[[], object], device: torch.device) -> Row:
 
 
 def deblur(bench: Bench) -> Rows:
-    """What ``rirn deblur --benchmark`` says of images without compression, which take next to nothing to decode."""
+    """``rirn deblur --benchmark`` on uncompressed images, which take almost no time to decode."""
     for name in shipped():
         yield f"{name} bf16", partial(deblurred, name, bench)
 
@@ -384,7 +382,7 @@ def deblurred(name: str, bench: Bench) -> Row:
 
 
 def facts(bench: Bench | None) -> Rows:
-    """What is here; needs no GPU."""
+    """Facts about the machine; needs no GPU."""
     yield "doctor", doctor.report
 
 
@@ -394,7 +392,7 @@ STEPS: dict[str, Callable[..., Rows]] = {
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, but for one that was cut off."""
+    """The rows of a file, except a truncated one."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
@@ -403,7 +401,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def run(step: str, path: Path, rehearse: bool) -> None:
-    """Append the rows of a step that are not there yet, each as it is made."""
+    """Append the missing rows of a step, each as soon as it is made."""
     there = read_rows(path)
     path.write_text("".join(json.dumps(row) + "\n" for row in there), encoding="utf-8")
     bench = None if step == "facts" else make_bench(rehearse)
@@ -419,11 +417,11 @@ def run(step: str, path: Path, rehearse: bool) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"what": what, **row}) + "\n")
         if bench is not None and bench.device.type == "cuda":
-            torch.cuda.synchronize()  # after a wrong access nothing runs in this process any more
+            torch.cuda.synchronize()  # after an illegal access, nothing more runs in this process
 
 
 def call(name: str, rehearse: bool) -> None:
-    """Run what launches a kernel, three times."""
+    """Run the op that launches a kernel three times."""
     kernel = KERNELS[name]
     device, sizes = torch.device("cpu" if rehearse else "cuda"), QUICK if rehearse else Sizes()
     group = "ops" if kernel.op in OPS else "modules"
@@ -438,8 +436,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one step, or one kernel."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=[*STEPS, "call"])
-    parser.add_argument("file", help="of rows; or the name of a kernel")
-    parser.add_argument("--rehearse", action="store_true", help="small, and on the CPU")
+    parser.add_argument("file", help="file of rows; for call, the name of a kernel")
+    parser.add_argument("--rehearse", action="store_true", help="use small sizes and the CPU")
     options = parser.parse_args(argv)
     if options.step == "call":
         call(options.file, options.rehearse)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 FREE = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
-"""Library calls that launch nothing though they do not say that they are views."""
+"""Library calls that launch nothing, although they are not marked as views."""
 
 FILLING = (
     "copy_",
@@ -26,7 +26,7 @@ FILLING = (
     "ones_like",
     "full_like",
 )
-"""Library calls that do not read their first argument: they write to it, or make something like it."""
+"""Library calls that do not read their first argument: they overwrite it, or create a tensor like it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cost:
 
 
 def size_of(tensor: Tensor) -> int:
-    """Bytes of the distinct elements of a tensor; what lies behind a stride of 0 is one element."""
+    """Bytes of the distinct elements of a tensor; a dimension with stride 0 counts as one element."""
     sides = zip(tensor.shape, tensor.stride(), strict=True)
     return math.prod(side if stride else min(side, 1) for side, stride in sides) * tensor.element_size()
 
@@ -52,7 +52,7 @@ class LaunchCounter(TorchDispatchMode):
     allocations are free.
 
     A call that launches several kernels, such as the backward pass of a convolution, counts as one that touches every
-    tensor once: the count flatters it.
+    tensor once: its cost is underestimated.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured in the same run as everything else."""
+"""Limits of the machine, measured in the same run as everything else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from rirn.bench.cases import DTYPES
 from rirn.measure.timing import Clock, Job
 
-TRIES = 7  # the best counts: a limit is what the machine reaches undisturbed
+TRIES = 7  # the best counts: a limit is what the machine reaches when undisturbed
 
 
 class Extent(NamedTuple):
-    """How large the tensors are that the limits are measured with."""
+    """Sizes of the tensors used to measure the limits."""
 
     copied: int  # bytes
     side: int  # of square matrices
@@ -27,8 +27,8 @@ QUICK = Extent(2**26, 512)
 def measure(
     device: torch.device, clock: Clock, dtypes: Iterable[str], quick: bool = False
 ) -> dict[str, float]:
-    """Return ``copy``, in GB/s read and written, and the matrix product in fp32, bf16 and ``dtypes`` by their names, in
-    GFLOP/s; not in fp16 on the CPU, where it can take a minute."""
+    """Return ``copy``, in GB/s read and written, and matrix products by dtype name, in GFLOP/s: fp32, bf16 and ``dtypes``,
+    except fp16 on the CPU, where it can take a minute."""
     extent = QUICK if quick else EXTENTS.get(device.type, EXTENTS["cpu"])
     source = torch.ones(extent.copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -48,5 +48,5 @@ def _fastest(job: Job, clock: Clock) -> float:
 
 
 def product(limits: Mapping[str, float], dtype: str) -> float:
-    """The matrix product that bounds a dtype: fp32's where the machine has no fast one in half precision."""
+    """The matrix-product limit for a dtype: that of fp32 if the machine has no faster one in half precision."""
     return max(limits["fp32"], limits.get(dtype, 0.0))

@@ -11,7 +11,7 @@ from rirn.evaluation.paper import time_ratio
 from rirn.models.registry import BASES
 
 IRM_AND_ATB = (("irm_update", 20), ("ATB", 80))
-"""What RIRN adds to IFI-RNN, by name and channels."""
+"""Modules that RIRN adds to IFI-RNN, by name and channels."""
 
 
 def tables(report: Mapping[str, Any]) -> str:
@@ -23,7 +23,7 @@ def tables(report: Mapping[str, Any]) -> str:
 
 
 def header(report: Mapping[str, Any]) -> str:
-    """Say where, when and how the numbers were taken."""
+    """State where and how the numbers were measured."""
     sentences = [
         f"{machine(report)}, commit {report['commit'] or '-'}.",
         "Medians of alternating rounds; everyone's numbers, gradients too, are first held against float64.",
@@ -36,7 +36,7 @@ def header(report: Mapping[str, Any]) -> str:
 
 
 def best(rows: Sequence[Row], names: Sequence[str] | None = None) -> Row | None:
-    """The fastest of the rows of ``names``, or of all that are neither reference."""
+    """Return the fastest row of the competitors ``names``, or of all but the references."""
     timed = [row for row in rows if row["median_ms"] is not None]
     if names is None:
         timed = [row for row in timed if row["competitor"] not in (*EAGER, COMPILED)]
@@ -46,7 +46,7 @@ def best(rows: Sequence[Row], names: Sequence[str] | None = None) -> Row | None:
 
 
 def times(rows: Sequence[Row]) -> str:
-    """Return one line per case and pass: eager, compiled and the fastest fused form."""
+    """Return one line per case and pass: eager, compiled, and the fastest fused backend."""
     lines = []
     for group in groups(row for row in rows if row["group"] != "ratios"):
         fused, eager, compiled = best(group), best(group, [REFERENCE]), best(group, [COMPILED])
@@ -85,7 +85,7 @@ def times(rows: Sequence[Row]) -> str:
 
 
 def ratios(rows: Sequence[Row]) -> str:
-    """Return, for every base network, the time of a step with RIRN over that of a step without."""
+    """Return, for every base network, the time of a step with RIRN relative to one without."""
     lines = []
     steps = [row for row in rows if row["group"] == "ratios"]
     for base in BASES:
@@ -115,7 +115,7 @@ def ratios(rows: Sequence[Row]) -> str:
 
 
 def memory(rows: Sequence[Row]) -> str:
-    """Return what is kept for the backward pass, and the most that a forward and backward pass need."""
+    """Return the memory kept for the backward pass, and the peak of a forward and backward pass."""
     lines, together = [], []
     for group in groups(row for row in rows if row["passes"] == "forward+backward"):
         eager, fused = best(group, [REFERENCE]), best(group)
@@ -147,7 +147,7 @@ def _pair(eager: float | None, fused: float | None) -> tuple[str, str, str]:
 
 
 def table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, or nothing where there are no lines."""
+    """Return a Markdown table, or an empty string if there are no lines."""
     if not lines:
         return ""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))

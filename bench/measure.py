@@ -1,4 +1,4 @@
-"""Equality first, then times by turns, then memory."""
+"""Check results, then measure times in alternation, then memory."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ FUSED = ("cpu", "cuda", "triton")
 REFERENCE, COMPILED, WIDE = "reference", "compiled reference", "fp32 reference"
 EAGER = (REFERENCE, WIDE)
 
-# Errors against float64 up to which numbers count as right. Of values: the largest, over the largest value. Of gradients: root
-# mean square over root mean square, of each tensor. Activations that are not kept off the kink change sides for any rounding.
+# Errors against float64 up to which results count as correct. Values: the largest error over the largest value. Gradients: RMS
+# error over RMS value, for each tensor. Activations that are not kept off the ReLU's kink change sides with any rounding.
 VALUE_LIMITS = {"fp32": 5e-5, "fp16": 2e-2, "bf16": 1e-1, "fast": 5e-2}
 GRADIENT_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "fast": 1e-4}
 KINKED = ("trunk", "ATB")
 KINKED_GRADIENT_LIMITS = {"fp32": 2e-2, "fp16": 1e-1, "bf16": 3e-1, "fast": 2e-2}
 
 VALUE_BAR = 5e-6
-"""What the value of an fp32 path should not exceed; more is right, too, but not as near as it could be."""
+"""Value error that an fp32 path should not exceed; above it, results may be correct but less precise than they could be."""
 
 
 class Competitor(NamedTuple):
-    """Who takes part, and in what form."""
+    """A participant, and the form in which it runs."""
 
     name: str
     backend: str
     layout: str = "NCHW"
     compiled: bool = False
-    wide: bool = False  # float32, whatever the case is in
+    wide: bool = False  # float32, whatever the case's dtype
 
     def __str__(self) -> str:
         return self.name if self.layout == "NCHW" else f"{self.name} {self.layout}"
 
 
 class Options(NamedTuple):
-    """What the command line says about measuring."""
+    """Measurement options from the command line."""
 
     device: torch.device
     clock: Clock
@@ -65,11 +65,11 @@ class Errors(NamedTuple):
 
 
 def competitors(case: Case, options: Options) -> list[Competitor]:
-    """Return who takes part, the eager reference first; a fused backend only where it can run.
+    """Return the competitors, the eager reference first; fused backends only where they can run.
 
-    Convolutions are tried in both layouts. The eager reference is what is written without a thought, NCHW; on a GPU it runs in
-    both, and in the dtype of the case throughout. Of ops, every backend that can run; of modules and networks, which call several
-    ops, ``auto``, unless ``options`` names others.
+    Convolutions are tried in both layouts. The eager reference is naive PyTorch in NCHW; on a GPU it runs in both layouts, and
+    entirely in the dtype of the case. Ops run on every backend that can; modules and networks, which call several ops, on
+    ``auto``, unless ``options`` names others.
     """
     layouts = ("NCHW",) if case.is_pointwise else ("NCHW", "channels_last")
     eager = layouts if options.device.type == "cuda" else layouts[:1]
@@ -102,17 +102,17 @@ class Entrant:
         self.gradients: list[Tensor] = []
 
     def forward(self) -> list[Tensor]:
-        """All outputs, with history if gradients are enabled."""
+        """Return all outputs, with history if gradients are enabled."""
         with use_backend(self.competitor.backend), use_precision(self.precision):
             return tensors(self.function(*self.subject.inputs))
 
     def infer(self) -> list[Tensor]:
-        """All outputs, without history."""
+        """Return all outputs, without history."""
         with torch.no_grad():
             return self.forward()
 
     def backward(self, out: list[Tensor]) -> list[Tensor]:
-        """All gradients, for fixed gradients of the outputs."""
+        """Return all gradients, for fixed gradients of the outputs."""
         if not self.gradients:
             generator = torch.Generator().manual_seed(1)
             self.gradients = [torch.randn(t.shape, generator=generator).to(t) for t in out]
@@ -122,7 +122,7 @@ class Entrant:
             )
 
     def job(self, passes: str) -> Job:
-        """The pass to time."""
+        """Return the pass to time."""
         if passes == "forward":
             return Job(lambda _: self.infer())
         if passes == "backward":
@@ -131,7 +131,7 @@ class Entrant:
 
 
 class Truth:
-    """What everyone is held against: the reference in float64, on the CPU or the GPU itself."""
+    """The ground truth: the reference in float64, on the device itself."""
 
     def __init__(self, case: Case, subject: Subject, device: torch.device, with_gradients: bool):
         double = Entrant(Competitor(REFERENCE, "reference"), subject, case, device)
@@ -141,7 +141,7 @@ class Truth:
         self.gradients = double.backward(double.forward()) if with_gradients else []
 
     def check(self, entrant: Entrant, with_gradients: bool) -> Errors:
-        """The errors of an entrant without or with history."""
+        """Return the errors of an entrant, run with or without history."""
         if not with_gradients:
             return Errors(value_error(entrant.infer(), self.outputs))
         out = entrant.forward()
@@ -151,7 +151,7 @@ class Truth:
 def value_error(got: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     """The largest error over the largest value, or over the largest distance from the mean if that is less, of the worst tensor.
 
-    An image is 0.5 and a little: against its largest value any error would look small.
+    An image is 0.5 plus small deviations: relative to its largest value, any error would look small.
     """
     found = [0.0]
     for a, b in zip(got, truth, strict=True):
@@ -161,7 +161,7 @@ def value_error(got: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
 
 
 def gradient_error(got: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
-    """Root mean square of the error over that of the value, of the worst tensor."""
+    """RMS error over RMS value, of the worst tensor."""
     found = [0.0]
     for a, b in zip(got, truth, strict=True):
         error, scale = (a.double() - b).square().mean(), b.square().mean()
@@ -175,14 +175,14 @@ def _finite(x: Tensor) -> float:
 
 
 def matches(case: Case, errors: Errors) -> bool:
-    """Whether numbers are right, so that they may be timed."""
+    """Whether results are correct, so that they may be timed."""
     kinked = case.channels is None or case.name in KINKED
     limits = KINKED_GRADIENT_LIMITS if kinked else GRADIENT_LIMITS
     return errors.value <= VALUE_LIMITS[case.dtype] and errors.gradient <= limits[case.dtype]
 
 
 class Result(NamedTuple):
-    """One competitor in one pass of one case; without a time if its numbers are wrong."""
+    """One competitor in one pass of one case; without a time if its results are wrong."""
 
     case: Case
     passes: str
@@ -195,7 +195,7 @@ class Result(NamedTuple):
 
 
 def measure(cases: Sequence[Case], options: Options) -> list[Result]:
-    """Check and time everyone on some cases by turns."""
+    """Check all competitors on some cases and time them in alternation."""
     torch.compiler.reset()  # or the limit on compiled versions of one function counts those of other cases
     passes = [p for p in GROUPS[cases[0].group] if p in options.passes]
     needed = {p != "forward" for p in passes}  # gradients, by pass
@@ -207,7 +207,7 @@ def measure(cases: Sequence[Case], options: Options) -> list[Result]:
             entrant = Entrant(competitor, subject, case, options.device)
             errors = {with_grad: truth.check(entrant, with_grad) for with_grad in needed}
             entrants.append((case, entrant, errors))
-        del truth  # in float64 the largest of all
+        del truth  # float64, so the largest of all
     results = []
     for p in passes:
         ready = {
@@ -227,7 +227,7 @@ def measure(cases: Sequence[Case], options: Options) -> list[Result]:
 
 
 def _memory(entrant: Entrant, passes: str, options: Options) -> dict[str, int | None]:
-    if passes == "backward":  # its forward pass holds most of it
+    if passes == "backward":  # its forward pass uses most of the memory
         return {"peak": None, "saved": None}
     job = entrant.job(passes)
     parameters = entrant.subject.module.parameters()

@@ -1,4 +1,4 @@
-"""Pictures of a report: how much faster, and how near the machine's limits."""
+"""Plots of a report: speedups, and how close they come to the machine's limits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def pyplot(wanted_by: str, extra: str) -> Any:
-    """Return matplotlib's pyplot, drawing to files; the arguments name what needs it and the extra that brings it.
+    """Return matplotlib's pyplot, drawing to files; the arguments name what needs it and the extra that installs it.
 
     Raises:
         RirnError: matplotlib is not installed.
@@ -79,7 +79,7 @@ def _draw_speedups(plt: Any, bars: list[list[Row]], title: str, path: Path) -> N
 
 
 def _points(rows: list[Row], dtype: str) -> list[Row]:
-    """Forward passes of ops and modules whose operations were counted, the fastest of each kind of competitor."""
+    """Forward passes of ops and modules with known operation counts, the fastest of each kind of competitor."""
     timed = [
         r
         for r in rows

@@ -1,4 +1,4 @@
-"""Results as rows of JSON types, as a table on the terminal, as a file; and one file against another."""
+"""Results as rows of JSON types, as a table on the terminal and as a file; comparison of two files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ KEY = (*CASE, "passes", "competitor", "layout")
 
 PROVENANCE = ("command", "commit", "versions", "threads", "devices", "limits", "results")
 ROW = ("case", "error", "gradient_error", "median_ms")
-"""Fields of every report, and those of every row besides its key."""
+"""Fields of every report, and fields of every row besides its key."""
 
 
 def rows(results: Sequence[Result], limits: Mapping[str, float]) -> list[Row]:
     """Return a row for each result of :func:`rirn.bench.measure.measure`.
 
     Times in ms, ``speedup`` over the eager reference, ``speedup_over_compiled`` over the compiled one in its faster layout,
-    ``speedup_over_fp32`` over the eager reference in float32; rates of the work the pass has to do at least, with their
-    ``share`` of the limit that was measured; memory in bytes. ``median_ms`` is None where the numbers are wrong.
+    ``speedup_over_fp32`` over the eager reference in float32; rates of the minimum work of the pass, with their ``share`` of
+    the measured limit; memory in bytes. ``median_ms`` is None if the results are wrong.
     """
     found = []
     for result in results:
@@ -92,19 +92,19 @@ def _share(row: Row, bounds: Mapping[str, float]) -> float | None:
 
 
 def rate(row: Row) -> str:
-    """The rate that counts for a row, in words."""
+    """The relevant rate of a row, as text."""
     if row["limit"] == "copy":
         return f"{row['GB_per_s']:.1f} GB/s"
     return number(row["GFLOP_per_s"], "{:.0f} GFLOP/s")
 
 
 def number(value: float | None, pattern: str) -> str:
-    """A number, or a dash where there is none."""
+    """Format a number, or a dash for None."""
     return "-" if value is None else pattern.format(value)
 
 
 def groups(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each case and pass together, in the order they came."""
+    """Group rows by case and pass, in their original order."""
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         found.setdefault((*(row[f] for f in CASE), row["passes"]), []).append(row)
@@ -112,7 +112,7 @@ def groups(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def who(row: Row) -> str:
-    """Competitor and layout in words; the eager reference has only one."""
+    """Competitor and layout as text; the layout is omitted for the eager references."""
     return row["competitor"] if row["competitor"] in EAGER else f"{row['competitor']} {row['layout']}"
 
 
@@ -158,7 +158,7 @@ def format_rows(rows: Sequence[Row]) -> str:
 
 
 def megabytes(value: int | None) -> float | None:
-    """Bytes in 1e6."""
+    """Convert bytes to MB (1e6 bytes)."""
     return None if value is None else value / 1e6
 
 
@@ -169,13 +169,13 @@ def keep(
     dtypes: Sequence[str],
     passes: Sequence[str],
 ) -> list[Row]:
-    """The rows of some groups, names, dtypes and passes; an empty list stands for all of them."""
+    """Return the rows of some groups, names, dtypes and passes; an empty list means all."""
     wanted = (("group", groups), ("name", names), ("dtype", dtypes), ("passes", passes))
     return [row for row in rows if all(not some or row[field] in some for field, some in wanted)]
 
 
 def missed_bars(rows: Iterable[Row]) -> list[str]:
-    """A sentence for each fp32 row that is right but less exact than it should be."""
+    """Return a sentence for each fp32 row that is correct but less precise than it should be."""
     return [
         f"{row['case']} {row['passes']}, {who(row)}: error {row['error']:.1e} is above {VALUE_BAR:.0e}"
         for row in rows
@@ -201,14 +201,14 @@ def provenance(command: Sequence[str], device: torch.device) -> dict[str, Any]:
 
 
 def machine(facts: Mapping[str, Any]) -> str:
-    """The machine in words: model of the device, threads, versions."""
+    """The machine as text: device model, threads, versions."""
     device = facts["devices"][-1]
     where = f", {facts['threads']['torch']} threads, {facts['cpu_isa']}" if device["name"] == "cpu" else ""
     return f"{device['model']}{where}, torch {facts['versions']['torch']}"
 
 
 def limits_text(limits: Mapping[str, float]) -> str:
-    """The measured limits in words."""
+    """The measured limits as text."""
     products = ", ".join(
         f"{name} product {value:.0f} GFLOP/s" for name, value in limits.items() if name != "copy"
     )
@@ -231,7 +231,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _is_report(found: Any) -> bool:
-    """Whether what was read has the fields of a report and of its rows."""
+    """Whether an object has the fields of a report and of its rows."""
     if not isinstance(found, dict) or not found.keys() >= set(PROVENANCE):
         return False
     rows = found["results"]
@@ -241,10 +241,10 @@ def _is_report(found: Any) -> bool:
 
 
 def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return several reports of one machine as one, a later row in the place of an equal earlier one; commands and commits are
-    those of the reports of which a row is left.
+    """Merge several reports of one machine, later rows replacing earlier ones with the same key; commands and commits are those
+    of the reports with rows left.
 
-    The limits are the highest that were measured, and every share is taken of them.
+    The limits are the highest measured, and every share is relative to them.
 
     Raises:
         RirnError: the machines differ.
@@ -272,7 +272,7 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
-    """Return the time of each row over that of the equal row of an older file, and in what the machines differ."""
+    """Return the time of each row relative to the same row of an older file, and how the machines differ."""
     lines = []
     if machine(new) != machine(old):
         lines.append(f"WARNING: not the same machine: {machine(old)} then, {machine(new)} now")

@@ -26,14 +26,14 @@ from rirn.weights.names import shipped
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
-# Sizes of the biases in front of ReLUs, with the sign changing from channel to channel. They keep every activation off the
-# kink, where rounding decides on which side it falls: one such flip in a million changes a gradient by 1e-3, for eager PyTorch as
-# for the fused ops, and would hide what is to be compared. Each layer needs more: it reads the offsets of the one before.
+# Magnitudes of the biases in front of ReLUs, with signs alternating from channel to channel. They keep every activation off the
+# kink, where rounding decides on which side it falls: one such flip in a million changes a gradient by 1e-3, in eager PyTorch and
+# the fused ops alike, and would hide real differences. Each layer needs more, since it reads the offsets of the previous one.
 OFF_THE_KINK = (6.0, 30.0, 200.0)
 
 
 class Named(nn.Module):
-    """A module that takes its tensors by name, which here come in the order of ``names``."""
+    """Calls a module that takes its tensors by name with positional ones, in the order of ``names``."""
 
     def __init__(self, module: nn.Module, *names: str):
         super().__init__()
@@ -55,7 +55,7 @@ class Apply(nn.Module):
 
 
 class Step(nn.Module):
-    """One step of a network amid a video: frame [N, 3, H, W] and state -> image and state."""
+    """One step of a network within a video: frame [N, 3, H, W] and state -> image and state."""
 
     def __init__(self, model: VideoDeblurrer):
         super().__init__()
@@ -77,7 +77,7 @@ class Loss(nn.Module):
 
 
 class LibraryIRM(nn.Module):
-    """IRM on the library's convolutions in the dtype given, where its reference takes float32."""
+    """IRM on the library's convolutions in the dtype of its inputs, where its reference uses float32."""
 
     def __init__(self, irm: IRM):
         super().__init__()
@@ -90,14 +90,14 @@ class LibraryIRM(nn.Module):
 
 
 class Subject:
-    """A module and what it is called with."""
+    """A module and its inputs."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Any, ...]):
         self.module = module
         self.inputs = inputs
 
     def to(self, device: str | torch.device, dtype: torch.dtype, layout: str = "NCHW") -> Subject:
-        """The same values elsewhere, in another dtype or layout; a copy."""
+        """Return a copy on another device, in another dtype or layout."""
         memory_format = LAYOUTS[layout]
         module = copy.deepcopy(self.module).to(device=device, dtype=dtype, memory_format=memory_format)
 
@@ -110,13 +110,13 @@ class Subject:
         return Subject(module, tree_map_only(Tensor, convert, self.inputs))
 
     def wanted(self) -> list[Tensor]:
-        """The tensors that gradients are taken of."""
+        """The tensors to compute gradients for."""
         leaves = [t for t in tensors(self.inputs) if t.requires_grad]
         return leaves + list(self.module.parameters())
 
 
 def on_library(subject: Subject) -> Subject:
-    """The same on ``reference`` without detours through float32, for a fair rival in half precision; a copy."""
+    """Return a copy that runs ``reference`` without detours through float32, for a fair competitor in half precision."""
     module = copy.deepcopy(subject.module)
     for parent in list(module.modules()):
         for name, child in parent.named_children():
@@ -131,7 +131,7 @@ def tensors(tree: Any) -> list[Tensor]:
 
 
 def make(case: Case) -> Subject:
-    """Return the case on the CPU, in its dtype; the same values every time."""
+    """Return the case on the CPU, in its dtype, with the same values every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         subject = _network(case) if case.channels is None else _op(case, case.channels)
@@ -166,14 +166,14 @@ def _op(case: Case, c: int) -> Subject:
         values = torch.randn(shape) if is_image else torch.full(shape, 0.1)
         return values.requires_grad_()
 
-    # Tensors alone: other options have their defaults.
+    # Only tensors: other options have their defaults.
     arguments = op.arguments(case.batch, c, case.height, case.width, made)
     return Subject(Apply(getattr(ops, op.name)), tuple(tensors(arguments)))
 
 
 @torch.no_grad()
 def _randomize(module: nn.Module, before_relu: list[nn.Conv2d] | None = None) -> None:
-    """Weights that keep activations of order one, small biases, and activations off the kink of ReLUs."""
+    """Set weights that keep activations of order one, small biases, and activations off the kink of ReLUs."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
@@ -187,7 +187,7 @@ def _network(case: Case) -> Subject:
         model = load(case.name, trainable=case.group == "train")
     else:
         model = create_model(case.name)
-        preserve_variance_(model)  # or an untrained network gives much the same image whatever it is shown
+        preserve_variance_(model)  # else an untrained network returns nearly the same image for any input
     if case.group == "train":
         blurry, sharp = torch.rand(2, case.batch, case.frames, 3, case.height, case.width)
         return Subject(Loss(model.train()), (blurry, sharp))
@@ -200,19 +200,20 @@ def _network(case: Case) -> Subject:
 
 
 class Work(NamedTuple):
-    """What a pass has to do at least."""
+    """The minimum work of a pass."""
 
     flops: int | None
-    """Operations of convolutions done the direct way, and of ops without any; None where nobody counted."""
+    """Operations of direct convolutions, or of ops without convolutions; None if not counted."""
     bytes: int
-    """Everything that goes in and comes out, each once."""
+    """All inputs and outputs, each once."""
 
 
 @functools.cache
 def work(case: Case, passes: str) -> Work:
-    """Count what one pass of a case has to do, without computing anything."""
+    """Count the minimum work of one pass of a case, without computing anything."""
     subject = make(case).to("meta", DTYPES[case.dtype])
-    with use_backend("reference"), FlopCounterMode(display=False) as counter:  # sees convolutions of no other
+    # The counter sees no other backend's convolutions.
+    with use_backend("reference"), FlopCounterMode(display=False) as counter:
         out = tensors(subject.module(*subject.inputs))
         forward = counter.get_total_flops()
         if passes != "forward":

@@ -1,4 +1,4 @@
-"""Which form of the ops with convolutions takes least time on a GPU, at each width: what ``auto`` reads, see rirn.ops.tuning."""
+"""Find the fastest backend of ops with convolutions on a GPU, at each width, for ``auto`` to read; see rirn.ops.tuning."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ WIDTHS = {
 }
 LAYOUT = "channels_last"
 COLUMNS = {"half": "library", "float32": "library", "tf32": "tf32"}
-"""By precision, the column of a row that is the library's time."""
+"""By precision, the column with the library's time."""
 
 
 def cases(sizes: Sizes) -> Iterator[tuple[str, int, Case]]:
-    """Op, width and what is timed; ``atb_update`` has no form in float32."""
+    """Yield op, width and case to time; ``atb_update`` has no float32 form."""
     for op, widths in WIDTHS.items():
         for dtype, c in itertools.product(("bf16",) if op == "atb_update" else ("bf16", "fp32"), widths):
             group, name = ("modules", "ATB") if op == "atb_update" else ("ops", op)
@@ -28,13 +28,13 @@ def cases(sizes: Sizes) -> Iterator[tuple[str, int, Case]]:
 
 
 def name_of(case: Case) -> str:
-    """The name of the row of a case."""
+    """The name of a case's row."""
     return f"{case} {LAYOUT}"
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], sizes: Sizes) -> tuning.Table:
-    """What ``auto`` is to take, of the rows of :func:`rirn.bench.gpu_steps.compare` by their names; a row that is not there, or
-    has no times, says nothing."""
+    """Make the table for ``auto`` from the rows of :func:`rirn.bench.gpu_steps.compare`, by name; rows that are missing or
+    have no times are ignored."""
     fastest: dict[str, dict[str, list[tuning.Step]]] = {}
     for op, c, case in cases(sizes):
         row = rows.get(name_of(case), {})
@@ -48,7 +48,7 @@ def table(rows: Mapping[str, Mapping[str, Any]], sizes: Sizes) -> tuning.Table:
 
 
 def steps(fastest: list[tuning.Step]) -> tuning.Steps:
-    """Widths with the same fastest form together, without those at the end that are the library's."""
+    """Merge widths with the same fastest form, and drop those at the end where the library is fastest."""
     groups = [list(group) for _, group in itertools.groupby(sorted(fastest), key=lambda step: step[1])]
     if groups and groups[-1][0][1] == "library":
         del groups[-1]
