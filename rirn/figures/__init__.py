@@ -1,4 +1,4 @@
-"""The paper's figures for any trained model: pictures, and the numbers behind them; docs/figures.md says what each shows."""
+"""The paper's figures for any trained model: pictures, and the numbers behind them; docs/figures.md explains each."""
 
 FIGURES = ("3", "4", "5", "6", "7", "8", "9", "10", "reach", "cut")
-"""All that can be drawn, by the names that the command line takes."""
+"""All figures, by their names on the command line."""

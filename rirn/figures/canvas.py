@@ -1,4 +1,4 @@
-"""Files of a figure: pictures by matplotlib, and tables."""
+"""Output files of a figure: matplotlib pictures, and tables."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rirn.files import replacing
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made if it is not there.
+    """Return the folder, creating it if it does not exist.
 
     Raises:
-        RirnError: it cannot be made.
+        RirnError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def make_folder(path: Path) -> Path:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Write rows with the same keys as a table; floating-point figures get six digits.
+    """Write rows with the same keys as CSV; floating-point numbers get six digits.
 
     Raises:
         RirnError: the file cannot be written.
@@ -44,7 +44,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 
 def save(plt: Any, figure: Any, path: Path) -> Path:
-    """Write a matplotlib figure and forget it.
+    """Write a matplotlib figure and close it.
 
     Raises:
         RirnError: the file cannot be written.
@@ -60,7 +60,7 @@ def save(plt: Any, figure: Any, path: Path) -> Path:
 
 
 def show_images(axes: Any, image: Any, title: str, **options: Any) -> Any:
-    """Draw an array as a picture without axes."""
+    """Draw an array as an image without axes."""
     drawn = axes.imshow(np.asarray(image), **options)
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()
@@ -68,7 +68,7 @@ def show_images(axes: Any, image: Any, title: str, **options: Any) -> Any:
 
 
 def colours(plt: Any, kinds: Iterable[str]) -> dict[str, Any]:
-    """One colour for each kind of model."""
+    """Assign a colour to each kind of model."""
     cycle = plt.get_cmap("tab10").colors
     return {kind: cycle[i % len(cycle)] for i, kind in enumerate(dict.fromkeys(kinds))}
 
@@ -76,9 +76,9 @@ def colours(plt: Any, kinds: Iterable[str]) -> dict[str, Any]:
 def show_legend(
     plt: Any, figure: Any, colour: Mapping[str, Any], styles: Mapping[str, str] | None = None
 ) -> None:
-    """Write beside the axes which colour is which kind of model and, in black, which line style is what.
+    """Add a legend beside the axes: a colour for each kind of model and, in black, the line styles.
 
-    One entry for each kind and not for each run: a dozen runs would hide the plot.
+    There is one entry per kind, not per run: a dozen runs would hide the plot.
     """
     entries = [(kind, {"color": value}) for kind, value in colour.items()]
     entries += [

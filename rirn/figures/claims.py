@@ -1,4 +1,4 @@
-"""The claims with their intervals; learning curves, and the gain of additions by the frames since the last sharp one."""
+"""The claims with their intervals; learning curves, and the gain of additions by the number of frames since a sharp one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rirn.figures.canvas import colours, save, show_legend
 def draw_differences(
     plt: Any, found: Sequence[tuple[str, str, tuple[float, float, float]]], path: Path
 ) -> Path:
-    """Write a picture of the difference that each claim is about, and return its path.
+    """Write a plot of the difference behind each claim, and return its path.
 
     Args:
         found: sentence, verdict, and mean, lower and upper end of the difference in dB.
@@ -47,11 +47,11 @@ def draw(
     since: Mapping[str, np.ndarray],
     path: Path,
 ) -> Path:
-    """Write a picture of the networks on a base, and return its path.
+    """Write a plot of the networks on a base, and return its path.
 
     Args:
         curves: steps [K] and gains [seeds, K] by network.
-        since: mean, lower and upper end [frames since a sharp one, 3] by network.
+        since: mean, lower and upper end by network, [frames since a sharp one, 3].
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     colour = colours(plt, curves)

@@ -1,4 +1,4 @@
-"""What ``rirn figures`` does: load, look whether the models have what a figure shows, draw."""
+"""The work of ``rirn figures``: load, check that the models have what a figure shows, draw."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NEEDS: dict[str, tuple[str, Callable[[Subject], bool]]] = {
     "4": ("temporal blending (+atb, +dtb, +rirn, or strcnn)", lambda subject: subject.has_blending),
     "6": ("temporal blending (+atb, +dtb, +rirn, or strcnn)", lambda subject: subject.has_blending),
 }
-"""What a model must have to be in a figure."""
+"""What a model needs to be in a figure."""
 WITH_TRUTH = ("3", "6", "cut")
 
 
 def draw(options: Any, device: str) -> None:
-    """Draw figures as the options of the command line ask for, and print what was written and a summary.
+    """Draw the figures that the command line asks for, and print a summary and the files written.
 
     Raises:
-        RirnError: matplotlib is not installed, something cannot be read or written, or a figure cannot be made of the
+        RirnError: matplotlib is not installed, something cannot be read or written, or a figure cannot be made from the
             models or the data.
     """
     plt = pyplot("rirn figures", "figures")

@@ -1,4 +1,4 @@
-"""Figures 5 and 7 to 10: the same crop of the input, of each model's output and of the truth."""
+"""Figures 5 and 7 to 10: the same crop of the input, each model's output, and the truth."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rirn.figures.canvas import save, show_images, write_csv
 from rirn.figures.subjects import Clip, Subject, restored, to_tensor
 
 NAMES = ("5", "7", "8", "9", "10")
-"""In the paper the same on other data, which the user gives."""
+"""In the paper, the same figure on different data, which the user provides."""
 ROWS = 4
-"""Clips in one picture, at most."""
+"""Maximum number of clips in one picture."""
 MEASURES = {"crop_psnr_dB": "PSNR in dB", "crop_sharpness": "variance of the Laplacian"}
-"""What is said of a crop, with and without truth."""
+"""The measure of a crop, with and without truth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Crop:
 
     @classmethod
     def parse(cls, text: str) -> Crop:
-        """From ``WxH+X+Y``.
+        """Parse ``WxH+X+Y``.
 
         Raises:
-            RirnError: it is not of that form.
+            RirnError: the text does not have that form.
         """
         match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)\+(\d+)\+(\d+)", text)
         if match is None:
@@ -44,10 +44,10 @@ class Crop:
         return cls(*map(int, match.groups()))
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """The part of [H, W, 3].
+        """Cut the part out of [H, W, 3].
 
         Raises:
-            RirnError: it is not inside.
+            RirnError: it reaches outside.
         """
         part = image[self.top : self.top + self.height, self.left : self.left + self.width]
         if part.shape[:2] != (self.height, self.width):
@@ -59,8 +59,8 @@ class Crop:
 
 
 def telling_crop(blurry: np.ndarray, truth: np.ndarray | None) -> Crop:
-    """The third of the frame where the input is farthest from the truth; without one, where it changes most from pixel to
-    pixel."""
+    """Return the crop, a third of each side, where the input is farthest from the truth or, without a truth, varies most from
+    pixel to pixel."""
     if truth is not None:
         amount = ((blurry.astype(np.float64) - truth) ** 2).sum(2)
     else:
@@ -83,9 +83,9 @@ def draw(
     crop: Crop | None,
     name: str = "5",
 ) -> tuple[list[Path], list[str]]:
-    """Write ``fig5.png`` and ``fig5.csv``, or of another ``name``; return their paths and lines that sum up.
+    """Write ``fig5.png`` and ``fig5.csv``, or those of another ``name``; return their paths and summary lines.
 
-    Every clip is a row, four at most. ``shown`` is the frame, by default the middle one of each clip.
+    Every clip is a row, at most four. ``shown`` is the frame, by default the middle one of each clip.
     """
     cropped = [_crops(clip, subjects, shown, crop) for clip in clips[:ROWS]]
     rows, tables = [images for images, _ in cropped], [table for _, table in cropped]
@@ -117,7 +117,7 @@ def draw(
 def _crops(
     clip: Clip, subjects: list[Subject], shown: int | None, crop: Crop | None
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """The crops of one clip by their label, and a row of the table for the input and each model."""
+    """Return the crops of one clip by label, and a table row for the input and each model."""
     pairs = list(clip.read())
     number = len(pairs) // 2 if shown is None else shown
     if not 0 <= number < len(pairs):
@@ -143,7 +143,7 @@ def _crops(
 
 
 def _restored(subject: Subject, clip: Clip, pairs: list[tuple[Any, Any]], number: int) -> np.ndarray:
-    """Frame ``number`` of a clip as the model makes it, uint8 [H, W, 3]."""
+    """Return frame ``number`` of a clip as restored by the model, uint8 [H, W, 3]."""
     device = next(subject.model.parameters()).device
     frames = [to_tensor(image, device) for image, _ in pairs[: number + 1 + subject.model.delay]]
     found = restored(subject.model, frames)

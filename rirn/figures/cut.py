@@ -1,4 +1,4 @@
-"""The cut test: what a frame loses when the three before it were blurred beyond use."""
+"""The cut test: what a frame loses if the three before it are blurred beyond use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from rirn.models.state import State
 BLURRED = 3
 """Frames that are blurred, t - 3 to t - 1."""
 SIGMA = 6.0
-"""Of the Gaussian blur, pixels."""
+"""Sigma of the Gaussian blur, in pixels."""
 LEAD = 3
-"""Frames before the blurred ones, at least, so that there is something to remember."""
+"""Minimum number of frames before the blurred ones, so that there is something to remember."""
 AFTER = 3
-"""Frames looked at after t."""
+"""Frames scored after t."""
 STYLES = {"blurred past": "-", "no past": "--"}
 SPACING = 4
 """Frames from one t to the next."""
 
 
 def blurred(frames: Tensor, sigma: float = SIGMA) -> Tensor:
-    """Gaussian blur of [T, 3, H, W]."""
+    """Blur [T, 3, H, W] with a Gaussian."""
     reach = math.ceil(3 * sigma)
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=frames.device) / sigma) ** 2)
     kernel = (weights / weights.sum()).to(frames.dtype).expand(3, 1, 1, -1)
@@ -44,7 +44,7 @@ def blurred(frames: Tensor, sigma: float = SIGMA) -> Tensor:
 def cut_scores(model: VideoDeblurrer, frames: Tensor, truth: Tensor) -> list[dict[str, float]]:
     """PSNR in dB of the frames t to t + 3, for every fourth t, from [T, 3, H, W] each.
 
-    ``intact_dB`` with all frames as they are, ``cut_dB`` after three blurred ones, ``fresh_dB`` with no past at all.
+    ``intact_dB`` is with all frames unchanged, ``cut_dB`` after three blurred ones, ``fresh_dB`` without any past.
     """
     states: list[State | None] = [None]  # states[t]: before frame t went in
     whole: dict[int, Tensor] = {}
@@ -71,7 +71,7 @@ def cut_scores(model: VideoDeblurrer, frames: Tensor, truth: Tensor) -> list[dic
 
 
 def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tuple[list[Path], list[str]]:
-    """Write ``cut.png`` and ``cut.csv``; return their paths and lines that sum up.
+    """Write ``cut.png`` and ``cut.csv``; return their paths and summary lines.
 
     Raises:
         RirnError: no clip is long enough, or a model returns no image for the first frames it sees.

@@ -1,4 +1,4 @@
-"""Figure 6: whether blended features have the edges of the sharp frame."""
+"""Figure 6: whether blended features show the edges of the sharp frame."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ LUMA = (0.2126, 0.7152, 0.0722)
 
 
 def edges(images: Tensor) -> Tensor:
-    """Size of the gradient, by central differences, inside of [..., H, W]: [..., H - 2, W - 2]."""
+    """Magnitude of the gradient, by central differences, in the interior of [..., H, W]: [..., H - 2, W - 2]."""
     right = (images[..., 1:-1, 2:] - images[..., 1:-1, :-2]) / 2
     down = (images[..., 2:, 1:-1] - images[..., :-2, 1:-1]) / 2
     return torch.hypot(right, down)
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's, over all places; 0 where one of them is constant."""
+    """Pearson correlation over all positions; 0 if one of the tensors is constant."""
     a, b = (t.double().flatten() - t.double().mean() for t in (a, b))
     scale = a.norm() * b.norm()
     return (a @ b / scale).item() if scale else 0.0
 
 
 def edge_correlations(features: Tensor, truth: Tensor) -> dict[str, float]:
-    """Correlation of edges of features [c, h, w] with those of the luma of the sharp frame [3, H, W], shrunk to h x w.
+    """Correlate edges of features [c, h, w] with those of the luma of the sharp frame [3, H, W], shrunk to h x w.
 
-    ``edges`` takes the mean over channels of the size of the gradient, ``mean_edges`` the gradient of the mean over channels,
-    which is the picture that the figure shows.
+    ``edges`` uses the mean over channels of the gradient's magnitude, ``mean_edges`` the gradient of the mean over channels,
+    which is the picture in the figure.
     """
     luma = torch.einsum("c,chw->hw", torch.tensor(LUMA).to(truth), truth)
     wanted = edges(F.adaptive_avg_pool2d(luma[None], features.shape[1:])[0])
@@ -49,10 +49,10 @@ def edge_correlations(features: Tensor, truth: Tensor) -> dict[str, float]:
 def draw(
     plt: Any, subjects: list[Subject], clips: list[Clip], out: Path, shown: int | None
 ) -> tuple[list[Path], list[str]]:
-    """Write ``fig6.png`` and ``fig6.csv``; return their paths and lines that sum up.
+    """Write ``fig6.png`` and ``fig6.csv``; return their paths and summary lines.
 
-    ``shown`` is the frame of the first clip that is drawn, by default the middle one. The first frame of a clip, which has
-    nothing to be blended with, does not count.
+    ``shown`` is the frame of the first clip to draw, by default the middle one. The first frame of a clip is not scored: it
+    has nothing to be blended with.
     """
     rows, lines, pictures = [], [], []
     for subject in subjects:

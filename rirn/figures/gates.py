@@ -14,19 +14,19 @@ from rirn.figures.subjects import Clip, Subject, require_steps, walk
 from rirn.models.deblurrer import VideoDeblurrer
 
 BIN = 0.01
-"""Width of a bin of the histogram; 1 lies in the middle of one."""
+"""Width of a histogram bin; 1 is the centre of one."""
 BINS = round(2 / BIN) + 1
 FINE = 10
-"""Bins for the median, to one bin of the histogram."""
+"""Bins for the median per bin of the histogram."""
 
 FLOOR = 1e-5
 """Smaller shares are not drawn."""
 
 
 def histogram(model: VideoDeblurrer, clips: list[Clip]) -> np.ndarray:
-    """Counts [BINS * FINE] of w~ + w over all pixels, channels and frames but the first restored of each clip.
+    """Count w~ + w over all pixels, channels and frames except the first restored one of each clip: [BINS * FINE].
 
-    At that one w~ weighs zeros. Bin i holds sums from ``(i / FINE - 1 / 2) * BIN`` on.
+    In that frame, w~ multiplies zeros. Bin i holds sums from ``(i / FINE - 1 / 2) * BIN`` on.
     """
     device = next(model.parameters()).device
     counts = np.zeros(BINS * FINE, np.int64)
@@ -34,7 +34,7 @@ def histogram(model: VideoDeblurrer, clips: list[Clip]) -> np.ndarray:
         for step in islice(walk(model, (frame for frame, _ in clip.tensors(device))), 1, None):
             with torch.inference_mode():
                 prev, cur = step.blending.maps()
-                # In float64, or sums of nearly 1 fall beside the edge of a bin.
+                # In float64, else sums near the edge of a bin fall on its wrong side.
                 places = ((prev.double() + cur.double()) / BIN + 0.5).mul(FINE).floor().long()
                 counts += np.bincount(
                     places.clamp(0, len(counts) - 1).flatten().cpu().numpy(), minlength=len(counts)
@@ -57,7 +57,7 @@ def summary(counts: np.ndarray) -> dict[str, float]:
 
 
 def draw(plt: Any, subjects: list[Subject], clips: list[Clip], out: Path) -> tuple[list[Path], list[str]]:
-    """Write ``fig4.png``, ``fig4-histogram.csv`` and ``fig4.csv``; return their paths and lines that sum up."""
+    """Write ``fig4.png``, ``fig4-histogram.csv`` and ``fig4.csv``; return their paths and summary lines."""
     bins, sums, lines = [], [], []
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     colour = colours(plt, (s.kind for s in subjects))

@@ -1,4 +1,4 @@
-"""How far back a restored frame depends on what went in: the size of dL_t/dB_{t-k}."""
+"""How far back a restored frame depends on the input: the norm of dL_t/dB_{t-k}."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.state import State
 
 SIDE = 128
-"""Largest side, in pixels, of the central crop that is looked at: gradients of a whole clip take memory."""
+"""Maximum side, in pixels, of the central crop that is used: gradients of a whole clip take memory."""
 PROBES = 4
-"""Random directions; the mean over all values of a frame is near what more of them give."""
+"""Number of random directions; the mean over a whole frame changes little with more of them."""
 
 
 def gradient_norms(
@@ -25,17 +25,17 @@ def gradient_norms(
 ) -> list[float]:
     """Norm of dL_t/dB_{t-k} for k = 0 to ``lags``, where t is the last frame whose look-ahead is inside the clip.
 
-    The Frobenius norm over the square root of the number of values in L_t: how far one value of L_t moves, root mean
-    square, when all values of B_{t-k} move at random by 1. Estimated from ``PROBES`` random directions v as E |J^T v|^2 = |J|^2.
+    This is the Frobenius norm over the square root of the number of values in L_t: the RMS change of one value of L_t if all
+    values of B_{t-k} change randomly by 1. It is estimated from ``PROBES`` random directions v as E |J^T v|^2 = |J|^2.
 
     Args:
         model: with frozen weights.
         clip: [T, 3, H, W] in [0, 1], T > lags + model.delay and T > model.dropped + model.delay.
-        state: of the frames before the clip, without gradients; None if it is the start of a video.
+        state: the state after the frames before the clip, without gradients; None at the start of a video.
     """
     clip = clip.detach().requires_grad_()
     last = clip.shape[0] - 1 - model.delay
-    images, _ = model(clip[None], state, return_state=True)  # which returns no frame behind t
+    images, _ = model(clip[None], state, return_state=True)  # which returns no frame after t
     image = images[0, -1]
     generator = torch.Generator().manual_seed(seed)
     squares = torch.zeros(lags + 1, dtype=torch.float64)
@@ -50,7 +50,7 @@ def gradient_norms(
 def draw(
     plt: Any, subjects: list[Subject], clips: list[Clip], out: Path, lags: int, seed: int
 ) -> tuple[list[Path], list[str]]:
-    """Write ``reach.png`` and ``reach.csv``; return their paths and lines that sum up.
+    """Write ``reach.png`` and ``reach.csv``; return their paths and summary lines.
 
     Raises:
         RirnError: no clip is long enough.

@@ -1,4 +1,4 @@
-"""Figure 3: what h_{t-1} and h~_{t-1} hold, and what they are worth where the frame before was restored badly."""
+"""Figure 3: what h_{t-1} and h~_{t-1} hold, and how much they help where the previous frame was restored badly."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from rirn.models.state import State
 BLOCK = 16
 """Side, in pixels, of the blocks over which errors are compared."""
 BINS = 10
-"""Groups of equally many blocks, by the error of the frame before."""
+"""Number of equally large groups of blocks, by the error of the previous frame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """Errors of one frame, mean squares over pixels and colours in blocks: [H / 16, W / 16] each."""
+    """Mean squared errors of one frame, over pixels and colours in blocks: [H / 16, W / 16] each."""
 
     previous: Tensor
-    """Of the restored frame before."""
+    """Error of the previous restored frame."""
     intact: Tensor
     without_hidden: Tensor
-    """With h_{t-1} zeroed for this frame alone."""
+    """With h_{t-1} zeroed for this frame only."""
     without_inner: Tensor
-    """With h~_{t-1} zeroed for this frame alone."""
+    """With h~_{t-1} zeroed for this frame only."""
 
 
 def without_hidden(state: State) -> State:
-    """The state with zeros for h; an LSTM keeps its c, STFAN its images."""
+    """Return the state with zeros for h; an LSTM keeps its c, STFAN its images."""
     return dataclasses.replace(state, base=(torch.zeros_like(state.base[0]), *state.base[1:]))
 
 
 def without_inner(state: State) -> State:
-    """The state with zeros for h~."""
+    """Return the state with zeros for h~."""
     return dataclasses.replace(state, inner=torch.zeros_like(state.inner))
 
 
 def ablate(model: VideoDeblurrer, clip: Clip) -> Iterator[tuple[Step, Tensor, Ablation, dict[str, float]]]:
-    """For every frame but the first: its step, the error map [H, W] of the frame before, errors in blocks, and PSNR in dB."""
+    """Yield, for every frame but the first: its step, the error map [H, W] of the previous frame, block errors, and PSNR."""
     device = next(model.parameters()).device
     truths: list[Tensor] = []
 
@@ -86,7 +86,7 @@ def _in_blocks(squares: Tensor) -> Tensor:
 
 
 def by_previous_error(ablations: list[Ablation]) -> list[dict[str, float]]:
-    """PSNR lost without either state, in dB, for groups of blocks from the best restored before to the worst."""
+    """Return the PSNR lost without either state, in dB, for groups of blocks from the best restored before to the worst."""
     columns = {
         f.name: torch.cat([getattr(a, f.name).flatten() for a in ablations]).double()
         for f in dataclasses.fields(Ablation)
@@ -110,14 +110,14 @@ def by_previous_error(ablations: list[Ablation]) -> list[dict[str, float]]:
 
 
 def _loss(intact: float, without: float) -> float:
-    """PSNR lost in dB; not a number where nothing was wrong before."""
+    """PSNR lost in dB; NaN if either error is zero."""
     return 10 * float(np.log10(without / intact)) if intact and without else float("nan")
 
 
 def draw(
     plt: Any, subjects: list[Subject], clips: list[Clip], out: Path, shown: int | None
 ) -> tuple[list[Path], list[str]]:
-    """Write ``fig3-<model>.png``, ``fig3-frames.csv`` and ``fig3-blocks.csv``; return their paths and lines that sum up.
+    """Write ``fig3-<model>.png``, ``fig3-frames.csv`` and ``fig3-blocks.csv``; return their paths and summary lines.
 
     ``shown`` is the frame of the first clip whose maps are drawn, by default the middle one.
     """

@@ -1,4 +1,4 @@
-"""What figures are made of: models from weights files, and clips of frames, with their truth where there is one."""
+"""Inputs of figures: models from weights files, and clips of frames, with their truth if there is one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from rirn.weights import load
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A model under a name for legends and tables."""
+    """A model with a label for legends and tables."""
 
     label: str
-    """The model's name; with the place of its weights where several have that name."""
+    """The model's name, with the place of its weights if several have that name."""
     weights: str
-    """What was asked for."""
+    """The weights as requested."""
     model: VideoDeblurrer
 
     @property
@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def file_name(self) -> str:
-        """The label as a part of a file's name."""
+        """The label in a form for file names."""
         return re.sub(r"[^\w.+-]+", "-", self.label).strip("-")
 
     @property
@@ -54,7 +54,7 @@ class Subject:
 
 
 def load_subjects(weights: list[str], device: str) -> list[Subject]:
-    """Models by names of shipped weights or paths.
+    """Load models by names of shipped weights or paths.
 
     Raises:
         RirnError: one cannot be loaded.
@@ -71,23 +71,23 @@ def load_subjects(weights: list[str], device: str) -> list[Subject]:
 
 
 def _place(weights: str) -> str:
-    """The folder of a file that bears the name that ``rirn train`` gives to all, else the file."""
+    """The folder of a file if its name is the one that ``rirn train`` always uses, else the file's name."""
     path = Path(weights)
     return path.resolve().parent.name if path.stem == "weights" else path.stem
 
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """Consecutive frames, cropped at the right and at the bottom to sides that are multiples of 8, so that no model pads them
-    and features lie over the truth as they are."""
+    """Consecutive frames, cropped at the right and bottom to multiples of 8, so that no model pads them and features align with
+    the truth."""
 
     name: str
     read: Callable[[], Iterator[tuple[np.ndarray, np.ndarray | None]]]
-    """The frames and their truth or None, uint8 [H, W, 3] each, from the first one."""
+    """Yields the frames and their truth or None, uint8 [H, W, 3] each, from the first one."""
     has_truth: bool
 
     def tensors(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The same as [3, H, W] in [0, 1]."""
+        """Yield the same as [3, H, W] in [0, 1]."""
         for pair in self.read():
             yield tuple(None if image is None else to_tensor(image, device) for image in pair)
 
@@ -100,16 +100,16 @@ def find_clips(
     sequences: int | None = None,
     frames: int | None = None,
 ) -> list[Clip]:
-    """The clips of a data set, or a video or folder of images as one clip without truth.
+    """Return the clips of a data set, or a video or folder of images as one clip without truth.
 
     Args:
         source: a folder with ``blur/`` beside ``sharp/`` somewhere in it, a video file or a folder of images.
         split, blur: as for :func:`rirn.data.find_sequences`.
-        sequences: at most so many clips.
-        frames: at most so many frames of each.
+        sequences: maximum number of clips.
+        frames: maximum number of frames of each.
 
     Raises:
-        RirnError: there is nothing there, or a split or kind of blur of what is no data set is asked for.
+        RirnError: nothing is found, or a split or kind of blur is given for something that is no data set.
     """
     path = Path(source)
     if not path.is_dir() or not any(p.sharp is not None for p in find_places(path, blur)):
@@ -142,7 +142,7 @@ def _read_pair(blurry: Path, sharp: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cropped(image: np.ndarray) -> np.ndarray:
-    multiple = 8  # of networks at half resolution
+    multiple = 8  # for networks at half resolution
     height, width = (side // multiple * multiple for side in image.shape[:2])
     if not height or not width:
         raise RirnError(f"figures need frames of at least {multiple}x{multiple} pixels")
@@ -159,19 +159,19 @@ class Step:
     """One frame on its way through a model."""
 
     number: int
-    """Of the frame in its clip. With look-ahead its tensors come later than the frame went in."""
+    """Number of the frame in its clip. With look-ahead, its tensors come later than the frame itself."""
     frame: Tensor
-    """[3, H, W], the one that went in: ``delay`` frames after ``number``."""
+    """[3, H, W], the frame that was fed: ``delay`` frames after ``number``."""
     before: State | None
     after: State
     image: Tensor
-    """Restored, [3, H, W]."""
+    """The restored frame, [3, H, W]."""
     blending: Blending | None
     """What ATB or DTB did."""
 
 
 def walk(model: VideoDeblurrer, frames: Iterator[Tensor]) -> Iterator[Step]:
-    """Restore frames [3, H, W] one by one and show what happens; the last ``delay`` ones are not shown."""
+    """Restore frames [3, H, W] one by one and yield each step; the last ``delay`` frames are omitted."""
     state: State | None = None
     seen: list[Blending] = []
     with watch_blending(model, seen.append):
@@ -185,7 +185,7 @@ def walk(model: VideoDeblurrer, frames: Iterator[Tensor]) -> Iterator[Step]:
 
 
 def nearest(pictures: list[tuple], shown: int | None, frames: int) -> tuple:
-    """Of tuples that begin with the number of a frame, the one nearest to ``shown`` or to the middle of so many frames.
+    """Return the tuple whose frame number, its first entry, is nearest to ``shown`` or to the middle of ``frames``.
 
     Raises:
         RirnError: there is no frame ``shown``.
@@ -197,7 +197,7 @@ def nearest(pictures: list[tuple], shown: int | None, frames: int) -> tuple:
 
 
 def require_steps(subject: Subject, steps: int) -> None:
-    """Refuse clips, or a first one to be drawn, of which no frame has one before it.
+    """Refuse clips, or a first clip to draw, in which no frame has a predecessor.
 
     Raises:
         RirnError: there was none.
@@ -209,7 +209,7 @@ def require_steps(subject: Subject, steps: int) -> None:
 
 @torch.inference_mode()
 def restored(model: VideoDeblurrer, frames: list[Tensor], state: State | None = None) -> dict[int, Tensor]:
-    """Images [3, H, W] by number, 0 for the first of the frames; with look-ahead also of frames that the state held back."""
+    """Return images [3, H, W] by number, 0 for the first of ``frames``; with look-ahead, also frames that the state held back."""
     images = {}
     for fed, frame in enumerate(frames):
         image, state = model.step(frame[None], state)
