@@ -1,4 +1,4 @@
-"""Two videos against each other on one HTML page, with a curve of their quality and maps of a network's gates."""
+"""Compare two videos on one HTML page, with a curve of their quality and maps of a network's gates."""
 
 from rirn.compare.maps import GateMaps
 from rirn.compare.report import write_report

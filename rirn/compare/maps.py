@@ -1,4 +1,4 @@
-"""Pictures of the weights with which a network blends its features over time, frame by frame."""
+"""Maps of the weights with which a network blends its features over time, frame by frame."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from rirn.video.frames import Frame, VideoInfo
 from rirn.video.restore import Restorer, to_tensor
 from rirn.video.scenes import CutDetector
 
-# Viridis (Smith and van der Walt), whose lightness rises evenly: every 32nd of its 256 colours.
+# Viridis (Smith and van der Walt), whose lightness rises uniformly: every 32nd of its 256 colours.
 _VIRIDIS = (
     *((68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141)),
     *((39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)),
 )
-# Shares of the values that the ends of the scale leave out: a few outliers would make all else one colour.
+# Share of the values beyond each end of the scale: a few outliers would make everything else one colour.
 _LEFT_OUT = 0.005
 
 
 class GateMaps:
-    """Runs a model over frames as ``deblur`` does, and keeps the weights w~ and w, mean over channels, of each.
+    """Runs a model over frames as ``deblur`` does, and keeps the channel means of the weights w~ and w of each.
 
     Args:
         model: a network that blends features by ATB or DTB.
-        device: where to run it.
+        device: device to run it on.
 
     Raises:
         RirnError: the model has neither, or there is no such device.
@@ -60,7 +60,7 @@ class GateMaps:
             self._restorer.feed(frame, to_tensor(frame, self._device))
 
     def end(self) -> None:
-        """Let the model do the frames that it holds back."""
+        """Let the model process the frames that it holds back."""
         with watch_blending(self._model, self._note):
             self._restorer.end()
 
@@ -73,17 +73,17 @@ class GateMaps:
         return len(self._maps)
 
     def scale(self) -> tuple[float, float]:
-        """Values of the first and the last colour, the same for both weights and all frames."""
+        """Return the values of the first and last colour, the same for both weights and all frames."""
         low, high = min(low for low, _ in self._ends), max(high for _, high in self._ends)
         return (low, high) if high > low else (low, low + 1e-3)
 
     def means(self, number: int) -> tuple[float, float]:
-        """Mean of w~ and of w over a frame."""
+        """Return the means of w~ and w over a frame."""
         prev, cur = self._maps[number].astype(np.float32).mean((1, 2))
         return float(prev), float(cur)
 
     def png(self, number: int, which: int, info: VideoInfo) -> str:
-        """The map of w~ (0) or w (1) at the size of the frame, as a player shows the video: PNG in base64."""
+        """Return the map of w~ (0) or w (1) as a base64 PNG, at the size of the frame and oriented as a player shows it."""
         low, high = self.scale()
         levels = (self._maps[number][which].astype(np.float32) - low) / (high - low)
         index = np.rint(levels.clip(0, 1) * 255).astype(np.uint8)

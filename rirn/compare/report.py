@@ -1,4 +1,4 @@
-"""One HTML page that shows two videos against each other, with a curve of their quality."""
+"""Write an HTML page that compares two videos, with a curve of their quality."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rirn.video.frames import Frame, VideoInfo
 from rirn.video.images import to_8_bits
 from rirn.video.reader import Reader
 
-# Browsers give a page a few gigabytes; the text of the frames is a part of what they keep.
+# Browsers give a page a few gigabytes; the text of the frames is only a part of what they keep.
 MAX_BYTES = 500_000_000
 
 
@@ -44,28 +44,28 @@ def write_report(
 ) -> int:
     """Write a page that needs neither network nor other files, and return the number of frames in it.
 
-    Every frame is a JPEG picture of full chroma resolution inside the page, and not a part of a video: a browser
-    then shows exactly the frame asked for, the same of both, whatever codecs it has, which seeking in two
-    videos does not promise. The curves are those of the frames themselves, not of the JPEG pictures.
+    Every frame is embedded in the page as a JPEG with full chroma resolution, not as part of a video: a browser
+    then shows exactly the requested frame of both, whatever codecs it has, which seeking in two videos does not
+    guarantee. The curves are computed from the frames themselves, not from the JPEGs.
 
-    With ``truth`` the curves are PSNR and SSIM against it, else the variance of the Laplacian, a measure of
-    sharpness that noise raises as well. Frames are turned as a player turns them and stepped through at the
-    times of ``before``.
+    With ``truth``, the curves are PSNR and SSIM against it, else the variance of the Laplacian, a measure of
+    sharpness that noise also raises. Frames are rotated as a player rotates them, and played at the times of
+    ``before``.
 
     Args:
         before: video file or folder of images.
-        after: the same, of the same size and as many frames.
-        target: name of the page, ends in .html; a file that exists is replaced when the page is whole.
-        truth: sharp frames for both, of the same size and number.
+        after: the same, with the same size and number of frames.
+        target: path of the page, ending in .html; an existing file is replaced once the page is complete.
+        truth: sharp frames for both, with the same size and number.
         rate: frames per second of a folder of images.
         skip: number of frames to leave out at the start.
-        frames: how many to show at most; None for all.
-        quality: of the JPEG pictures, 1 to 100.
-        maps: a fresh one; its model runs on ``before``, from the first frame shown on, and the page shows its gates.
+        frames: maximum number of frames to show; None for all.
+        quality: JPEG quality, 1 to 100.
+        maps: a new one; its model runs on ``before`` from the first frame shown, and the page shows its gates.
 
     Raises:
-        RirnError: something cannot be read or written, sizes or lengths differ, the page becomes larger than
-            browsers open, or SSIM is needed and scikit-image not installed.
+        RirnError: something cannot be read or written, sizes or lengths differ, the page becomes too large for
+            browsers, or SSIM is needed and scikit-image is not installed.
     """
     sources = [before, after] if truth is None else [before, after, truth]
     path = Path(os.path.realpath(target))
@@ -141,7 +141,7 @@ def _write_page(
 
 
 def _write_maps(out: TextIO, maps: GateMaps, info: VideoInfo) -> dict[str, object]:
-    """Add the maps of all frames to the page, and return what it says about them."""
+    """Add the maps of all frames to the page, and return the facts about them."""
     maps.end()
     for number in range(len(maps)):
         for which, name in enumerate("pc"):
@@ -163,7 +163,7 @@ def _write_maps(out: TextIO, maps: GateMaps, info: VideoInfo) -> dict[str, objec
 
 
 def _check_length(out: TextIO, frames: int) -> None:
-    """Refuse a page that browsers would not open."""
+    """Refuse a page that is too large for browsers."""
     if out.tell() > MAX_BYTES:
         raise RirnError(
             f"The page is larger than {MAX_BYTES // 1_000_000} MB after {frames} frames, too much for "
@@ -172,7 +172,7 @@ def _check_length(out: TextIO, frames: int) -> None:
 
 
 class Measure:
-    """One figure for each frame of both videos, or of two other things with ``labels``; ``digits`` are those worth showing."""
+    """A value for each frame of both videos, or of two other things with ``labels``; ``digits`` is the number of decimals."""
 
     def __init__(self, name: str, unit: str, digits: int, labels: tuple[str, str] | None = None):
         self.name, self.unit, self.digits, self.labels = name, unit, digits, labels
@@ -183,7 +183,7 @@ class Measure:
             values.append(value)
 
     def facts(self) -> dict[str, object]:
-        """For JSON, which knows no infinity: null is the PSNR of equal frames."""
+        """Return the facts for JSON, which has no infinity: null is the PSNR of equal frames."""
         values = [[round(v, 6) if math.isfinite(v) else None for v in side] for side in self.values]
         facts = {"name": self.name, "unit": self.unit, "digits": self.digits, "values": values}
         return facts if self.labels is None else facts | {"labels": self.labels}
@@ -192,7 +192,7 @@ class Measure:
 def _check(
     sources: Sequence[str | os.PathLike], path: Path, *, skip: int, frames: int | None, quality: int
 ) -> None:
-    """What can be refused before anything is opened."""
+    """Refuse what can be refused before anything is opened."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise RirnError(f"{path.name} is no name for a page; end it in .html")
     if not path.parent.is_dir():
@@ -218,14 +218,14 @@ def _open(source: str | os.PathLike, rate: Fraction | int) -> Reader:
 
 
 def _short_names(sources: Sequence[str | os.PathLike]) -> list[str]:
-    """Last parts of the paths, with their folders where those alone tell them apart."""
+    """Last parts of the paths, with their folders if the names are equal."""
     paths = [Path(os.path.abspath(source)) for source in sources]
     names = [path.name for path in paths]
     return names if len(set(names)) == len(names) else ["/".join(path.parts[-2:]) for path in paths]
 
 
 def _shown_size(sources: Sequence[str | os.PathLike], readers: Sequence[Reader]) -> tuple[int, int]:
-    """(width, height) that all have in common once they are upright."""
+    """The (width, height) that all have in common when upright."""
     sizes = []
     for reader in readers:
         sizes.append(reader.info.shown_size)
@@ -241,7 +241,7 @@ def _shown_size(sources: Sequence[str | os.PathLike], readers: Sequence[Reader])
 def _in_step(
     sources: Sequence[str | os.PathLike], readers: Sequence[Reader], skip: int, frames: int | None
 ) -> Iterator[list[Frame]]:
-    """The frames of all readers side by side."""
+    """Yield the frames of all readers side by side."""
     streams = [reader.frames(skip) for reader in readers]
     count = 0
     while frames is None or count < frames:
