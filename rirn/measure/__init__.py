@@ -1,1 +1,1 @@
-"""Time and memory of a call, for the benchmarks and for what decides by them at run time."""
+"""Time and memory of a call, for the benchmarks and for decisions at run time."""

@@ -1,4 +1,4 @@
-"""Memory of a call: what it needs beside what is there already, and what it keeps for the backward pass."""
+"""Memory of a call: what it needs besides the memory already in use, and what it keeps for the backward pass."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ METHODS = {
 }
 
 PROCESS = Path("/proc/self")
-RESET_HIGH_WATER = "5"  # what proc(5) calls the write to clear_refs that does so
+RESET_HIGH_WATER = "5"  # the value to write to clear_refs for this, see proc(5)
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """Return the bytes that one call needs at most beside those in use before it, its result included.
+    """Return the most bytes that one call needs besides those in use before it, including its result.
 
-    On a GPU this is what torch allocates. On the CPU it is the resident set, so that buffers of kernels and libraries count
-    too; what the C library and the CPU kernels keep of freed results is handed back first. What they keep to work in from call
-    to call does not count. None where neither can be had.
+    On a GPU, this is what torch allocates. On the CPU, it is the resident set, so that buffers of kernels and libraries count
+    too; freed results that the C library and the CPU kernels keep are released first. Their workspaces that persist between
+    calls do not count. None if neither can be measured.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -55,24 +55,24 @@ def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> 
         storage = t.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage.nbytes()
-        return t.detach()  # a result that held itself would never be freed
+        return t.detach()  # a result that referred to itself would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        kept = forward()  # until here, or the address of a freed tensor could come again
+        kept = forward()  # kept until here, else the address of a freed tensor could be reused
     del kept
     return sum(saved.values())
 
 
 def _status(field: str) -> int:
-    """A field of /proc/self/status in bytes."""
+    """Return a field of /proc/self/status in bytes."""
     return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE)[1])
 
 
 def _hand_back_freed_memory() -> None:
-    """Return memory to the system that was freed but kept for the next allocation, which would hide that one."""
+    """Return freed memory to the system that is kept for reuse, which would hide the next allocation."""
     release = getattr(torch.ops.rirn, "release_kept_results", None)  # None without the compiled library
     if release is not None:
         release()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Timing by turns: competitors alternate, so that a busy moment of the machine meets all of them."""
+"""Alternating timing: competitors take turns, so that a busy moment of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 SHORTEST_SAMPLE = (
-    5e-3  # seconds; calls are repeated until a sample lasts as long, far above the clock's resolution
+    5e-3  # seconds; calls are repeated until a sample lasts this long, far above the clock's resolution
 )
 FEWEST_ROUNDS = 3
 
@@ -18,14 +18,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Job(NamedTuple):
-    """One thing to time: ``run`` gets what ``prepare`` made anew for each call, and only ``run`` is timed."""
+    """One thing to time: ``run`` gets what ``prepare`` returns for each call, and only ``run`` is timed."""
 
     run: Callable[[Any], object]
     prepare: Callable[[], Any] | None = None
 
 
 class Spread(NamedTuple):
-    """Quartiles of the time of one call in milliseconds, and from how many rounds."""
+    """Quartiles of the time of one call in milliseconds, and the number of rounds."""
 
     median: float
     low: float
@@ -37,7 +37,7 @@ class CpuClock:
     """Wall-clock time."""
 
     def ready(self, job: Job) -> tuple[Job, bool]:
-        """The job in the form to be timed, and whether it replays a graph."""
+        """Return the job in the form to time, and whether it replays a graph."""
         return job, False
 
     def sample(self, job: Job, repeats: int) -> float:
@@ -52,7 +52,7 @@ class CpuClock:
 
 
 class CudaClock:
-    """Time between two events on a GPU, with the L2 cache full of other memory in front of every call."""
+    """Time between two events on a GPU, with the L2 cache full of other memory before every call."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -60,11 +60,11 @@ class CudaClock:
         self.flush = torch.zeros(max(2 * cache // 4, 1), dtype=torch.int32, device=device)
 
     def ready(self, job: Job) -> tuple[Job, bool]:
-        """The job as the replay of a CUDA graph where it can be captured, so that launches cost nothing; what it prepares for a
-        call, too."""
+        """Return the job as the replay of a CUDA graph if it can be captured, so that launches cost nothing; its preparation,
+        too."""
         try:
             return self._captured(job), True
-        except RuntimeError:  # something in it synchronises or allocates in its own way
+        except RuntimeError:  # something in it synchronises or does its own allocation
             torch.cuda.synchronize(self.device)
             return job, False
 
@@ -75,7 +75,7 @@ class CudaClock:
             for _ in range(3):
                 job.run(job.prepare() if job.prepare else None)
         torch.cuda.current_stream(self.device).wait_stream(aside)
-        # In one pool: the second graph may write over what it reads of the first one's, which is replayed before it.
+        # One pool: the second graph may overwrite what it reads from the first, which is replayed before it.
         prepared, prepare, pool = None, None, torch.cuda.graph_pool_handle()
         if job.prepare is not None:
             first = torch.cuda.CUDAGraph()
@@ -88,7 +88,7 @@ class CudaClock:
         return Job(lambda _: graph.replay(), prepare)
 
     def _clear_cache(self) -> None:
-        """By reading: what is written to a cache is written back while the call runs, and slows it."""
+        """Clear it by reading: what is written to a cache is written back while the call runs, and slows it."""
         self.flush.max()
 
     def sample(self, job: Job, repeats: int) -> float:
@@ -110,15 +110,15 @@ Clock = CpuClock | CudaClock
 
 
 def clock_for(device: torch.device) -> Clock:
-    """The way to measure time on a device."""
+    """Return the clock for a device."""
     return CudaClock(device) if device.type == "cuda" else CpuClock()
 
 
 def alternate(jobs: Mapping[Key, Job], clock: Clock, rounds: int, seconds: float) -> dict[Key, Spread]:
-    """Return the quartiles of each job over rounds in each of which every one is timed once.
+    """Return the quartiles of each job over rounds that time every job once.
 
-    As many rounds as fit into ``seconds``, at most ``rounds`` and at least three unless ``rounds`` says fewer. The jobs have run
-    before: the check of their numbers is the warm-up.
+    There are as many rounds as fit into ``seconds``, at most ``rounds``, and at least three unless ``rounds`` is less. The jobs
+    have run before: the check of their results is the warm-up.
     """
     repeats, round_time = {}, 0.0
     for name, job in jobs.items():
@@ -135,7 +135,7 @@ def alternate(jobs: Mapping[Key, Job], clock: Clock, rounds: int, seconds: float
 
 
 def spread(values: list[float]) -> Spread:
-    """Return the quartiles of some times."""
+    """Return the quartiles of the times."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0], 1)
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
