@@ -20,7 +20,7 @@ class Checkpoints:
     """The checkpoints ``checkpoint-00000500.pt`` of one run in a folder.
 
     Args:
-        folder: where they are; it exists.
+        folder: an existing folder for them.
         keep: how many of the newest to keep.
     """
 
@@ -42,7 +42,7 @@ class Checkpoints:
             RirnError: it cannot be written.
         """
         path = self._folder / f"checkpoint-{step:08d}.pt"
-        for left in self._folder.glob("checkpoint-*.part"):  # by a process that was killed while it wrote
+        for left in self._folder.glob("checkpoint-*.part"):  # by a process that was killed while writing
             left.unlink(missing_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.part")
         try:

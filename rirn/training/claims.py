@@ -1,6 +1,6 @@
 """The trainings behind docs/results.md: every network on the same clips, scored frame by frame.
 
-The bases are compared at lengths of their own: the longest for IFI-RNN, which is the one with every addition.
+Each base has its own training length: the longest is for IFI-RNN, the only one with every addition.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from rirn.weights import load
 
 RECIPE = "claims"
 PARTS = ("real", *KINDS)
-"""Of what is scored."""
+"""Parts of the test set."""
 FOLDERS = (PAIRS, FOOTAGE, PHOTOS)
-"""Folders of the data root beside those that the recipe names."""
+"""Folders of the data root besides those that the recipe names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ STUDIES = (
 
 @dataclasses.dataclass(frozen=True)
 class FrameScores:
-    """PSNR in dB of each frame of a sequence, to a hundredth; none where nothing is wrong."""
+    """PSNR in dB of each frame of a sequence, to a hundredth; None for a frame without error."""
 
     blurry: tuple[float | None, ...]
     restored: tuple[float | None, ...]
@@ -81,9 +81,9 @@ class Trained:
     scores: dict[str, dict[str, FrameScores]]
     """By part and sequence."""
     curve: dict[str, list[float | None]]
-    """``step``, and what was gained over the input in dB on each of a few clips after so many steps; none as above."""
+    """``step``, and the gain over the input in dB after that many steps on each of a few clips; None as above."""
     seconds: float
-    """Of the steps, on the machine."""
+    """Duration of the steps, on the machine."""
     settings: dict[str, Any]
     machine: dict[str, Any]
 
@@ -121,7 +121,7 @@ class Trial:
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optim: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Of the model."""
+    """Options of the model."""
 
     @property
     def label(self) -> str:
@@ -129,7 +129,7 @@ class Trial:
 
 
 LONG = {"frames": 48, "chunk": 12, "batch": 2}
-"""As many frames in a step."""
+"""The same number of frames per step."""
 TRIALS = (
     Trial("ifi-rnn+rirn", "longer clips", data=LONG),
     Trial("ifi-rnn+control", "longer clips", data=LONG),
@@ -137,7 +137,7 @@ TRIALS = (
     Trial("ifi-rnn+rirn", "three times the rate", optim={"rates": {"irm": 3.0, "atb": 3.0}}),
     Trial("ifi-rnn+rirn", "max_weight 2", options={"atb_max_weight": 2.0}),
 )
-"""What might let RIRN help more than it does with the settings of the paper and of the recipe."""
+"""Changes that might let RIRN help more than with the settings of the paper and the recipe."""
 TRIAL_SEED = 0
 
 
@@ -145,19 +145,19 @@ class Run(NamedTuple):
     """A training to do."""
 
     network: str
-    """With the name of a trial."""
+    """The network, for a trial followed by its name."""
     config: TrainConfig
 
 
 def plan(
     data: Path, out: Path, *, trials: bool = False, device: str = "auto", backend: str = "auto"
 ) -> list[Run]:
-    """All trainings in their order: study by study, and in each seed by seed, so that what is there can be compared early.
+    """Return all trainings in order: study by study, and within each seed by seed, so that early results can be compared.
 
     Args:
         data: folder with what the recipe names and :data:`FOLDERS`.
         out: folder of all runs.
-        trials: those of :data:`TRIALS` as well, last.
+        trials: also :data:`TRIALS`, last.
         device: as for a training.
         backend: as for a training.
     """
@@ -191,7 +191,7 @@ def plan(
 
 
 def status(run: Run, results: Iterable[Trained]) -> str:
-    """What there is of a training: ``scored``, ``trained``, ``begun`` or ``new``."""
+    """The progress of a training: ``scored``, ``trained``, ``begun`` or ``new``."""
     if _is_scored(run, results):
         return "scored"
     if weights_of(run.config).exists():
@@ -205,10 +205,10 @@ def _is_scored(run: Run, results: Iterable[Trained]) -> bool:
 
 
 def check_data(runs: Sequence[Run]) -> None:
-    """Look whether all folders are there.
+    """Check that all folders exist.
 
     Raises:
-        RirnError: one is not.
+        RirnError: one does not.
     """
     data = runs[0].config.data
     for path in [*(source.path for source in data.sources), *(data.below_root(path) for path in FOLDERS)]:
@@ -217,18 +217,18 @@ def check_data(runs: Sequence[Run]) -> None:
 
 
 def train_all(runs: Sequence[Run], file: Path, *, say: Callable[[str], None] = print) -> list[Trained]:
-    """Train and score what ``file`` does not have yet; all that it has then.
+    """Train and score what is missing in ``file``, and return all its results.
 
-    A training that was cut off is resumed, and several processes may be given the same list. One that fails does not stop the
+    An interrupted training is resumed, and several processes may be given the same list. One that fails does not stop the
     others.
 
     Args:
-        runs: of :func:`plan`.
-        file: results, a line of JSON each.
-        say: gets a line about each training.
+        runs: from :func:`plan`.
+        file: results, one line of JSON each.
+        say: called with a line about each training.
 
     Raises:
-        RirnError: the data are not there, the file is none of results, or some trainings failed.
+        RirnError: data are missing, the file is not a file of results, or some trainings failed.
     """
     check_data(runs)
     data, out = runs[0].config.data.root, runs[0].config.data.val[0].parent
@@ -288,7 +288,7 @@ def _rounded(frames: Iterable[Any]) -> FrameScores:
 
 
 def _curve(lines: Iterable[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """The validations of a log."""
+    """Collect the validations of a log."""
     validations = [line for line in lines if "sequences" in line]
     curve: dict[str, list[float | None]] = {"step": [line["step"] + 1 for line in validations]}
     for name in validations[0]["sequences"] if validations else ():

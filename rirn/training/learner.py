@@ -1,4 +1,4 @@
-"""One optimisation step, and everything that it changes."""
+"""Optimisation steps, and all the state that they change."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Learner:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.state: State | None = None
         self.skipped = 0
-        """Steps skipped in all."""
+        """Total number of skipped steps."""
         self.skipped_in_a_row = 0
         self._lost = False
         self._optim, self._world = optim, world
@@ -74,16 +74,16 @@ class Learner:
         self._dtype = AUTOCAST.get(config.precision)
         self._fast = config.precision == "fast"
         whole: nn.Module = _Pass(model)
-        if world.size > 1 and world.device.type == "cuda":  # torch has it for GPUs alone
+        if world.size > 1 and world.device.type == "cuda":  # torch has it only for GPUs
             whole = nn.SyncBatchNorm.convert_sync_batchnorm(whole)
-        # One frame alone leaves the layers unused that only write the state for the next.
+        # A single frame leaves the layers unused that only write the state for the next.
         self._pass = world.wrap(whole, unused=config.data.frames // config.data.chunks < 2)
         if config.compile:
             self._pass = torch.compile(self._pass)
 
     @property
     def result(self) -> VideoDeblurrer:
-        """The model to validate and to keep: the average if there is one."""
+        """The model to validate and save: the average if there is one."""
         return self.model if self.average is None else self.average.module
 
     def step(self, piece: Piece, number: int) -> Outcome:
@@ -118,14 +118,14 @@ class Learner:
             self.skipped += 1
             self.skipped_in_a_row += 1
             for buffer, before in zip(self.model.buffers(), statistics, strict=True):
-                buffer.copy_(before)  # else running statistics keep what is not finite for good
+                buffer.copy_(before)  # else running statistics stay non-finite for good
             self._lost = self._world.any(state is not None and not _is_finite(state))
         self.scaler.update()
         self.state = None if state is None or self._lost else state.detach()
         return Outcome(mean_loss, mean_norm, applied)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold for :meth:`load_state_dict`; every process must call it."""
+        """Return what a checkpoint must hold for :meth:`load_state_dict`; every process must call it."""
         # Cloned: frames in a state are views, and the whole clips behind them would be saved.
         state = {} if self.state is None else self._world.gather_state(self.state).map(torch.clone).tensors()
         generators = {"cpu": torch.get_rng_state()}
@@ -188,10 +188,10 @@ def _is_finite(state: State) -> bool:
 
 
 def _groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Parameters by the factor on their learning rate.
+    """Group parameters by the factor on their learning rate.
 
     Raises:
-        RirnError: the model has no part of a name.
+        RirnError: the model has no part with a given name.
     """
     parts = {name: part for name, part in model.named_children() if next(part.parameters(), None) is not None}
     for name in rates:

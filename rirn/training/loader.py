@@ -1,4 +1,4 @@
-"""Clips on their way from the disk to a training step."""
+"""Loading of clips for training steps."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Piece:
     """What one step works on: a run of frames of some clips, the whole clips unless they are chunked."""
 
     blurry: Tensor
-    """[N, T, 3, H, W], the frames that go in, RGB in [0, 1]."""
+    """[N, T, 3, H, W], the input frames, RGB in [0, 1]."""
     sharp: Tensor
-    """[N, T', 3, H, W], the truth of the frames that come out; a look-ahead shifts them."""
+    """[N, T', 3, H, W], the truth of the output frames; a look-ahead shifts them."""
     numbers: list[int]
-    """Of the clips, see :class:`rirn.data.ClipDataset`."""
+    """Numbers of the clips, see :class:`rirn.data.ClipDataset`."""
     first: bool
     """The clips start here."""
     last: bool
@@ -33,12 +33,12 @@ class Piece:
 
     @property
     def weight(self) -> float:
-        """Factor on the mean loss of the frames that come out, so that every frame of a clip counts once and equally."""
+        """Factor on the mean loss of the output frames, so that every frame of a clip counts once and equally."""
         return self.sharp.shape[1] / self.blurry.shape[1]
 
 
 class NumberedClips(Dataset):
-    """An endless, numbered supply of the items of a dataset, each epoch in an order of its own.
+    """An endless, numbered supply of the items of a dataset, each epoch in a different order.
 
     Raises:
         RirnError: the dataset is empty or has no length.
@@ -63,7 +63,7 @@ class NumberedClips(Dataset):
         return int(np.random.default_rng([self._seed, epoch]).permutation(self._length)[place])
 
     def source(self, number: int) -> str:
-        """Which item a clip is, for messages."""
+        """Name the item that a clip is, for messages."""
         return f"{type(self._dataset).__name__}[{self._index(number)}]"
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -81,8 +81,8 @@ class ClipNumbers:
 
     Args:
         batches: numbers of the batches.
-        batch: clips of a joint batch.
-        world: who shares it.
+        batch: number of clips in a joint batch.
+        world: the processes that share it.
     """
 
     def __init__(self, batches: range, batch: int, world: World):
@@ -111,8 +111,8 @@ def pieces(
     Args:
         clips: the numbered supply.
         data: batch, chunks and workers.
-        world: who shares the batch.
-        first: steps already done; clips that it lies in the middle of are read again.
+        world: the processes that share the batch.
+        first: steps already done; clips that are only partly done are read again.
         steps: length of the run.
         delay: frames that the model looks ahead.
 
@@ -126,7 +126,7 @@ def pieces(
         batch_sampler=numbers,
         num_workers=data.workers,
         pin_memory=world.device.type == "cuda",
-        # Its own, or starting the workers would draw from the generator that checkpoints restore.
+        # A separate one, else starting the workers would draw from the generator that checkpoints restore.
         generator=Generator(),
     )
     step, length = first, data.frames // chunks
@@ -145,7 +145,7 @@ def pieces(
 
 
 def _plainly(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches; an error of a worker process as the one sentence that it was there."""
+    """Yield the batches; raise an error of a worker process with its original one-sentence message."""
     try:
         yield from loader
     except RirnError as error:

@@ -69,7 +69,7 @@ class RunLog:
                     self._board.add_scalar(f"{group}/{name}", value, step)
 
     def probe(self, step: int, seen: Probe) -> None:
-        """The picture, as ``strip.png`` too, and the statistics of the gates."""
+        """Write the picture, also as ``strip.png``, and the statistics of the gates."""
         if self._file is None:
             return
         write_png(self._out / "strip.png", seen.strip)
@@ -103,7 +103,7 @@ def machine_facts(world: World) -> dict[str, Any]:
 
 
 def keep_lines(path: Path, first: int) -> None:
-    """Drop the lines of steps from ``first`` on, and a last line that was cut off; the file is replaced in one go."""
+    """Drop the lines of steps from ``first`` on, and a truncated last line; the file is replaced atomically."""
     if not path.exists() or first == 0:
         path.unlink(missing_ok=True)
         return

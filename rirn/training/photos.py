@@ -1,4 +1,4 @@
-"""A small data set made on the spot: a camera that shakes in front of photos that come with scikit-image."""
+"""Generate a small data set: a camera that shakes in front of photos that come with scikit-image."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ SHAKES = {
         tremor=0.3, drift=0, pan=(2.5, 3.5), jerk_rate=0.25, jerk=12, exposure=(0.9, 0.9), frame_rate=6
     ),
 }
-"""Movements, each of half of both splits: ``steady`` pans, whose blur is alike in all frames of a clip, and slower ones
-with kicks that are over within a frame or two (``abrupt``).
+"""Movements, each used for half of both splits: ``steady`` pans with the same blur in all frames of a clip, and slower pans
+with kicks that last a frame or two (``abrupt``).
 
-The blur is strong and partly known, along one of the sides of the frame, so that a short training gets somewhere. With kicks,
-the frame before is much sharper than the one that is blurred, so that memory can help.
+The blur is strong and partly known, along one side of the frame, so that a short training makes progress. With kicks, the
+previous frame is much sharper than the blurred one, so that memory can help.
 """
 
 SIZE = (96, 128)
@@ -51,10 +51,10 @@ CLIPS = {"train": 2, "test": 2}
 
 
 def write_photo_data(folder: Path) -> Path:
-    """Write ``folder/{train,test}/{steady,abrupt}/<sequence>/{blur,sharp}``, the same pixels each time; what is there stays.
+    """Write ``folder/{train,test}/{steady,abrupt}/<sequence>/{blur,sharp}``, the same pixels each time; existing data are kept.
 
     Raises:
-        RirnError: scikit-image, which has the photos, is not installed; or the folder holds data that were made otherwise.
+        RirnError: scikit-image, which has the photos, is not installed; or the folder has data made with other parameters.
     """
     for sources, target, config in _missing(folder):
         synthesize(sources, target, config)
@@ -62,7 +62,7 @@ def write_photo_data(folder: Path) -> Path:
 
 
 def photo_data_commands(folder: Path) -> list[str]:
-    """What to type to have the same data; nothing where they are there already. Errors as for :func:`write_photo_data`."""
+    """Return the commands that make the same data, none if they exist; errors as for :func:`write_photo_data`."""
     commands = []
     for sources, target, config in _missing(folder):
         words = ["rirn", "data", "synth", *map(str, sources), "--out", str(target)]
@@ -73,7 +73,7 @@ def photo_data_commands(folder: Path) -> list[str]:
 
 
 def _options(settings: Any, defaults: Any, prefix: str = "") -> Iterator[str]:
-    """Options of ``rirn data synth`` for those settings that are not the default."""
+    """Yield options of ``rirn data synth`` for settings other than the defaults."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value != getattr(defaults, field.name) and not dataclasses.is_dataclass(value):
@@ -82,7 +82,7 @@ def _options(settings: Any, defaults: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _missing(folder: Path) -> Iterator[tuple[list[Path], Path, SynthConfig]]:
-    """Photos, folder and settings of each part that is not made yet."""
+    """Yield photos, folder and settings of each missing part."""
     source = _photo_folder()
     for seed, (split, names) in enumerate(PHOTOS.items()):
         for movement, shake in SHAKES.items():
@@ -102,7 +102,7 @@ def _photo_folder() -> Path:
 
 
 def _is_made(target: Path, config: SynthConfig) -> bool:
-    """Whether a folder holds what the settings make."""
+    """Whether a folder has the data that the settings describe."""
     manifest = target / MANIFEST
     if not manifest.exists():
         return False

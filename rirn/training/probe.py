@@ -1,4 +1,4 @@
-"""A look into a model during training: a picture, and what its gates do."""
+"""A look into a model during training: a picture, and statistics of its gates."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Gates:
     mean_cur: float
     """Mean of w, the weight of the current frame's features."""
     share_above_one: float
-    """Share of places where w~ + w > 1: features that are emphasised rather than attenuated."""
+    """Share of positions where w~ + w > 1: features that are emphasised rather than attenuated."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """What :func:`probe` saw."""
+    """The result of :func:`probe`."""
 
     strip: np.ndarray
     """uint8 [H, 3 W, 3]: the last frame blurry, restored and sharp, side by side."""

@@ -1,4 +1,4 @@
-"""Scored trainings: a file with a line for each, and tables of them beside the paper's figures."""
+"""Scored trainings: a file with one line for each, and tables that compare them with the paper's numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rirn.evaluation.paper import TABLES, Row
 from rirn.training.config import ModelConfig, OptimConfig, TrainConfig
 
 ALL = "all"
-"""The part of a test set that is the whole of it."""
+"""The part that is the whole test set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Means over all frames of a test set or a part of it: of its blurry frames, and of a model's output."""
+    """Means over all frames of a test set or a part of it, for the blurry frames and a model's output."""
 
     psnr_in: float
     ssim_in: float
@@ -41,11 +41,11 @@ class Result:
     """By part of the test set, :data:`ALL` among them."""
     parameters: int
     gmacs: float
-    """Of a 1280x720 frame, see :func:`rirn.models.summary`."""
+    """For a 1280x720 frame, see :func:`rirn.models.summary`."""
     seconds: float
-    """Of the training's steps, on the machine."""
+    """Duration of the training's steps, on the machine."""
     settings: dict[str, Any]
-    """What :func:`settings` says of the run."""
+    """The run's :func:`settings`."""
     machine: dict[str, Any]
     """Devices, threads, versions and commit, as in the run's log."""
 
@@ -60,21 +60,21 @@ class Result:
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings of a run that its result depends on: no paths, nothing of the machine."""
+    """Return the settings of a run that its result depends on: no paths, nothing about the machine."""
     return settings_in_log(config.plain())
 
 
 def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
-    """The same of the settings that the log of a run holds.
+    """Return the same for the settings in the log of a run.
 
     Raises:
-        KeyError: they are not whole.
-        TypeError: they are no settings.
+        KeyError: one is missing.
+        TypeError: they are not settings.
     """
     data = {name: plain["data"][name] for name in ("frames", "chunk", "crop", "batch")}
     if any(isinstance(entry, dict) for entry in plain["data"]["train"]):
         mixture = {name: plain["data"][name] for name in ("train", "camera", "pairing", "shutter", "scene")}
-        data |= json.loads(json.dumps(mixture))  # pairs become lists, as a file has them
+        data |= json.loads(json.dumps(mixture))  # pairs become lists, as in a file
     model = _whole_model(plain["model"])
     return {
         "model": model,
@@ -85,7 +85,7 @@ def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_model(options: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the model of a run; options added since the run take their defaults."""
+    """Model settings of a run; options added since get their defaults."""
     return dataclasses.asdict(ModelConfig()) | options
 
 
@@ -100,7 +100,7 @@ def whole_settings(found: dict[str, Any]) -> dict[str, Any]:
 
 
 class Recorded(Protocol):
-    """What becomes a line of a file of results."""
+    """Something that is stored as a line in a file of results."""
 
     def to_line(self) -> str: ...
 
@@ -109,10 +109,10 @@ Job, AnyResult = TypeVar("Job"), TypeVar("AnyResult")
 
 
 def read_results(path: Path, parse: Callable[[str], AnyResult] = Result.from_line) -> list[AnyResult]:
-    """All lines of a file, oldest first; none if there is no file. A last line that was cut off is left out.
+    """Read all lines of a file, oldest first; none if there is no file. A truncated last line is ignored.
 
     Args:
-        parse: what a line holds; raises ValueError, TypeError, KeyError or AttributeError for one that holds something else.
+        parse: converts a line; raises ValueError, TypeError, KeyError or AttributeError if the line is no result.
 
     Raises:
         RirnError: another line is no result, or the file cannot be read.
@@ -135,7 +135,7 @@ def read_results(path: Path, parse: Callable[[str], AnyResult] = Result.from_lin
 
 
 def append_result(path: Path, result: Recorded) -> None:
-    """Add a line in one write, so that several processes can share the file; a line that was cut off goes first."""
+    """Append a line in one write, so that several processes can share the file, after removing a truncated last line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusively(path.with_name(f".{path.name}.lock"), wait=True), path.open("ab+") as file:
         text = file.seek(0) or file.read()
@@ -145,9 +145,9 @@ def append_result(path: Path, result: Recorded) -> None:
 
 @contextlib.contextmanager
 def exclusively(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file; False if another process holds it and is not to be waited for. It frees itself when a process dies.
+    """Hold a lock file; yields False if another process holds it and ``wait`` is off. It is released if a process dies.
 
-    On a system without POSIX locks everybody holds it.
+    On a system without POSIX locks, every process holds it.
     """
     try:
         import fcntl
@@ -174,11 +174,11 @@ def take_turns(
     lock: Callable[[Job], Path],
     work: Callable[[Job], object],
 ) -> None:
-    """Do what is not done yet. Several processes may be given the same jobs: each takes those that no other is at, and waits
-    for the rest.
+    """Do the jobs that are not done yet. Several processes may be given the same jobs: each takes those that no other is
+    working on, then waits for the rest.
 
     Args:
-        lock: a file for each job.
+        lock: returns the lock file of a job.
     """
     for wait in (False, True):
         for job in jobs:
@@ -189,12 +189,12 @@ def take_turns(
 
 
 def weights_of(config: TrainConfig) -> Path:
-    """What a run writes at its end."""
+    """The file that a run writes at its end."""
     return config.out / "weights.safetensors"
 
 
 def log_facts(config: TrainConfig) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the log of a trained run says at its last start, and all of its lines.
+    """Return the header of the last start in the log of a trained run, and all lines of the log.
 
     Raises:
         RirnError: there is no log, or it is damaged.
@@ -211,7 +211,7 @@ def log_facts(config: TrainConfig) -> tuple[dict[str, Any], list[dict[str, Any]]
 
 
 MACHINE = ("devices", "processes", "threads", "versions", "commit", "cpu_isa")
-"""Of what a log says at a start that which goes into a result."""
+"""Fields of a log's header that go into a result."""
 
 
 def machine(header: dict[str, Any]) -> dict[str, Any]:
@@ -219,15 +219,15 @@ def machine(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def seconds(lines: Iterable[dict[str, Any]]) -> float:
-    """Of all steps in a log."""
+    """Total duration of all steps in a log."""
     return round(sum(line["seconds"] for line in lines if "seconds" in line), 1)
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Refuse weights that are there and were trained with other settings than those the result would be recorded under.
+    """Refuse existing weights that were trained with settings other than those the result would be recorded under.
 
     Raises:
-        RirnError: they were, or nothing says with which.
+        RirnError: the settings differ, or are unknown.
     """
     header, _ = log_facts(config)
     weights = weights_of(config)
@@ -246,7 +246,7 @@ def check_settings(config: TrainConfig) -> None:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings by their names on the command line, such as ``optim.lr``."""
+    """Settings by their command-line names, such as ``optim.lr``."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
@@ -255,12 +255,12 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row of a table on one data set, and the results of its seeds that there are."""
+    """A row of a table on one data set, with the existing results of its seeds."""
 
     row: Row
     dataset: str
     paper: str
-    """Data set of the paper's figures."""
+    """Data set of the paper's numbers."""
     results: list[Result]
 
 
@@ -281,13 +281,13 @@ HEADINGS = (
 
 
 def table_text(number: int, lines: Sequence[Line], *, markdown: bool = False) -> str:
-    """Our figures beside the paper's, a block per data set and part of its test set, for a terminal or a page."""
+    """Format our numbers beside the paper's, one block per data set and part of its test set, for a terminal or a page."""
     blocks = []
     for dataset in dict.fromkeys(line.dataset for line in lines):
         block = [line for line in lines if line.dataset == dataset]
         parts = dict.fromkeys(part for line in block for r in line.results for part in r.scores) or (ALL,)
         for part in sorted(parts, key=lambda name: name == ALL):
-            # A test set with parts has them apart and, last, together.
+            # A test set with parts has each of them and, last, the whole.
             cells = [HEADINGS, *(_cells(line, part, block) for line in block)]
             title = f"{dataset}, {part}; the paper: {block[0].paper}"
             blocks.append(f"{title}\n\n{markdown_table(cells) if markdown else _columns(cells)}")
@@ -339,7 +339,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean and, of two and more, standard deviation."""
+    """Mean and, for two or more values, standard deviation."""
     if not values:
         return ""
     mean = f"{_mean(values):+.2f}"
@@ -347,7 +347,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Of cells, the heading first."""
+    """Format rows of cells, the heading first."""
     heading, *others = rows
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *others))
 

@@ -1,4 +1,4 @@
-"""The paper's tables over again: train each row, score it, and print it beside the paper's figures."""
+"""Reproduce the paper's tables: train each row, score it, and print it beside the paper's numbers."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ FOLDERS = {
     "REDS": ("REDS", "reds"),
     "DVD": ("DVD", "dvd", "DeepVideoDeblurring_Dataset"),
 }
-"""Names that the folders of the data sets go by."""
+"""Possible folder names of the data sets."""
 
 SHAKEN = "shaken"
-"""The data set that is made on the spot; it stands beside the paper's figures for GOPRO."""
+"""The data set that is generated; it is compared with the paper's numbers for GOPRO."""
 
 MINI_OPTIONS: dict[str, dict[str, object]] = {
     "rdbn": {"blocks": 3},
     "stfan": {"width": 0.25},
 }
-"""Settings of the model by base, over those of a ``mini-`` recipe, where a run would take several times as long as IFI-RNN's."""
+"""Model settings by base that override a ``mini-`` recipe, where a run would take several times as long as IFI-RNN's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Job:
     row: Row
     dataset: str
     paper: str
-    """Data set of the paper's figures."""
+    """Data set of the paper's numbers."""
     recipe: str
     config: TrainConfig
     folder: Path
@@ -69,7 +69,7 @@ class Job:
 
     @property
     def test_split(self) -> str:
-        """Split that is scored: REDS has no public truth for its test set."""
+        """The split to score: REDS has no public truth for its test set."""
         return "val" if self.dataset == "REDS" else "test"
 
     @property
@@ -78,7 +78,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What trains this row alone, for example under torchrun."""
+        """The command that trains only this row, for example under torchrun."""
         words = ["rirn", "train", "--config", self.recipe, "--model.name", self.row.model]
         for name, value in self.options.items():
             words += [f"--model.{name}", str(value)]
@@ -93,11 +93,11 @@ class Job:
 
     @property
     def options(self) -> dict[str, object]:
-        """Settings of the model that are not the recipe's."""
+        """Model settings that differ from the recipe."""
         return MINI_OPTIONS.get(self.row.base, {}) if self.recipe.startswith("mini-") else {}
 
     def result(self, results: Iterable[Result]) -> Result | None:
-        """The newest of some results that belongs to this row, its seed and its settings."""
+        """Return the newest result that belongs to this row, its seed and its settings."""
         wanted = (self.dataset, self.recipe, self.row.model, self.config.seed, settings(self.config))
         found = [r for r in results if (r.dataset, r.recipe, r.model, r.seed, r.settings) == wanted]
         return found[-1] if found else None
@@ -115,22 +115,22 @@ def plan(
     backend: str = "auto",
     say: Callable[[str], None] = print,
 ) -> list[Job]:
-    """What a table needs, row by row on each data set that is there, and all of it for one seed after the other.
+    """Return the jobs for a table, row by row on each data set found, all for one seed after the other.
 
     Args:
-        number: 1, 2 or 3, of the table in the paper.
-        mini: take the small recipes, which a CPU can finish.
-        data: folder with the data sets, each with its training and its test (REDS: validation) sequences in it. A ``mini``
-            run without one makes a small data set under ``out``.
+        number: number of the table in the paper, 1, 2 or 3.
+        mini: use the small recipes, which a CPU can finish.
+        data: folder with the data sets, each with its training and test (REDS: validation) sequences. A ``mini`` run
+            without one generates a small data set under ``out``.
         out: folder of all runs.
         seeds: trainings per row.
-        controls: also rows that the paper does not have, see :class:`~rirn.evaluation.paper.Table`.
+        controls: add rows that the paper does not have, see :class:`~rirn.evaluation.paper.Table`.
         device: as for a training.
         backend: as for a training.
-        say: gets a line about each data set that is not there, or is made.
+        say: called with a line about each data set that is missing or generated.
 
     Raises:
-        RirnError: none of the data sets is there.
+        RirnError: none of the data sets is found.
     """
     table = TABLES[number]
     if data is None and not mini:
@@ -162,7 +162,7 @@ def plan(
 
 
 def _datasets(number: int, data: Path, say: Callable[[str], None]) -> dict[str, tuple[str, Path]]:
-    """Of the data sets of a table those that are there, by name: the one of the paper that it is, and its folder."""
+    """Return the available data sets of a table by name: the corresponding one of the paper, and the folder."""
     found = {}
     for name in TABLES[number].datasets:
         folder = _find_folder(data, name)
@@ -184,20 +184,20 @@ def _find_folder(root: Path, dataset: str) -> Path | None:
 def run(
     jobs: list[Job], file: Path, *, training: bool = True, say: Callable[[str], None] = print
 ) -> list[Line]:
-    """Train what is not trained yet and score what is not scored yet; the lines of the table with all results that there are.
+    """Train and score what is missing, and return the lines of the table with all existing results.
 
-    A training that was cut off is resumed. Several processes may be given the same jobs: each takes those that no other
-    is at.
+    An interrupted training is resumed. Several processes may be given the same jobs: each takes those that no other is
+    working on.
 
     Args:
-        jobs: of :func:`plan`.
-        file: results; those in it are taken, and new ones added, a line of JSON each.
-        training: else only what is trained already.
-        say: gets a line about each training.
+        jobs: from :func:`plan`.
+        file: results; existing ones are used and new ones appended, one line of JSON each.
+        training: if False, only score what is already trained.
+        say: called with a line about each training.
 
     Raises:
-        RirnError: a launcher started several processes; the file is none of results; or a run was trained with other settings
-            than its row has.
+        RirnError: a launcher started several processes; the file is not a file of results; or a run was trained with settings
+            other than its row's.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RirnError(
@@ -255,17 +255,17 @@ def _mean_scores(scores: list[Score]) -> Scores:
 
 
 def data_commands(jobs: Iterable[Job]) -> list[str]:
-    """What makes the data of some rows that is not there yet, before the commands of the rows can run.
+    """Return the commands that generate missing data of some rows, to run before the commands of the rows.
 
     Raises:
-        RirnError: it cannot be made here.
+        RirnError: the data cannot be generated here.
     """
     folders = dict.fromkeys(job.folder for job in jobs if job.dataset == SHAKEN)
     return [command for folder in folders for command in photo_data_commands(folder)]
 
 
 def status(job: Job, results: Iterable[Result]) -> str:
-    """What there is of a row: ``scored``, ``trained``, ``begun`` or ``new``."""
+    """The progress of a row: ``scored``, ``trained``, ``begun`` or ``new``."""
     if job.result(results) is not None:
         return "scored"
     if job.weights.exists():

@@ -1,7 +1,7 @@
-"""What the networks of ``rirn claims`` are scored on: exposures of footage that none of them has seen.
+"""The test sets of ``rirn claims``: exposures of footage that none of its networks has seen.
 
-Each crop and movement comes twice, its exposures alike (``steady``) and different from frame to frame (``changing``), so that the
-two differ in nothing else. In ``changing`` runs of blurred frames stand between single sharp ones.
+Each crop and movement is used twice, with equal exposures (``steady``) and with ones that differ from frame to frame
+(``changing``), so that the two differ in nothing else. In ``changing``, runs of blurred frames alternate with single sharp ones.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ KINDS = ("steady", "changing")
 
 FRAMES, SIDE = 24, 160
 CLIPS = {"footage": 8, "photo": 8}
-"""Crops and movements, of the folders and photos in turn."""
+"""Number of crops and movements, taken from the folders and photos in turn."""
 STRIDE = (6, 10)
-"""Frames of 240 a second from one exposure to the next, both ends included."""
+"""Frames, at 240 per second, from one exposure to the next, both ends included."""
 BLURRED = (7, 15)
-"""Frames of a blurred exposure, odd."""
+"""Frames in a blurred exposure, odd."""
 RUN = (1, 9)
 """Blurred frames between two sharp ones."""
 PLACES = 8
-"""Crops of footage to choose the one from that moves most: others hardly move at all."""
+"""Crops of footage of which the one with most motion is chosen: some hardly move at all."""
 MOVEMENT = Shake(tremor=7, drift=0.5, jerk_rate=0, exposure=(0.01, 0.01), frame_rate=240)
-"""Of the camera before a photo, as seen in 240 frames a second."""
+"""Movement of the camera in front of a photo, at 240 frames per second."""
 PHOTO_SIDE = 640
-"""Least side of a photo, about; larger ones are shrunk."""
+"""Approximate length of a photo's shorter side; larger ones are shrunk."""
 
 TEST, WATCH = 0, 1
-"""Seeds of what is scored at the end, and of the few clips that learning curves are of."""
+"""Seeds of the clips that are scored at the end, and of the few clips for learning curves."""
 MANIFEST = "manifest.json"
 
 
 def windows(rng: np.random.Generator, kind: str, sharp: int = 1) -> list[int]:
-    """Frames of each of the exposures of a clip, odd numbers.
+    """Return the number of frames in each exposure of a clip, all odd.
 
     Args:
-        sharp: of those that are sharp.
+        sharp: number of frames in sharp exposures.
     """
 
     def blurred() -> int:
@@ -72,10 +72,10 @@ def windows(rng: np.random.Generator, kind: str, sharp: int = 1) -> list[int]:
 def write_test_sets(data: Path, out: Path) -> None:
     """Write ``out/test/{steady,changing}/NAME`` and ``out/watch/NAME``, ``blur`` and ``sharp`` in each.
 
-    The same pixels each time; what is there stays. Several processes may do it at once.
+    The pixels are the same each time; existing sets are kept. Several processes may do it at once.
 
     Raises:
-        RirnError: ``data`` lacks a folder or what should be in it; or ``out`` has them of other data.
+        RirnError: ``data`` lacks a folder or its content; or ``out`` has sets made from other data.
     """
     with exclusively(out / "test.lock", wait=True):
         made = _identity(data)
@@ -91,7 +91,7 @@ def write_test_sets(data: Path, out: Path) -> None:
         for kind, counts in CLIPS.items():
             for number in range(counts):
                 _write_both(data, kind, number, TEST, lambda exposure, name: out / "test" / exposure / name)
-            # A curve is a mean over all frames, which one without any error would make infinite.
+            # A curve is a mean over all frames, which a single one without error would make infinite.
             _write_both(data, kind, 0, WATCH, lambda exposure, name: out / "watch" / f"{exposure}-{name}", 3)
         _write_real(data, out / "watch" / "real")
         with replacing(manifest) as partial:
@@ -114,7 +114,7 @@ def _write_both(
 
 
 def _expose(frame: Callable[[int], np.ndarray], centre: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blurry and sharp."""
+    """Return a blurry and a sharp frame."""
     sharp = frame(centre)
     return (sharp if count == 1 else mean_light(np.stack([frame(i) for i in around(centre, count)]))), sharp
 
@@ -122,7 +122,7 @@ def _expose(frame: Callable[[int], np.ndarray], centre: int, count: int) -> tupl
 def _filmed_footage(
     data: Path, number: int, rng: np.random.Generator, length: int
 ) -> Callable[[int], np.ndarray]:
-    """Frames of a crop of high-speed footage, from a random one on; to and fro where it is shorter."""
+    """Return the frames of a crop of high-speed footage, from a random start; back and forth if it is too short."""
     folders = footage_folders(data)
     files = list_images(folders[number % len(folders)])
     start = int(rng.integers(len(files)))
@@ -137,7 +137,7 @@ def _filmed_footage(
 
 
 def _liveliest(rng: np.random.Generator, one: np.ndarray, other: np.ndarray) -> tuple[slice, slice]:
-    """Of some squares of two frames that where they differ most."""
+    """Return the one of some random squares of two frames in which they differ most."""
     height, width = one.shape[:2]
     differences = np.abs(one.astype(np.float32) - other)
     corners = rng.integers(0, (max(1, height - SIDE + 1), max(1, width - SIDE + 1)), (PLACES, 2)).tolist()
@@ -148,7 +148,7 @@ def _liveliest(rng: np.random.Generator, one: np.ndarray, other: np.ndarray) -> 
 def _photo_footage(
     data: Path, number: int, rng: np.random.Generator, length: int
 ) -> Callable[[int], np.ndarray]:
-    """Frames of a camera that moves before a photo."""
+    """Return the frames of a camera that moves in front of a photo."""
     files = list_images(data / PHOTOS)
     photo = read_image(files[number % len(files)])
     photo = shrink_photo(photo, max(1, round(min(photo.shape[:2]) / PHOTO_SIDE)))
@@ -157,7 +157,7 @@ def _photo_footage(
 
 
 def _write_real(data: Path, folder: Path) -> None:
-    """A crop of the first frames of the first real scene."""
+    """Write a crop of the first frames of the first real scene."""
     sequence = find_sequences(data / PAIRS)[0]
     pairs = [
         (read_image(blurry), read_image(sharp))
@@ -168,10 +168,10 @@ def _write_real(data: Path, folder: Path) -> None:
 
 
 def footage_folders(data: Path) -> list[Path]:
-    """Folders of high-speed frames to be scored on.
+    """Return the folders of high-speed frames for scoring.
 
     Raises:
-        RirnError: there is none.
+        RirnError: there are none.
     """
     folders = find_footage(data / FOOTAGE)
     if not folders:

@@ -228,7 +228,7 @@ class _Run:
         if self.learner.scaler.is_enabled():
             figures["loss_scale"] = self.learner.scaler.get_scale()
         if not outcome.applied:
-            # Of the joint batch: this is the main process, which has the first share of it.
+            # The clips of the joint batch: this is the main process, which has its first share.
             numbers = range(piece.numbers[0], piece.numbers[0] + self.config.data.batch)
             figures["skipped"] = "no state to go on from" if outcome.lost else "not finite"
             figures["clips"] = [self.clips.source(number) for number in numbers]
@@ -253,13 +253,13 @@ class _Run:
         model.train(training)
 
     def _scores(self, model: VideoDeblurrer) -> list[Score] | None:
-        """Scores of all validation sequences, each made by one of the processes; None but in the main one."""
+        """Return scores of all validation sequences, each computed by one process; None except in the main one."""
         mine = share(self.validation, self.world.rank, self.world.size)
         made = evaluate(model, [self.validation[i] for i in mine])
         return self.world.collect(dict(zip(mine, made, strict=True)))
 
     def _opening(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        """First frames of the first clip of a piece, blurry and sharp, whatever part of the clip the piece is."""
+        """Return the first frames of a piece's first clip, blurry and sharp, whichever part of the clip the piece is."""
         return tuple(
             clip[: piece.blurry.shape[1]].to(self.world.device) for clip in self.clips[piece.numbers[0]]
         )

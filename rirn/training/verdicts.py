@@ -1,8 +1,8 @@
 """What the trainings of :mod:`rirn.training.claims` say about the paper's claims: differences with intervals, and verdicts.
 
-Networks are compared on the same frames and with the same seed, which gives them the same clips. An interval covers 95 % of what
-comes out when sequences are drawn anew with replacement, and deviations of seeds from those of all comparisons of trainings as
-long: the two or three seeds of one comparison alone do not tell how far seeds lie apart.
+Networks are compared on the same frames and with the same seed, which gives them the same clips. An interval covers 95 % of the
+results if sequences are resampled with replacement, and deviations of seeds are drawn from all comparisons of trainings of the
+same length: the two or three seeds of one comparison alone do not show how much seeds vary.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from rirn.training.claims import PARTS, TRIALS, Trained
 from rirn.training.results import markdown_table
 
 SHARP = 40.0
-"""dB: a frame whose blurry version is so near the truth counts as sharp. Restoring it is not looked at."""
+"""dB: a frame whose blurry version is this close to the truth counts as sharp. Its restoration is not scored."""
 BLOCK = 15
-"""Frames of a real scene that count as a sequence of their own where there are fewer than :data:`SCENES`."""
+"""Number of frames of a real scene that count as a separate sequence if there are fewer scenes than :data:`SCENES`."""
 SCENES = 8
 DRAWS = 10_000
 FREEDOM = 4
-"""Least number of deviations of seeds, those that follow from others not counted, for a verdict."""
+"""Minimum number of independent deviations of seeds for a verdict."""
 MARGIN = 0.05
-"""dB: a network that is better by less does not help."""
+"""dB: a smaller gain does not count as help."""
 LATE = 4
-"""Frames since a sharp one, from which on only long memory has seen it."""
+"""Frames since a sharp one, from which only a long memory still holds it."""
 
 SINCE = (*(f"since {n}" for n in range(1, 8)), "since 8 or more")
-"""Parts of ``changing``: frames so many after a sharp one."""
+"""Parts of ``changing``: frames by their distance from the last sharp one."""
 ALL = "all"
-"""In the place of a base: all claims."""
+"""Instead of a base: all claims."""
 INPUT = "input"
-"""In the place of the other network: what goes in."""
+"""Instead of the other network: the input."""
 PERFECT = 100.0
 """dB: stands for a frame without any error."""
 
@@ -46,7 +46,7 @@ HOLDS, FAILS, OPEN, UNTESTED = (
 )
 
 EVERYWHERE = {part: 1 / len(PARTS) for part in PARTS}
-"""The three parts weigh alike."""
+"""Equal weights for the three parts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Claim:
     network: str
     other: str
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: EVERYWHERE)
-    """Of the parts of the test set: the difference is a sum of those in them. ``late`` is the frames of ``changing`` that
-    come :data:`LATE` and more after a sharp one."""
+    """Weights of the parts of the test set in the difference, a weighted sum. ``late`` is the frames of ``changing`` that
+    come :data:`LATE` or more after a sharp one."""
 
 
 LONG_AGO = {"late": 1.0}
@@ -100,10 +100,10 @@ CLAIMS = (
 
 
 def frames_since_sharp(blurry: Iterable[float | None]) -> np.ndarray:
-    """For each frame how many ago the last sharp one was, 0 for one that is sharp itself; -1 where there was none.
+    """Return for each frame how many frames ago the last sharp one was, 0 if it is sharp itself; -1 if there was none.
 
     Args:
-        blurry: PSNR in dB of the frames that go in, none for a frame without error.
+        blurry: PSNR in dB of the input frames, None for a frame without error.
     """
     since, last = [], -1
     for psnr in blurry:
@@ -120,14 +120,14 @@ class Difference:
     mean: float
     low: float
     high: float
-    """The interval that 95 % lie in."""
+    """Upper end of the 95 % interval."""
     seeds: int
     freedom: int
-    """Deviations of seeds that the interval is made of."""
+    """Independent deviations of seeds behind the interval."""
 
 
 def verdict(difference: Difference | None) -> str:
-    """What a difference says of the claim that it is above zero."""
+    """Judge the claim that a difference is above zero."""
     if difference is None:
         return UNTESTED
     if difference.freedom < FREEDOM:
@@ -138,10 +138,10 @@ def verdict(difference: Difference | None) -> str:
 
 
 class Evidence:
-    """Trainings that can be compared: the newest of each network, seed and length.
+    """Trainings that can be compared: the newest of each network and seed.
 
     Raises:
-        RirnError: two of them were scored on other frames.
+        RirnError: two of them were scored on different frames.
     """
 
     def __init__(self, trained: Iterable[Trained]):
@@ -157,7 +157,7 @@ class Evidence:
                 )
 
     def networks(self, base: str) -> list[str]:
-        """Those on a base that there are, the base first, but for trials."""
+        """Return the trained networks on a base, the base first, without trials."""
         trials = {trial.label for trial in TRIALS}
         names = dict.fromkeys(
             network for network, _ in self.runs if network.partition("+")[0] == base and network not in trials
@@ -165,7 +165,7 @@ class Evidence:
         return sorted(names, key=lambda name: name != base)
 
     def seeds(self, *networks: str) -> list[int]:
-        """Those that all of some networks have been trained with."""
+        """Return the seeds that all of the networks were trained with."""
         sets = [
             {seed for name, seed in self.runs if name == network} for network in networks if network != INPUT
         ]
@@ -175,7 +175,7 @@ class Evidence:
         return self.runs[network, self.seeds(network)[0]].steps
 
     def differences(self, claim: Claim) -> dict[str, dict[str, list[float]]]:
-        """Of each part and sequence the mean difference over its blurred frames, a number for each seed."""
+        """Return by part and sequence the mean difference over blurred frames, one number per seed."""
         return {part: self._of_part(claim.network, claim.other, part) for part in claim.weights}
 
     def _of_part(self, network: str, other: str, part: str) -> dict[str, list[float]]:
@@ -190,7 +190,7 @@ class Evidence:
         return self._known[network, other, part]
 
     def difference(self, claim: Claim) -> Difference | None:
-        """The difference that a claim is about; None without a seed that both networks were trained with."""
+        """Return the difference that a claim is about; None if no seed was used for both networks."""
         seeds, parts = self.seeds(claim.network, claim.other), self.differences(claim)
         if not seeds or not all(parts.values()):
             return None
@@ -200,7 +200,7 @@ class Evidence:
         drawn: dict[tuple[str, ...], np.ndarray] = {}
         for part, units in parts.items():
             values = np.array([np.mean(of_seeds) for of_seeds in units.values()])
-            # The same crops and movements with other exposures are drawn together.
+            # The same crops and movements with different exposures are drawn together.
             if tuple(units) not in drawn:
                 drawn[tuple(units)] = rng.integers(len(values), size=(DRAWS, len(values)))
             total += claim.weights[part] * values[drawn[tuple(units)]].mean(1)
@@ -211,7 +211,7 @@ class Evidence:
         return Difference(mean, float(low), float(high), len(seeds), freedom)
 
     def _deviations(self, claim: Claim) -> tuple[np.ndarray, int]:
-        """How far the seeds of comparisons lie from their means, made as large as of many seeds; how many are free."""
+        """Return deviations of seeds from their comparisons' means, rescaled as for many seeds, and the degrees of freedom."""
         pool, freedom = [np.zeros(0)], 0
         for network, other in dict.fromkeys(
             [(claim.network, claim.other), *((c.network, c.other) for c in CLAIMS)]
@@ -230,7 +230,7 @@ class Evidence:
         return np.concatenate(pool), freedom
 
     def curves(self, base: str) -> dict[str, tuple[list[float], np.ndarray]]:
-        """Of each network on a base the steps, and what it then gained over the input, dB, mean over clips: [seeds, steps]."""
+        """Return for each network on a base the steps, and its gain over the input, dB, mean over clips: [seeds, steps]."""
         found = {}
         for network in self.networks(base):
             curves = [self.runs[network, seed].curve for seed in self.seeds(network)]
@@ -241,7 +241,7 @@ class Evidence:
         return found
 
     def since(self, base: str) -> dict[str, np.ndarray]:
-        """Of each addition to a base the mean difference to it and its interval, dB, on frames since a sharp one: [SINCE, 3]."""
+        """Return for each addition to a base its mean gain and interval, dB, by frames since a sharp one: [SINCE, 3]."""
         found = {}
         for network in self.networks(base)[1:]:
             rows = [self.difference(Claim("", "", network, base, {part: 1.0})) for part in SINCE]
@@ -250,10 +250,10 @@ class Evidence:
 
 
 def page(evidence: Evidence, plots: Mapping[str, str] | None = None) -> str:
-    """The verdicts, and tables behind them, as markdown.
+    """Return the verdicts, and the tables behind them, as Markdown.
 
     Args:
-        plots: links to pictures by base; that of all claims under :data:`ALL`.
+        plots: links to plots by base; the one of all claims under :data:`ALL`.
     """
     rows = [("claim", "difference, dB", "seeds", "verdict")]
     for claim in CLAIMS:
@@ -286,7 +286,7 @@ and does not hold if it lies below {MARGIN}."""
 
 
 def _trials_table(evidence: Evidence) -> list[str]:
-    """What each trial gives over the network as it is, its base, and the base with the additional layers alone."""
+    """Return a table of each trial's gain over the unchanged network, its base, and the base with only the added layers."""
     others = ("as it is", "over the base", "over the control")
     rows = [["trial", "seeds", *others]]
     for trial in TRIALS:
@@ -328,7 +328,7 @@ def _same_inputs(run: Trained, other: Trained) -> bool:
     )
     return ours.keys() == theirs.keys() and all(
         len(ours[key]) == len(theirs[key])
-        # Another machine may round a pixel otherwise.
+        # Another machine may round a pixel differently.
         and np.allclose(_decibels(ours[key]), _decibels(theirs[key]), rtol=0, atol=0.05)
         for key in ours
     )
@@ -341,7 +341,7 @@ def _decibels(values: Sequence[float | None]) -> np.ndarray:
 def _units(
     mine: Trained, theirs: Trained, part: str
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each sequence with blurred frames in a part its name, and the PSNR of those: of the input, and restored by either."""
+    """Yield each sequence with blurred frames in a part: its name and their PSNR, of the input and as restored by either."""
     sequences = mine.scores[part if part in PARTS else "changing"]
     for name, frames in sequences.items():
         others = theirs.scores[part if part in PARTS else "changing"][name]
