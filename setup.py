@@ -1,16 +1,16 @@
 """Build of rirn: pure-Python packages plus one compiled library, ``rirn/_C.abi3.so``.
 
-What gets compiled is decided by what is there to compile with, never by whether a GPU is visible:
+What gets compiled depends on the available compilers, never on whether a GPU is visible:
 
-* a C++ compiler: the CPU kernels;  none: a pure-Python install that runs on the reference implementation;
-* nvcc as well: the CUDA kernels, also against a CPU-only torch.
+* a C++ compiler: the CPU kernels; none: a pure-Python install that runs on the reference implementation;
+* nvcc as well: also the CUDA kernels, even with a CPU-only torch.
 
 Environment: ``RIRN_BUILD_CPU`` and ``RIRN_BUILD_CUDA`` (``1`` insists, ``0`` forbids, unset decides as above),
-``RIRN_BUILD_TRITON`` (the same for Triton's kernels, which are compiled where Triton is there: they serve that very
-Triton, others compile them where they run), ``RIRN_BUILD_SANITIZE`` (``1`` checks memory and undefined
-behaviour of the CPU kernels as they run, ``thread`` their threads: `make test-sanitize`, `make test-threads`),
+``RIRN_BUILD_TRITON`` (the same for Triton's kernels, which are compiled if Triton is installed, for exactly that
+Triton; others compile them at run time), ``RIRN_BUILD_SANITIZE`` (``1`` checks the CPU kernels for memory errors and
+undefined behaviour as they run, ``thread`` for data races: `make test-sanitize`, `make test-threads`),
 ``TORCH_CUDA_ARCH_LIST``, ``MAX_JOBS``, ``CUDA_HOME``, ``CXX``. The decision is printed in one line (pip shows it with
-``-v``) and recorded in ``rirn/_build_info.json``. Everything else about the package stands in ``pyproject.toml``.
+``-v``) and recorded in ``rirn/_build_info.json``. Everything else about the package is in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 TORCH_MINIMUM = (2, 11)
-# The stable ABI of that release, whichever later one compiles it: runs there and on anything later.
+# The stable ABI of that release, even if a later one compiles it: runs there and on anything later.
 TORCH_TARGET_VERSION = "0x{:02x}{:02x}000000000000".format(*TORCH_MINIMUM)
 PYTHON_ABI_TAG = "cp310"
 DEFAULT_CUDA_HOME = Path("/usr/local/cuda")
 DEFAULT_CUDA_ARCHS = "8.0+PTX"  # when no GPU is visible: Ampere, and just-in-time from PTX on anything newer
 DEFAULT_TRITON_ARCHS = ["8.0", "9.0", "10.0"]
 
-# -g0: Python hands on the -g it was built with, which makes the library three times as large and the build slower.
+# -g0: Python passes on the -g it was built with, which makes the library three times as large and the build slower.
 CXX_FLAGS = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden", "-Wall"]
-# Instead of optimisation: what stops at the first read or write outside an allocation and at undefined behaviour. A
-# small optimisation stays, without which the always inlined loops of the SIMD kernels take many minutes to run.
+# Instead of optimisation: stop at the first read or write outside an allocation and at undefined behaviour. Some
+# optimisation stays, without which the always-inlined loops of the SIMD kernels take many minutes to run.
 SANITIZERS = {"1": "address,undefined", "thread": "thread"}
 SANITIZER_FLAGS = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 NVCC_FLAGS = ["-O3", "-std=c++17", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
@@ -65,12 +65,12 @@ class Plan:
     sanitize: str = ""
 
     def record(self) -> dict[str, object]:
-        """The facts worth keeping with the installed package; paths of the build machine are not."""
+        """The facts to keep with the installed package, without paths of the build machine."""
         return {key: value for key, value in asdict(self).items() if key != "cuda_home"}
 
 
 def switch(env: Mapping[str, str], name: str) -> bool | None:
-    """A build switch: True, False, or None when it is unset."""
+    """Return a build switch: True, False, or None if it is unset."""
     value = env.get(name, "")
     if value not in ("", "0", "1"):
         raise BuildError(f"{name} must be 0, 1 or unset; got {value!r}.")
@@ -78,13 +78,13 @@ def switch(env: Mapping[str, str], name: str) -> bool | None:
 
 
 def find_cxx(env: Mapping[str, str]) -> str | None:
-    """The C++ compiler that the build will call, or None."""
+    """Return the C++ compiler that the build will call, or None."""
     names = [env["CXX"].split()[0]] if env.get("CXX", "").split() else ["c++", "g++", "clang++"]
     return next((found for name in names if (found := shutil.which(name, path=env.get("PATH", "")))), None)
 
 
 def cuda_candidates(env: Mapping[str, str]) -> list[Path]:
-    """Folders that may hold a CUDA toolkit, in the order in which they are tried."""
+    """Return folders that may hold a CUDA toolkit, in the order to try them."""
     places = [Path(env[name]) for name in ("CUDA_HOME", "CUDA_PATH") if env.get(name)]
     on_path = shutil.which("nvcc", path=env.get("PATH", ""))
     if on_path:
@@ -93,7 +93,7 @@ def cuda_candidates(env: Mapping[str, str]) -> list[Path]:
 
 
 def find_cuda_home(env: Mapping[str, str]) -> Path | None:
-    """The first candidate with nvcc and headers: an nvcc on PATH may be a wrapper far from its toolkit."""
+    """Return the first candidate with nvcc and headers: an nvcc on PATH may be a wrapper far from its toolkit."""
     for home in cuda_candidates(env):
         if (home / "bin" / "nvcc").is_file() and (home / "include" / "cuda_runtime.h").is_file():
             return home
@@ -101,7 +101,7 @@ def find_cuda_home(env: Mapping[str, str]) -> Path | None:
 
 
 def nvcc_version(cuda_home: Path) -> str:
-    """The release of nvcc, such as 13.0."""
+    """Return the release of nvcc, such as 13.0."""
     text = subprocess.run(
         [cuda_home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True
     ).stdout
@@ -112,7 +112,7 @@ def nvcc_version(cuda_home: Path) -> str:
 
 
 def cuda_archs(env: Mapping[str, str], torch) -> list[str]:
-    """The architectures to compile for, as in TORCH_CUDA_ARCH_LIST."""
+    """Return the architectures to compile for, in the form of TORCH_CUDA_ARCH_LIST."""
     wanted = env.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").replace(",", " ").split()
     if wanted:
         return wanted
@@ -123,7 +123,7 @@ def cuda_archs(env: Mapping[str, str], torch) -> list[str]:
 
 
 def import_torch():
-    """Torch, or a build that stops with the command that puts it right."""
+    """Import torch, or stop the build with the command that fixes it."""
     try:
         import torch
     except ImportError as error:
@@ -141,7 +141,7 @@ def import_torch():
 
 
 def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
-    """Decides what to compile. Imports torch only if something is."""
+    """Decide what to compile. Imports torch only if something is compiled."""
     want_cpu, want_cuda = switch(env, "RIRN_BUILD_CPU"), switch(env, "RIRN_BUILD_CUDA")
     if want_cpu is False:
         if want_cuda:
@@ -194,7 +194,7 @@ def make_plan(env: Mapping[str, str], load_torch=import_torch) -> Plan:
 
 
 def extension_modules(plan: Plan) -> list:
-    """The compiled library, if any: linked to torch's CPU libraries alone, it imports on every torch."""
+    """Return the compiled library, if any: linked only to torch's CPU libraries, it can be imported with every torch."""
     if not plan.cpu:
         return []
     from torch.utils import cpp_extension
@@ -212,8 +212,8 @@ def extension_modules(plan: Plan) -> list:
         flags["cxx"] += [*SANITIZER_FLAGS, *link_flags]
     if plan.cuda:
         home = Path(plan.cuda_home)
-        # cpp_extension ignores the toolkit when torch itself was built without CUDA. Its version check guards
-        # the ABI of torch's own CUDA libraries, of which we use none.
+        # cpp_extension ignores the toolkit if torch itself was built without CUDA. Its version check protects
+        # the ABI of torch's own CUDA libraries, none of which we use.
         cpp_extension.CUDA_HOME = plan.cuda_home
         cpp_extension._check_cuda_version = lambda *args, **kwargs: None
         os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(plan.archs)
@@ -241,10 +241,10 @@ def extension_modules(plan: Plan) -> list:
 
 
 def commands(plan: Plan) -> dict[str, type]:
-    """The build commands that know the plan."""
+    """Return the build commands that follow the plan."""
 
     class BuildPy(build_py):
-        """Copies the packages and puts the record of the build beside them."""
+        """Copies the packages and writes the record of the build beside them."""
 
         def run(self):
             super().run()
@@ -260,7 +260,7 @@ def commands(plan: Plan) -> dict[str, type]:
     return {"build_py": BuildPy, "build_ext": BuildExtension}
 
 
-# Of rirn only the kernels are imported, from these sources: they need no more than torch and Triton.
+# Only rirn's kernels are imported, from these sources: they need only torch and Triton.
 RUN_AOT = """
 import importlib.util, sys, types
 sys.modules["rirn"] = types.ModuleType("rirn")
@@ -278,7 +278,7 @@ main(sys.argv[1:])
 
 
 def triton_archs(env: Mapping[str, str]) -> list[str]:
-    """The architectures to compile Triton kernels for, as rirn.kernels.aot names them: 80 is 8.0."""
+    """Return the architectures to compile Triton kernels for, as rirn.kernels.aot names them: 80 is 8.0."""
     wanted = env.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").replace(",", " ").split()
     found = [re.fullmatch(r"(\d+)\.(\d)[af]?(\+PTX)?", arch) for arch in wanted or DEFAULT_TRITON_ARCHS]
     if None in found:
@@ -289,8 +289,8 @@ def triton_archs(env: Mapping[str, str]) -> list[str]:
 
 
 def compile_triton(env: Mapping[str, str], package: Path) -> None:
-    """Puts compiled Triton kernels into the package's folder ``compiled``, where Triton is installed: those that do not compile
-    are left to where they run, but for RIRN_BUILD_TRITON=1, with which the first of them stops the build."""
+    """Put compiled Triton kernels into the package's folder ``compiled`` if Triton is installed. If one does not compile, all
+    are compiled at run time instead; with RIRN_BUILD_TRITON=1, it stops the build."""
     wanted = switch(env, "RIRN_BUILD_TRITON")
     shutil.rmtree(package / "compiled", ignore_errors=True)
     if wanted is False or (wanted is None and importlib.util.find_spec("triton") is None):
