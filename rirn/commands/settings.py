@@ -133,7 +133,7 @@ class SettingsParser(Parser):
     def _typed(self, tree: Any, option: str, text: str) -> dict[str, Any]:
         """A setting of the command line."""
         name = option[2:].rstrip("+")
-        keys, hint = name.split("."), self._hints.get(name, Any)
+        keys, hint = name.split("."), self._hints.get(name) or self._hint_below(name.rpartition(".")[0])
         try:
             value = values.read(text, hint)
         except WrongValueError as wrong:
@@ -147,6 +147,11 @@ class SettingsParser(Parser):
         for key in reversed(keys):
             value = {key: value}
         return value
+
+    def _hint_below(self, name: str) -> Any:
+        """The type of the values of a setting that takes any names."""
+        hint = self._hints.get(name)
+        return get_args(hint)[1] if get_origin(hint) is dict else Any
 
 
 class _Give(argparse.Action):

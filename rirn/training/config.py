@@ -260,9 +260,10 @@ class TrainConfig:
             "optim.warmup": optim.warmup,
             "seed": self.seed,
             "hold_mib": 0 if self.hold_mib is None else self.hold_mib,
+            **{f"optim.rates.{part}": rate for part, rate in optim.rates.items()},
         }
         for name, value in not_negative.items():
-            if value < 0:
+            if not value >= 0:
                 raise RirnError(f"{name} must not be negative; got {value}")
         if not 0 <= optim.ema < 1:
             raise RirnError(f"optim.ema must lie in [0, 1); got {optim.ema}")

@@ -150,6 +150,11 @@ def test_saved_settings_make_the_same_run(data, tmp_path):
         ({"optim": OptimConfig(schedule="step")}, "must be one of cosine, anneal; got 'step'"),
         ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16, fast"),
         ({"workers": -1}, "data.workers must not be negative"),
+        ({"optim": OptimConfig(rates={"irm": -3.0})}, "optim.rates.irm must not be negative; got -3.0"),
+        (
+            {"optim": OptimConfig(rates={"irm": float("nan")})},
+            "optim.rates.irm must not be negative; got nan",
+        ),
         ({"cache_mib": -1}, "data.cache_mib must not be negative; got -1"),
         ({"optim": OptimConfig(warmup=-1)}, "optim.warmup must not be negative; got -1"),
         ({"seed": -1}, "seed must not be negative; got -1"),
@@ -244,3 +249,16 @@ def test_what_a_command_line_does_not_say_of_a_model_is_left_to_the_weights_it_s
     assert (given.name, given.width, given.residual, given.blocks) == (None, None, None, 3)
     assert parse("--out", tmp_path, "--data.train+=d", "--model.blocks", "3").model == ModelConfig(blocks=3)
     assert TrainConfig(tmp_path, DataConfig(["d"])).model == ModelConfig()
+
+
+@pytest.mark.parametrize("words", [("x",), ("[1, 2]",), ("true",)], ids=str)
+def test_a_factor_on_a_rate_is_a_number(tmp_path, capsys, words):
+    """It is one of the settings whose names are free, and has a type all the same."""
+    settings = parse(
+        "--out", tmp_path, "--data.train+=d", "--optim.rates.irm", "3", "--model.options.depth", "two"
+    )
+    assert settings.optim.rates == {"irm": 3.0} and settings.model.options == {"depth": "two"}
+    with pytest.raises(SystemExit) as refused:
+        parse("--out", tmp_path, "--data.train+=d", "--optim.rates.irm", *words)
+    assert refused.value.code == 2
+    assert "optim.rates.irm must be a number; got" in capsys.readouterr().err
