@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rirn import markers
 from rirn.commands.parser import Parser, check_there
 from rirn.errors import RirnError
+
+if TYPE_CHECKING:
+    from rirn.training.verdicts import Evidence
 
 SUMMARY = (
     "Train networks with and without each addition on the same clips, and test the paper's claims on them."
@@ -46,7 +50,11 @@ def make_parser() -> Parser:
         help="also write the verdicts between their markers in this page",
     )
     parser.add_argument(
-        "--plots", type=Path, default=None, metavar="DIR", help="also draw learning curves (needs matplotlib)"
+        "--plots",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="also draw claims and learning curves (needs matplotlib)",
     )
     parser.add_argument("--no-train", action="store_true", help="do not train; judge by existing results")
     parser.add_argument("--dry-run", action="store_true", help="list the training runs in order, and exit")
@@ -92,26 +100,27 @@ def run(options: Namespace) -> None:
         read_results(file, claims.Trained.from_line) if options.no_train else claims.train_all(runs, file)
     )
     evidence = verdicts.Evidence(trained)
-    plots = {}
-    if plt is not None:
-        from rirn.figures.canvas import make_folder
-        from rirn.figures.claims import draw, draw_differences
-
-        make_folder(options.plots)
-        start = options.markdown.parent if options.markdown else Path()
-
-        def link(path: Path) -> str:
-            return Path(os.path.relpath(path, start)).as_posix()
-
-        found = [(claim.sentence, evidence.difference(claim)) for claim in verdicts.CLAIMS]
-        known = [(name, verdicts.verdict(d), (d.mean, d.low, d.high)) for name, d in found if d is not None]
-        if known:
-            plots[verdicts.ALL] = link(draw_differences(plt, known, options.plots / "claims.png"))
-        for base in dict.fromkeys(run.base for run in trained):
-            path = options.plots / f"claims-{base}.png"
-            draw(plt, base, evidence.curves(base), evidence.since(base), path)
-            plots[base] = link(path)
+    plots = {} if plt is None else _draw(plt, evidence, options.plots, options.markdown)
     text = verdicts.page(evidence, plots)
     print(text)
     if options.markdown is not None:
         markers.write(options.markdown, MARKER, text + "\n")
+
+
+def _draw(plt: Any, evidence: Evidence, folder: Path, page: Path | None) -> dict[str, str]:
+    """Draw the claims and the networks on each base; return links from the page by base."""
+    from rirn.figures.canvas import make_folder
+    from rirn.figures.claims import draw, draw_differences
+    from rirn.training import verdicts
+
+    make_folder(folder)
+    drawn = {}
+    found = [(claim.sentence, evidence.difference(claim)) for claim in verdicts.CLAIMS]
+    known = [(name, verdicts.verdict(d), (d.mean, d.low, d.high)) for name, d in found if d is not None]
+    if known:
+        drawn[verdicts.ALL] = draw_differences(plt, known, folder / "claims.png")
+    for base in dict.fromkeys(run.base for run in evidence.runs.values()):
+        path = folder / f"claims-{base}.png"
+        drawn[base] = draw(plt, base, evidence.curves(base), evidence.since(base), path)
+    start = Path() if page is None else page.parent
+    return {name: Path(os.path.relpath(path, start)).as_posix() for name, path in drawn.items()}

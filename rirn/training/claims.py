@@ -181,12 +181,10 @@ def plan(
     for trial in TRIALS if trials else ():
         folder = trial.label.replace(", ", "-").replace(" ", "-")
         config = settings_of(trial.network, folder, TRIAL_SEED, STUDIES[0].steps)
-        model = dataclasses.replace(config.model, options={**trial.options})
-        changed = {
-            "data": dataclasses.replace(config.data, **trial.data),
-            "optim": dataclasses.replace(config.optim, **trial.optim),
-        }
-        runs.append(Run(trial.label, dataclasses.replace(config, model=model, **changed)))
+        config.model.options = dict(trial.options)
+        config.data = dataclasses.replace(config.data, **trial.data)
+        config.optim = dataclasses.replace(config.optim, **trial.optim)
+        runs.append(Run(trial.label, config))
     return runs
 
 

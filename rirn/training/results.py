@@ -75,28 +75,13 @@ def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
     if any(isinstance(entry, dict) for entry in plain["data"]["train"]):
         mixture = {name: plain["data"][name] for name in ("train", "camera", "pairing", "shutter", "scene")}
         data |= json.loads(json.dumps(mixture))  # pairs become lists, as in a file
-    model = _whole_model(plain["model"])
-    return {
-        "model": model,
-        "optim": _whole_optim(plain["optim"]),
-        "data": data,
-        "precision": plain["precision"],
-    }
-
-
-def _whole_model(options: dict[str, Any]) -> dict[str, Any]:
-    """Model settings of a run; options added since get their defaults."""
-    return dataclasses.asdict(ModelConfig()) | options
-
-
-def _whole_optim(options: dict[str, Any]) -> dict[str, Any]:
-    return dataclasses.asdict(OptimConfig()) | options
+    return whole_settings({name: plain[name] for name in ("model", "optim", "precision")} | {"data": data})
 
 
 def whole_settings(found: dict[str, Any]) -> dict[str, Any]:
-    """Settings from a results file; options added since then take their defaults."""
-    groups = {"model": _whole_model, "optim": _whole_optim}
-    return found | {name: fill(found[name]) for name, fill in groups.items() if name in found}
+    """Settings from a log or a results file; options added since then take their defaults."""
+    defaults = {"model": ModelConfig(), "optim": OptimConfig()}
+    return found | {n: dataclasses.asdict(d) | found[n] for n, d in defaults.items() if n in found}
 
 
 class Recorded(Protocol):
