@@ -140,6 +140,19 @@ def test_resuming_other_settings_is_refused(data, tmp_path):
             train(config(data, tmp_path, **other))
 
 
+def test_a_checkpoint_without_options_added_since_is_resumed(data, tmp_path):
+    whole = load_file(train(config(data, tmp_path / "whole")))
+    content = read_checkpoint(Checkpoints(tmp_path / "whole").paths()[0])
+    optim = content["identity"][1]
+    assert content["step"] == 2 and optim.pop("rates") == {}
+    torch.save(content, tmp_path / "before.pt")
+    resumed = train(config(data, tmp_path / "resumed", resume=str(tmp_path / "before.pt")))
+    assert_equal(whole, load_file(resumed))
+    rates = OptimConfig(lr=1e-3, steps=4, warmup=2, rates={"irm": 2.0})
+    with pytest.raises(RirnError, match=r"other settings: optim.rates was \{\} and is \{'irm': 2.0\}"):
+        train(config(data, tmp_path / "other", resume=str(tmp_path / "before.pt"), optim=rates))
+
+
 def test_a_run_can_be_lengthened(data, tmp_path, capsys):
     train(config(data, tmp_path))
     capsys.readouterr()
