@@ -97,7 +97,7 @@ def make_bench(rehearse: bool) -> Bench:
 
 @contextlib.contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid the library to use TF32 for products in float32."""
+    """Allow or forbid torch to use TF32 for products in float32."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
@@ -112,7 +112,7 @@ def one_line(error: Exception) -> str:
 
 
 def entrants(case: Case, layout: str, bench: Bench, compiled: bool) -> dict[str, Entrant]:
-    """The competitors in a case, by column: each of our backends that can run, ``auto``, and the library in the dtype of the
+    """The competitors in a case, by column: each of our backends that can run, ``auto``, and torch in the dtype of the
     case, also with TF32 (for ops without convolutions, the reference); or only the compiled library."""
     subject = make(case)
     library = on_library(subject)
@@ -213,7 +213,7 @@ def table_cases(bench: Bench) -> Iterator[tuple[Case, str]]:
 
 
 def op_table(bench: Bench) -> Rows:
-    """Every op against the library."""
+    """Every op against torch."""
     for case, layout in table_cases(bench):
         yield f"{case} {layout}", partial(compare, case, layout, bench)
 

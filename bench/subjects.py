@@ -77,7 +77,7 @@ class Loss(nn.Module):
 
 
 class LibraryIRM(nn.Module):
-    """IRM on the library's convolutions in the dtype of its inputs, where its reference uses float32."""
+    """IRM on torch's convolutions in the dtype of its inputs, where its reference uses float32."""
 
     def __init__(self, irm: IRM):
         super().__init__()

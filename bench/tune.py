@@ -16,7 +16,7 @@ WIDTHS = {
 }
 LAYOUT = "channels_last"
 COLUMNS = {"half": "library", "float32": "library", "tf32": "tf32"}
-"""By precision, the column with the library's time."""
+"""By precision, the column with torch's time."""
 
 
 def cases(sizes: Sizes) -> Iterator[tuple[str, int, Case]]:
@@ -48,7 +48,7 @@ def table(rows: Mapping[str, Mapping[str, Any]], sizes: Sizes) -> tuning.Table:
 
 
 def steps(fastest: list[tuning.Step]) -> tuning.Steps:
-    """Merge widths with the same fastest form, and drop those at the end where the library is fastest."""
+    """Merge widths with the same fastest form, and drop those at the end where torch is fastest."""
     groups = [list(group) for _, group in itertools.groupby(sorted(fastest), key=lambda step: step[1])]
     if groups and groups[-1][0][1] == "library":
         del groups[-1]

@@ -230,7 +230,7 @@ def format_report(report: dict[str, Any]) -> str:
             rows[f"{device}: auto"] = answers["auto"]
             left = report["left_to_library"].get(op, {}).get(device.partition(":")[0])
             if left and answers["auto"] != "reference":
-                rows[f"{device}: auto"] += f", but leaves to the library {left}"
+                rows[f"{device}: auto"] += f", but leaves to torch {left}"
             rows |= {f"{device}: {b}": answers[b] or "yes" for b in BACKENDS}
         groups.setdefault("\n".join(_section("", rows)).replace(f" of {op}", " of it"), []).append(op)
     for text, ops in groups.items():

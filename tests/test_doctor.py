@@ -40,9 +40,9 @@ def test_text_says_what_auto_leaves_to_the_library():
     for answers in found["backends"]["conv3x3_chain"].values():
         answers["auto"] = "cuda"
     text = doctor.format_report(found)
-    assert "cuda, but leaves to the library float64" in text
+    assert "cuda, but leaves to torch float64" in text
     if not torch.cuda.is_available():
-        assert "cuda, but leaves to the library float32" in text
+        assert "cuda, but leaves to torch float32" in text
 
 
 @pytest.mark.parametrize("triton", [None, "3.8.0"])

@@ -70,7 +70,7 @@ TABLE = {  # worst seen on x86-64 CPUs
     # Derivatives of all ops, of the first and of higher order, one within another.
     ("torch.func", "gradient", "fp64"): Tolerance(3e-14, 3.8e-15, 4e-15, 4.5e-16, _ROUND_OFF),
     ("torch.func of models", "gradient", "fp64"): Tolerance(9e-15, 7.7e-16, 3e-15, 2.9e-16, _ROUND_OFF),
-    # Half precision rounded after every layer, as the library's convolutions do, whose errors are the same.
+    # Half precision rounded after every layer, as torch's convolutions do, whose errors are the same.
     ("conv3x3_per_layer", "output", "fp16"): Tolerance(0.003, 0.00047, 0.0005, 0.00014, _EVERY_CONV),
     ("conv3x3_per_layer", "output", "bf16"): Tolerance(0.012, 0.0034, 0.003, 0.0008, _EVERY_CONV),
     ("conv3x3_per_layer", "gradient", "fp16"): Tolerance(0.008, 0.00082, 0.0015, 0.00014, _KINK),

@@ -41,7 +41,7 @@ class BaseNetwork(nn.Module, abc.ABC):
         predicts_filters: what the head reads has passed filters that the network predicts. Random ones leave almost nothing
             of the frame; in a residual model :meth:`init_filters` makes them identities, and fusing layers start as one,
             too.
-        channels_last: on a GPU, run steps in this memory format, for which the library's convolutions in half precision
+        channels_last: on a GPU, run steps in this memory format, for which torch's convolutions in half precision
             are made.
         feeds_back: the state needs the restored image; :meth:`feedback` takes it.
     """

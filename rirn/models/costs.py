@@ -64,7 +64,7 @@ def _cost(model: VideoDeblurrer, height: int, width: int) -> tuple[float, float]
     frame = torch.empty(1, 3, height, width, device="meta")
     filter_macs: list[int] = []
 
-    # The library's counter does not know FAC: one product per element of its filters.
+    # Torch's counter does not know FAC: one product per element of its filters.
     def count(module: nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
         filter_macs.append(inputs[1].numel())
 

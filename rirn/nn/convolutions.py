@@ -8,7 +8,7 @@ seems, and several in a row in one sweep without leaving the phases. Zero paddin
 
 That holds on the CPU. A GPU kernel launches once per layer and does all the multiplications, and the weights have to be converted
 to phases in separate launches: by count, a float32 step of IFI-RNN + RIRN at 1280x720 whose 3x3 layers run on our kernels
-would take 76 launches instead of 42 and 1.16 times the operations. On a GPU all of this is left to the library.
+would take 76 launches instead of 42 and 1.16 times the operations. On a GPU all of this is left to torch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def conv1x1(
 ) -> Tensor:  # [N, out, H, W]
     """Compute ``layer(torch.cat(inputs, 1))``; where our CPU kernels run, as matrix products that need no concatenation.
 
-    The library's 1x1 convolutions reorder contiguous images first, which takes longer than the products: from 200 to 80 channels
+    Torch's 1x1 convolutions reorder contiguous images first, which takes longer than the products: from 200 to 80 channels
     at 180x320, products took a third to a half of the time of concatenation and convolution (two runs on a busy machine).
     """
     if not _suits_products(inputs):

@@ -114,7 +114,7 @@ _casts = _Casts()
 @contextmanager
 def keep_casts() -> Iterator[None]:
     """Cast each parameter once for all calls inside the block, which must not change any; autocast itself caches the casts of
-    the library's layers, too."""
+    torch's layers, too."""
     before = _casts.kept
     _casts.kept = {}
     try:

@@ -158,7 +158,7 @@ def _device(op: Op, args: Sequence[Any]) -> torch.device:
 
 
 def _auto(op: Op, backend: str, args: Sequence[Any]) -> tuple[str, str | None]:
-    """What ``auto`` takes when ``backend`` is the first of ours that can run, or why the library is faster."""
+    """What ``auto`` takes when ``backend`` is the first of ours that can run, or why torch is faster."""
     left = None if op.left_to_library is None else op.left_to_library(backend, *args)
     if left is not None or op.width is None or _device(op, args).type != "cuda":
         return backend, left

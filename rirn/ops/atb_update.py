@@ -20,8 +20,8 @@ def runs_atb_update(f_cur: Tensor, tensors: Sequence[Tensor], backend: str | Non
     """Whether :func:`atb_update` can and should run in place of its parts: on rirn's CUDA kernels, in half precision, with
     nothing to differentiate.
 
-    It moves 13 images where the library's convolutions and ``atb_blend`` move 25, in 4 launches instead of 9;
-    notes/atb-branch-cost.md says at what share of the library's rate that pays.
+    It moves 13 images where torch's convolutions and ``atb_blend`` move 25, in 4 launches instead of 9;
+    notes/atb-branch-cost.md says at what share of torch's rate that pays.
 
     Args:
         f_cur: [N, C, H, W], the features of frame t.

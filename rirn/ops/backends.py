@@ -227,7 +227,7 @@ def assume(name: str) -> Iterator[None]:
 
     This is for fake tensors, which pass through an op whose kernel could not be launched here, so a program takes the
     path that it would take on another machine. Other requests for a backend only decide whether an op may hand over
-    to the library, as it may under ``auto``.
+    to torch, as it may under ``auto``.
 
     Args:
         name: ``reference``, ``cpu``, ``cuda`` or ``triton``.

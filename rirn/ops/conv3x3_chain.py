@@ -25,21 +25,21 @@ NARROWEST = 32
 NARROWEST_WITH_GRADIENT = 64
 """Fewest columns of a batch, its images side by side, for which ``auto`` takes the CPU kernel, without and with a
 gradient: a register holds 16 tiles of 4 columns, of one image or of several. Residual blocks of 48 and 80 channels
-ran 1.03 and 1.12 times as fast as the library's convolutions on one image of 32x32, 0.83 and 0.83 times with the
+ran 1.03 and 1.12 times as fast as torch's convolutions on one image of 32x32, 0.83 and 0.83 times with the
 backward pass; on two images 1.27 and 1.51 times, with the backward pass 1.11 and 1.13 times (one AVX-512 core,
 processor time, best of 9)."""
 
 MOST_INPUTS_ON_CUDA = 8
 """Images that the CUDA kernel reads as if concatenated."""
 
-FASTER_IN_FLOAT64 = "the library's convolutions are faster in float64"
+FASTER_IN_FLOAT64 = "torch's convolutions are faster in float64"
 
 LEFT_TO_LIBRARY = {
     "cpu": f"float64 and batches of less than {NARROWEST} columns ({NARROWEST_WITH_GRADIENT} with a gradient)",
     "cuda": f"float32 and wide layers unless measured otherwise, more than {MOST_INPUTS_ON_CUDA} inputs and convolutions "
     "taken apart into phases",
 }
-"""What ``auto`` leaves to the library's convolutions although there is a kernel, by type of device."""
+"""What ``auto`` leaves to torch's convolutions although there is a kernel, by type of device."""
 
 
 def conv3x3_chain_ref(
@@ -54,13 +54,13 @@ def conv3x3_chain_ref(
     """A run of 3x3 convolutions: ``x_l = act_l(conv_l(x_{l-1}) + bias_l [+ x_{l-2}])``.
 
     Unlike the other references it computes in the given dtype: whole networks run on it where none of our kernels does, and
-    there the library's half-precision convolutions are wanted.
+    there torch's half-precision convolutions are wanted.
     """
     return _chain(_layer, inputs, weights, biases, slopes, skips, unshuffle, shuffle)
 
 
 def conv3x3_chain_library(*args: Any) -> Tensor:
-    """The same, for calls that ``auto`` leaves to the library: on CUDA with the epilogue of each convolution in one kernel, if
+    """The same, for calls that ``auto`` leaves to torch: on CUDA with the epilogue of each convolution in one kernel, if
     there is nothing to differentiate."""
     inputs, weights, biases, *_ = args
     fused = runs_conv_epilogue([*inputs, *weights, *biases])
@@ -136,7 +136,7 @@ def _rules(
     if unshuffle and (first.shape[2] % 2 or first.shape[3] % 2):
         raise ValueError(f"inputs to unshuffle must have even H and W; got {list(first.shape)}")
     channels = [sum(image.shape[1] for image in inputs) * (4 if unshuffle else 1)]
-    if channels[0] == 0:  # the library's convolutions do not allow an empty sum
+    if channels[0] == 0:  # torch's convolutions do not allow an empty sum
         raise ValueError(f"inputs must have at least 1 channel together; got {list(first.shape)}")
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_kind(f"weights[{i}]", weight, "inputs[0]", first)
@@ -178,7 +178,7 @@ def conv3x3_chain(
     slopes[l] * v``. For the backward pass the CPU kernel holds the images between the layers as far as
     :func:`rirn.ops.hold_activations` allows; otherwise, and on other backends, they are recomputed.
 
-    The reference is the library's convolutions in the given dtype, so half precision rounds after every
+    The reference is torch's convolutions in the given dtype, so half precision rounds after every
     layer, as in the CUDA kernels; the CPU kernel computes in float32 and rounds once. ``auto`` leaves to the
     reference what is faster there (:data:`LEFT_TO_LIBRARY`), and on CPUs without AVX2 everything.
 
@@ -222,7 +222,7 @@ def runs_kernel(
     in_phases: bool = False,
     backend: str | None = None,
 ) -> bool:
-    """Whether :func:`conv3x3_chain` would run one of our kernels. If not, it is the library's convolutions, which the caller
+    """Whether :func:`conv3x3_chain` would run one of our kernels. If not, it is torch's convolutions, which the caller
     may prefer in another form.
 
     Args:
@@ -246,21 +246,21 @@ def _widest(parameters: Sequence[Tensor]) -> int:
 def _why_library(
     backend: str, images: Sequence[Tensor], parameters: Sequence[Tensor], in_phases: bool
 ) -> str | None:
-    """Why the library's convolutions are faster than the kernel of a backend, or None; no sentence has numbers that depend on
+    """Why torch's convolutions are faster than the kernel of a backend, or None; no sentence has numbers that depend on
     the call, as torch.compile traces them."""
     first = images[0]
     if backend != "cpu":
         if backend == "cuda" and len(images) > MOST_INPUTS_ON_CUDA:
             return f"it reads at most {MOST_INPUTS_ON_CUDA} inputs"
         if in_phases:
-            return "the library's convolutions of stride 2 are faster than those taken apart into phases"
+            return "torch's convolutions of stride 2 are faster than those taken apart into phases"
         return None
     if first.dtype == torch.float64:
         return FASTER_IN_FLOAT64
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (*images, *parameters))
     columns = first.shape[0] * (first.shape[3] // 2 if in_phases else first.shape[3])
     if columns < (NARROWEST_WITH_GRADIENT if with_gradient else NARROWEST):
-        return f"the library's convolutions are faster on {LEFT_TO_LIBRARY['cpu'].partition(' and ')[2]}"
+        return f"torch's convolutions are faster on {LEFT_TO_LIBRARY['cpu'].partition(' and ')[2]}"
     return "this processor has neither AVX2 nor AVX-512" if _is_generic() else None
 
 

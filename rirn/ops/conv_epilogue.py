@@ -30,7 +30,7 @@ def conv_epilogue(
 ) -> Tensor:  # [N, C, H, W]
     """Compute ``act(x + bias [+ skip])`` in one pass, rounded once, with ``act(v) = v if v >= 0 else slope * v``.
 
-    The library adds a bias, adds a skip connection and rectifies in three separate passes. Call it only where
+    Torch adds a bias, adds a skip connection and rectifies in three separate passes. Call it only where
     :func:`runs_conv_epilogue` says so: the only kernel is for CUDA.
     """
     result: Tensor = torch.ops.rirn.conv_epilogue(x, bias, skip, float(slope))

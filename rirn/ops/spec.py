@@ -32,9 +32,9 @@ class Op:
             the backward op then gets the gradient before the activation.
         as_chain: for an op that is a chain of convolutions on the CPU, its arguments as those of ``conv3x3_chain``,
             which can hold activations for the backward pass; see :mod:`rirn.ops.held`.
-        width: for an op that ``auto`` leaves to the library on a GPU when it is wide, the channels that count, as a function of
+        width: for an op that ``auto`` leaves to torch on a GPU when it is wide, the channels that count, as a function of
             the arguments; see :mod:`rirn.ops.tuning`.
-        library: what runs instead of the reference when a call is left to the library: its convolutions in the given
+        library: what runs instead of the reference when a call is left to torch: its convolutions in the given
             dtype.
         left_to_library: ``left_to_library(backend, *arguments)`` says why ``auto`` leaves a call to the reference although
             the backend could run it, or returns None.

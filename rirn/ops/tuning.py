@@ -27,13 +27,13 @@ PRECISIONS = ("half", "float32", "tf32")
 OURS = "ours"
 """The first of ``cuda`` and ``triton`` that can run."""
 
-WIDE = "the library's convolutions of this width are faster in this precision"
+WIDE = "torch's convolutions of this width are faster in this precision"
 
 Step = tuple[int, str]
-"""A number of channels, and the implementation for calls of up to that many; calls above the last step go to the library."""
+"""A number of channels, and the implementation for calls of up to that many; calls above the last step go to torch."""
 Steps = tuple[Step, ...]
 Table = dict[str, dict[str, Steps]]
-"""Steps by op and precision; without an entry, calls go to the library."""
+"""Steps by op and precision; without an entry, calls go to torch."""
 
 COUNTED: Table = {
     "conv3x3_chain": {"half": ((64, OURS),)},
@@ -42,8 +42,8 @@ COUNTED: Table = {
 }
 """Counted, not measured: a layer of c channels does 4.5 c operations per byte moved, and an H100 does 295 in half precision
 per byte (989 TFLOP/s, 3.35 TB/s). Up to 65 channels a layer is bound by memory, and the kernels, which have the bias, the
-activation and the sum in their epilogues, move 5 images for a residual block where the library's separate steps move 9;
-beyond that it is bound by arithmetic, for which the library's kernels are tuned. ``irm_update`` has layers of twice its
+activation and the sum in their epilogues, move 5 images for a residual block where torch's separate steps move 9;
+beyond that it is bound by arithmetic, for which torch's kernels are tuned. ``irm_update`` has layers of twice its
 channels. In float32 the kernels compute exact products, and TF32 tensor cores are many times faster."""
 
 

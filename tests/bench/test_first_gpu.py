@@ -170,7 +170,7 @@ def test_everyone_is_compared(monkeypatch):
     row = gpu_steps.compare(Case("ops", "irm_update", 16, *QUICK.features, "fp32"), "channels_last", SMALL)
     assert {"cpu", "auto", "library", "tf32", "floor"} <= set(row) and not row["failed"]
     assert row["best"] in ("cpu", "library") and 0 < row["error"] < 1e-5
-    assert row["errors"]["library"] < 1e-5  # the library's IRM is the same function
+    assert row["errors"]["library"] < 1e-5  # torch's IRM is the same function
     both = gpu_steps.compare(Case("ops", "fac", 8, 8, 8, "bf16"), "NCHW", SMALL, "forward+backward")
     assert both["cpu"] > 0 and both["library"] > 0
 

@@ -90,7 +90,7 @@ def test_the_whole_of_atb_is_one_op_on_cuda_without_a_gradient():
 
 @compiled
 def test_what_follows_a_convolution_of_the_library_is_one_op_on_cuda_without_a_gradient(monkeypatch):
-    """Bias, skip connection and activation; ``auto`` leaves blocks of 96 channels to the library."""
+    """Bias, skip connection and activation; ``auto`` leaves blocks of 96 channels to torch."""
     monkeypatch.setattr(_register, "_device", lambda op, args: torch.device("cuda"))
     block, x = ResBlock(96).to("meta"), meta(1, 96, 40, 70)
 

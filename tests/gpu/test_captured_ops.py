@@ -126,7 +126,7 @@ def test_adaptive_blending_without_gradients_runs_inside_a_cuda_graph(cuda):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_what_follows_convolutions_of_the_library_runs_inside_a_cuda_graph(dtype, memory_format, cuda):
-    """A residual block that ``auto`` leaves to the library, with an epilogue of ours."""
+    """A residual block that ``auto`` leaves to torch, with an epilogue of ours."""
     block = ResBlock(96).cuda().to(dtype=dtype, memory_format=memory_format)
     assert explain("conv3x3_chain", *arguments_of(block)).backend == "reference"
     assert runs_conv_epilogue([p.detach() for p in block.parameters()])

@@ -86,7 +86,7 @@ def test_a_cache_of_ones_own_kind_is_left_alone(compilations, tmp_path):
 
 
 def test_networks_that_ship_launch_what_is_compiled_ahead_of_time(monkeypatch):
-    """In half precision and 720p, but for convolutions taken apart into phases, which ``auto`` leaves to the library."""
+    """In half precision and 720p, but for convolutions taken apart into phases, which ``auto`` leaves to torch."""
     seen = set()
 
     class Kernel(SimpleNamespace):
@@ -114,7 +114,7 @@ def test_networks_that_ship_launch_what_is_compiled_ahead_of_time(monkeypatch):
         seen.clear()
         for function in functions:
             function.device_caches.clear()
-        # What reads phases is the library's.
+        # What reads phases is torch's.
         real = conv3x3._launch_conv
         monkeypatch.setattr(
             conv3x3, "_launch_conv", lambda inputs, *rest: inputs[0].phases or real(inputs, *rest)

@@ -182,7 +182,7 @@ def test_import_reads_the_environment_and_leaves_the_compiler_alone():
 
 
 def test_explain_is_what_a_call_does():
-    """For every op, and where the library's convolutions are faster."""
+    """For every op, and where torch's convolutions are faster."""
     for name in OPS:
         for case in (Case(1, 4, 6, 8), Case(1, 4, 6, 96), Case(1, 4, 6, 96, "fp64")):
             args = arguments(name, case)

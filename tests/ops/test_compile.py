@@ -51,7 +51,7 @@ def train(function, args):
 
 @pytest.mark.parametrize("columns", (9, 64))
 def test_the_choice_of_auto_is_no_graph_break(columns):
-    """Narrow images are the library's; wide ones are a kernel's, but for that of a processor without AVX."""
+    """Narrow images are torch's; wide ones are a kernel's, but for that of a processor without AVX."""
     x, weight, bias = torch.rand(1, 4, 3, columns), torch.rand(4, 4, 3, 3), torch.rand(4)
 
     def chain(x):
