@@ -17,6 +17,7 @@ import yaml
 
 from rirn import cli
 from rirn.bench.__main__ import parser as bench_parser
+from rirn.commands.data import ACTIONS
 from rirn.data import write_png
 from rirn.weights import shipped
 from tests.data.layouts import gopro
@@ -160,6 +161,22 @@ def test_shell_lines_are_understood(block, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in commands(line):
         understand(words)
+
+
+@pytest.mark.parametrize(
+    "page", [*pages(), *ROOT.glob("bench/results/*.md")], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_commands_in_sentences_exist(page):
+    if page.name == "CHANGELOG.md":  # it names commands of earlier versions
+        return
+    for command in re.findall(r"`((?:rirn|make) [^`]+)`", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        name, first, *rest = command.split()
+        if name == "make":
+            understand([name, first])
+        else:
+            parser = ACTIONS[rest[0]][0]() if first == "data" else parser_of(first)
+            known = parser.format_help()
+            assert all(re.search(rf"{word}\b", known) for word in rest if word.startswith("--")), command
 
 
 def runs(block, line):
