@@ -155,7 +155,7 @@ class DataConfig:
 
 @dataclasses.dataclass
 class OptimConfig:
-    """Adam and its learning rate."""
+    """The optimiser and its learning rate."""
 
     loss: str = "l1"
     """``l1``: mean absolute error, as in the paper; ``psnr``: see :mod:`rirn.training.losses`; or a registered one."""
@@ -173,6 +173,8 @@ class OptimConfig:
     """Steps of linear warm-up to the learning rate."""
     clip_norm: float = 20.0
     """Largest norm of the gradient over all parameters."""
+    name: Literal["adam", "muon"] = "adam"
+    """``adam``, as in the paper, or ``muon``: see :mod:`rirn.training.optimizers`."""
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     """Factors on the learning rate of the model's parts: ``--optim.rates.irm 3``."""
     ema: float = 0.0

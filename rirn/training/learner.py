@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from rirn.ops import use_precision
 from rirn.training.config import OptimConfig, TrainConfig
 from rirn.training.loader import Piece
 from rirn.training.losses import LOSSES, Loss
+from rirn.training.optimizers import make_optimizer
 from rirn.training.schedule import learning_rate
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,7 +62,7 @@ class Learner:
         self.average = (
             AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)) if optim.ema else None
         )
-        self.optimizer = torch.optim.Adam(_groups(model, optim.rates), lr=optim.lr)
+        self.optimizer = make_optimizer(model, optim)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.state: State | None = None
         self.skipped = 0
@@ -185,21 +185,3 @@ def _check_loss(loss: object) -> None:
 
 def _is_finite(state: State) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in state.tensors().values())
-
-
-def _groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Group parameters by the factor on their learning rate.
-
-    Raises:
-        RirnError: the model has no part with a given name.
-    """
-    parts = {name: part for name, part in model.named_children() if next(part.parameters(), None) is not None}
-    for name in rates:
-        if name not in parts:
-            raise RirnError(
-                f"optim.rates names {name!r}, which is no part of the model; it has {', '.join(parts)}"
-            )
-    groups = [{"params": [*parts[name].parameters()], "rate": rate} for name, rate in rates.items()]
-    chosen = {id(parameter) for group in groups for parameter in group["params"]}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    return [{"params": rest}, *groups] if rest else groups

@@ -14,6 +14,7 @@ from rirn.ops.precision import has_fast
 from rirn.training import ModelConfig, OptimConfig, train
 from rirn.training.learner import Learner
 from rirn.training.loader import pieces
+from rirn.training.optimizers import make_optimizer
 from rirn.weights import load
 from tests.training.runs import config, losses, rows
 
@@ -244,3 +245,29 @@ def test_rates_of_parts_that_are_not_there(data, tmp_path):
         RirnError, match=r"optim.rates names 'irm', which is no part of the model; it has base, atb, fuse$"
     ):
         learner_of(settings)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_moves_hidden_convolutions_along_orthogonal_matrices(layout):
+    model = create_model("ifi-rnn+rirn", width=0.2).to(memory_format=layout)
+    ends = {"base.cells.0.encoder.0.weight", "base.decoder.2.weight"}
+    parameters = dict(model.named_parameters())
+    assert ends < set(parameters)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in parameters.values():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    optimizer = make_optimizer(model, OptimConfig(name="muon", lr=0.01, rates={"irm": 2.0}))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01 * group.get("rate", 1.0)
+    optimizer.step()
+    for name, parameter in parameters.items():
+        step, lr = before[name] - parameter.detach(), 0.02 if name.startswith("irm.") else 0.01
+        if parameter.dim() == 4 and name not in ends:
+            values = torch.linalg.svdvals(step.flatten(1))
+            scale = 0.2 * lr * max(step.flatten(1).shape) ** 0.5
+            # Newton-Schulz in bfloat16 brings the singular values between 0.7 and 1.2 (Jordan et al.).
+            assert (values / scale).min() > 0.6 and (values / scale).max() < 1.3, name
+            assert (step * parameter.grad).sum() > 0, name
+        else:  # Adam's first step
+            assert torch.allclose(step, lr * parameter.grad.sign(), rtol=1e-3, atol=1e-6), name

@@ -36,12 +36,14 @@ def settings(kind, data, out):
     """Four steps, a checkpoint after two."""
     if kind == "plain":
         return config(data, out)
+    if kind == "muon":
+        return config(data, out, optim=OptimConfig(name="muon", lr=1e-3, steps=4, warmup=2))
     # Everything that has a moment or is random, and the checkpoint in the middle of a clip.
     optim = OptimConfig(lr=1e-3, steps=4, warmup=2, ema=0.9)
     return config(data, out, optim=optim, precision="fp16", frames=6, chunk=2, workers=1)
 
 
-@pytest.mark.parametrize("kind", ["plain", "ema-fp16-chunks-workers"])
+@pytest.mark.parametrize("kind", ["plain", "muon", "ema-fp16-chunks-workers"])
 def test_two_steps_then_kill_then_two_equal_four(data, tmp_path, kind):
     whole = train(settings(kind, data, tmp_path / "whole"))
     out = tmp_path / "cut"
