@@ -136,6 +136,8 @@ TRIALS = (
     Trial("ifi-rnn+rirn", "identity_init", options={"identity_init": True}),
     Trial("ifi-rnn+rirn", "three times the rate", optim={"rates": {"irm": 3.0, "atb": 3.0}}),
     Trial("ifi-rnn+rirn", "max_weight 2", options={"atb_max_weight": 2.0}),
+    Trial("ifi-rnn+rirn", "Muon", optim={"name": "muon"}),
+    Trial("ifi-rnn+control", "Muon", optim={"name": "muon"}),
 )
 """Changes that might let RIRN help more than with the settings of the paper and the recipe."""
 TRIAL_SEED = 0
