@@ -146,7 +146,7 @@ def test_a_checkpoint_without_options_added_since_is_resumed(data, tmp_path):
     whole = load_file(train(config(data, tmp_path / "whole")))
     content = read_checkpoint(Checkpoints(tmp_path / "whole").paths()[0])
     optim = content["identity"][1]
-    assert content["step"] == 2 and optim.pop("rates") == {}
+    assert content["step"] == 2 and optim.pop("rates") == {} and optim.pop("name") == "adam"
     torch.save(content, tmp_path / "before.pt")
     resumed = train(config(data, tmp_path / "resumed", resume=str(tmp_path / "before.pt")))
     assert_equal(whole, load_file(resumed))
