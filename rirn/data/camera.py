@@ -1,7 +1,7 @@
-"""What a camera and its codec do to frames once light has hit the sensor: size, tone, noise, compression.
+"""What a camera and its codec do to frames beside motion blur: size, defocus, tone, noise, compression.
 
-Blur happens before all of this (:mod:`rirn.data.synthesis`, :mod:`rirn.data.scenes`). Size and tone change a clip and its truth
-alike; noise and compression change the blurry frames alone, unless :attr:`Camera.spoil_truth` says otherwise.
+Motion blur happens before all of this (:mod:`rirn.data.synthesis`, :mod:`rirn.data.scenes`). Size, defocus and tone change a clip
+and its truth alike; noise and compression change the blurry frames alone, unless :attr:`Camera.spoil_truth` says otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from rirn.data.defocus import one_side, over_disc
 from rirn.data.synthesis import from_linear, to_linear
 from rirn.errors import RirnError
 from rirn.lazy import Later
@@ -32,6 +33,11 @@ class Camera:
     """Probability that the clip is filmed at less than full size."""
     scale: tuple[float, float] = (0.5, 1.0)
     """Its size in that case, relative to the material."""
+    defocus_rate: float = 0.0
+    """Probability that the picture is out of focus, along one side or all over. The truth keeps the defocus: networks that never
+    see it sharpen what was never sharp."""
+    defocus: tuple[float, float] = (0.5, 4.0)
+    """Least and largest radius of its circle of confusion in pixels, drawn log-uniformly."""
     tone_rate: float = 0.2
     """Probability of a change of exposure and contrast."""
     noise_rate: float = 0.2
@@ -50,10 +56,16 @@ class Camera:
     """Whether the truth goes through the same codec. By default it stays clean, so that networks also remove artefacts."""
 
     def __post_init__(self) -> None:
-        for name in ("scale_rate", "tone_rate", "noise_rate", "h264_rate", "jpeg_rate"):
+        for name in ("scale_rate", "defocus_rate", "tone_rate", "noise_rate", "h264_rate", "jpeg_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RirnError(f"camera.{name} must lie in [0, 1]; got {getattr(self, name)}")
-        limits = {"scale": (0.1, 1), "noise": (0, 255), "crf": (0, 51), "jpeg": (1, 100)}
+        limits = {
+            "scale": (0.1, 1),
+            "defocus": (0.1, 50),
+            "noise": (0, 255),
+            "crf": (0, 51),
+            "jpeg": (1, 100),
+        }
         for name, (least, largest) in limits.items():
             first, last = getattr(self, name)
             if not least <= first <= last <= largest:
@@ -67,7 +79,14 @@ class Camera:
         return float(scale) if rng.random() < self.scale_rate else 1.0
 
     def film(self, blurry: Clip, sharp: Clip, rng: np.random.Generator) -> tuple[Clip, Clip]:
-        """Apply tone, noise and compression to a clip of the final size; always with the same number of draws."""
+        """Apply defocus, tone, noise and compression to a clip of the final size.
+
+        All settings use the same number of draws, except that those of the defocus come first, if it ever happens.
+        """
+        if self.defocus_rate and rng.random() < self.defocus_rate:
+            radius = float(np.exp(rng.uniform(*np.log(self.defocus))))
+            where = one_side(*blurry.shape[1:3], rng)
+            blurry, sharp = (defocus(clip, radius, where) for clip in (blurry, sharp))
         tone, noise, codec = rng.random(3)
         gain, contrast = rng.uniform(0.6, 1.25), rng.uniform(0.8, 1.25)
         sigma, seed = rng.uniform(*self.noise), int(rng.integers(1 << 31))
@@ -91,6 +110,13 @@ class Camera:
 
 IDEAL = Camera(scale_rate=0, tone_rate=0, noise_rate=0, h264_rate=0, jpeg_rate=0)
 """A camera that changes nothing."""
+
+
+def defocus(clip: Clip, radius: float, where: torch.Tensor) -> Clip:
+    """Take a clip out of focus; ``where`` [H, W] in [0, 1] is the share of the light that spreads over a disc of this radius."""
+    light = torch.from_numpy(to_linear(clip)).permute(0, 3, 1, 2)
+    light = light + (over_disc(light, radius) - light) * where
+    return from_linear(light.permute(0, 2, 3, 1).numpy())
 
 
 def tone_curve(gain: float, contrast: float) -> np.ndarray:

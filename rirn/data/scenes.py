@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from rirn.data.defocus import one_side, over_disc
 from rirn.data.synthesis import SUBSTEPS, Shake, from_linear, to_linear, trajectory
 from rirn.errors import RirnError
 from rirn.lazy import Later
@@ -126,7 +127,8 @@ def _background(
     need = [int(side * 1.1 + 2 * shift) + 8 for side, shift in zip(size, shifts, strict=True)]
     light = _cut(photo, need, rng)
     if scene.defocus_rate and rng.random() < scene.defocus_rate:
-        light = light + (_defocused(light, rng, scene) - light) * _one_side(*light.shape[2:], rng)
+        blurred = over_disc(light, _radius(rng, scene))
+        light = light + (blurred - light) * one_side(*light.shape[2:], rng)
     light = torch.cat([light, torch.ones_like(light[:, :1])], 1)
     path = camera.copy()
     path[:, :2] = np.array([size[1], size[0]]) / 2 - camera[:, :2]
@@ -148,7 +150,7 @@ def _thing(
     opaque = _outline(*light.shape[2:], rng)
     light = torch.cat([(light * gain).clamp(0, 1) * opaque, opaque], 1)
     if scene.defocus_rate and rng.random() < scene.defocus_rate:
-        light = _defocused(light, rng, scene, border="constant")
+        light = over_disc(light, _radius(rng, scene), border="constant")
     steps = np.arange(frames * SUBSTEPS) / SUBSTEPS
     speed = np.exp(rng.uniform(*np.log(scene.speed)))
     angle = rng.choice([0, np.pi]) + rng.normal() * 0.5 if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
@@ -176,25 +178,8 @@ def _cut(photo: np.ndarray, need: tuple[int, int] | list[int], rng: np.random.Ge
     return torch.from_numpy(to_linear(part)).permute(2, 0, 1)[None]
 
 
-def _defocused(
-    light: torch.Tensor, rng: np.random.Generator, scene: Scene, border: str = "replicate"
-) -> torch.Tensor:
-    """The mean over a disc of a random radius around each pixel; channels [1, C, h, w] of light and opacity alike."""
-    radius = np.exp(rng.uniform(*np.log(scene.defocus)))
-    reach = math.ceil(radius)
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    disc = torch.from_numpy(np.clip(radius + 0.5 - np.hypot(y, x), 0, 1)).float()
-    kernel = (disc / disc.sum()).expand(light.shape[1], 1, -1, -1)
-    padded = F.pad(light, (reach,) * 4, mode=border)
-    return F.conv2d(padded, kernel, groups=light.shape[1])
-
-
-def _one_side(height: int, width: int, rng: np.random.Generator) -> torch.Tensor:
-    """[height, width] in [0, 1]: 1 on one side of the picture, or all over, with a ramp to 0 on the other."""
-    angle, steepness = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 4)
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    ramp = steepness * (np.cos(angle) * x + np.sin(angle) * y + rng.uniform(-0.5, 1.5))
-    return torch.from_numpy(np.clip(ramp + 0.5, 0, 1)).float()
+def _radius(rng: np.random.Generator, scene: Scene) -> float:
+    return float(np.exp(rng.uniform(*np.log(scene.defocus))))
 
 
 def _outline(height: int, width: int, rng: np.random.Generator) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -89,6 +90,20 @@ class ModelConfig:
             "half_resolution": self.half_resolution or None,  # checkpoints of earlier versions do not name it
         }
         return options | {name: value for name, value in given.items() if value is not None} | self.options
+
+
+MIXTURE = {"camera": Camera, "pairing": Pairing, "shutter": Shutter, "scene": Scene}
+"""Groups of settings nested in those of the data."""
+
+
+def whole_mixture(data: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the data from a log, a checkpoint or a results file; options added since then take their defaults."""
+    groups = {name: kind() for name, kind in MIXTURE.items() if data.get(name) is not None}
+    return data | {name: _as_in_file(defaults) | data[name] for name, defaults in groups.items()}
+
+
+def _as_in_file(settings: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(settings)))  # pairs become lists
 
 
 @dataclasses.dataclass

@@ -7,14 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from rirn.data.camera import Camera
-from rirn.data.scenes import Scene
-from rirn.data.sources import Pairing, Shutter
 from rirn.errors import RirnError, near_match
-from rirn.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-
-KINDS = {"camera": Camera, "pairing": Pairing, "shutter": Shutter, "scene": Scene}
-"""Groups of settings nested in those of the data."""
+from rirn.training.config import MIXTURE, DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
 def recipes() -> dict[str, Path]:
@@ -44,7 +38,9 @@ def load_recipe(
     """Load a recipe that comes with the package, for a model and, if it names none itself, folders of data."""
     settings = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
     parts = {group: settings.pop(group, {}) for group in ("model", "data", "optim")}
-    data = {name: KINDS[name](**value) if name in KINDS else value for name, value in parts["data"].items()}
+    data = {
+        name: MIXTURE[name](**value) if name in MIXTURE else value for name, value in parts["data"].items()
+    }
     folders = {name: paths for name, paths in (("train", train), ("val", val)) if paths is not None}
     return TrainConfig(
         out=out,

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from rirn.errors import RirnError
 from rirn.evaluation.paper import TABLES, Row
-from rirn.training.config import ModelConfig, OptimConfig, TrainConfig
+from rirn.training.config import ModelConfig, OptimConfig, TrainConfig, whole_mixture
 
 ALL = "all"
 """The part that is the whole test set."""
@@ -81,7 +81,8 @@ def settings_in_log(plain: dict[str, Any]) -> dict[str, Any]:
 def whole_settings(found: dict[str, Any]) -> dict[str, Any]:
     """Settings from a log or a results file; options added since then take their defaults."""
     defaults = {"model": ModelConfig(), "optim": OptimConfig()}
-    return found | {n: dataclasses.asdict(d) | found[n] for n, d in defaults.items() if n in found}
+    found = found | {n: dataclasses.asdict(d) | found[n] for n, d in defaults.items() if n in found}
+    return found | ({"data": whole_mixture(found["data"])} if "data" in found else {})
 
 
 class Recorded(Protocol):

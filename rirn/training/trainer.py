@@ -32,7 +32,7 @@ from rirn.models import create_model
 from rirn.models.deblurrer import VideoDeblurrer
 from rirn.models.registry import recipes as model_recipes
 from rirn.training.checkpoint import Checkpoints
-from rirn.training.config import DEFAULTS, DataConfig, OptimConfig, TrainConfig
+from rirn.training.config import DEFAULTS, DataConfig, OptimConfig, TrainConfig, whole_mixture
 from rirn.training.learner import Learner, Outcome
 from rirn.training.loader import NumberedClips, Piece, pieces
 from rirn.training.log import RunLog, peak_memory_mib
@@ -300,6 +300,7 @@ def _named(identity: Any) -> dict[str, Any] | None:
     try:
         (name, options), optim, data, starts, seed, precision = identity
         optim = dataclasses.asdict(OptimConfig()) | optim  # options added since then take their defaults
+        data = data | ({"mixture": whole_mixture(data["mixture"])} if "mixture" in data else {})
         groups = {"model": {"name": name, **options}, "optim": optim, "data": data}
         named = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
         return named | {"the number of clips": starts, "seed": seed, "precision": precision}

@@ -9,6 +9,7 @@ import pytest
 
 from rirn import RirnError
 from rirn.data.camera import IDEAL, Camera, add_noise, resize, through_h264, through_jpeg, tone_curve
+from rirn.data.synthesis import from_linear
 from rirn.evaluation import psnr
 
 
@@ -51,6 +52,15 @@ def test_tone_is_of_the_scene_and_noise_of_the_input(clip):
     assert np.array_equal(blurry, sharp) and not np.array_equal(sharp, clip)
     blurry, sharp = always(noise=(6.0, 6.0)).film(clip, clip, np.random.default_rng(1))
     assert np.array_equal(sharp, clip) and not np.array_equal(blurry, clip)
+
+
+def test_defocus_is_of_the_scene(clip):
+    checks = np.indices(clip.shape[1:3]).sum(0)[None, ..., None] % 2 * np.full_like(clip, 255)
+    seen = [always(defocus=(2.0, 4.0)).film(checks, checks, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(np.array_equal(blurry, sharp) and not np.array_equal(sharp, checks) for blurry, sharp in seen)
+    grey = from_linear(np.float32(0.5))  # of as much light as black and white together
+    flat = [np.abs(sharp.astype(int) - grey).max((0, 3))[5:-5, 5:-5] <= 12 for _, sharp in seen]
+    assert all(part.any() for part in flat) and not all(part.all() for part in flat)  # along one side
 
 
 def test_tone_curve():
@@ -124,6 +134,7 @@ def test_scales_are_drawn_from_their_range():
         ({"noise_rate": 1.5}, r"camera\.noise_rate must lie in \[0, 1\]; got 1\.5"),
         ({"scale": (0.9, 0.5)}, r"camera\.scale .* got \[0\.9, 0\.5\]"),
         ({"crf": (17, 99)}, r"camera\.crf .* <= 51; got \[17, 99\]"),
+        ({"defocus": (0.0, 4.0)}, r"camera\.defocus .* got \[0\.0, 4\.0\]"),
         ({"jpeg": (0, 50)}, r"camera\.jpeg .* got \[0, 50\]"),
         ({"noise": (-1.0, 2.0)}, r"camera\.noise .* got \[-1\.0, 2\.0\]"),
     ],

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rirn import RirnError
-from rirn.data.scenes import Scene, _defocused, _expose, _Layer, film_scene
+from rirn.data.defocus import over_disc
+from rirn.data.scenes import Scene, _expose, _Layer, film_scene
 from rirn.data.synthesis import SUBSTEPS, to_linear
 
 
@@ -92,7 +93,7 @@ def test_what_is_out_of_focus_is_so_in_the_truth(photos):
 def test_out_of_focus_a_point_is_a_disc():
     point = torch.zeros(1, 2, 21, 21)
     point[:, :, 10, 10] = 1
-    disc = _defocused(point, np.random.default_rng(0), Scene(defocus=(3, 3)))
+    disc = over_disc(point, 3)
     assert torch.allclose(disc.sum((2, 3)), torch.ones(1, 2))
     assert disc[0, 0, 10, 12] == disc[0, 0, 10, 10] > 0 == disc[0, 0, 10, 14]
 

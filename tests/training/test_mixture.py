@@ -10,6 +10,7 @@ from rirn import RirnError
 from rirn.cli import main
 from rirn.data import Camera, MixedClips, Source, write_png
 from rirn.training import DataConfig, train
+from rirn.training.checkpoint import Checkpoints, read_checkpoint
 from tests.training.runs import config, losses
 
 
@@ -55,6 +56,20 @@ def test_another_mixture_is_another_run(data, photos, tmp_path):
     for other in ({"share": 2.0}, {"camera": Camera()}):
         with pytest.raises(RirnError, match="belongs to other settings"):
             train(mixed(data, photos, tmp_path, **other))
+
+
+def test_a_checkpoint_without_options_added_since_is_resumed(data, photos, tmp_path):
+    """Such as defocus; but one that was given then has to be given now."""
+    train(mixed(data, photos, tmp_path, Camera(), save_every=1))
+    newest = Checkpoints(tmp_path).paths()[-1]
+    content = read_checkpoint(newest)
+    camera = content["identity"][2]["mixture"]["camera"]
+    assert camera.pop("defocus_rate") == 0 and camera.pop("defocus") == [0.5, 4.0]
+    torch.save(content, newest)
+    train(mixed(data, photos, tmp_path, Camera(), save_every=1))
+    for other in (Camera(defocus_rate=0.5), Camera(noise_rate=0.5), None):
+        with pytest.raises(RirnError, match=r"other settings: data\.mixture"):
+            train(mixed(data, photos, tmp_path, other, save_every=1))
 
 
 def test_a_recipe_names_sources_below_a_folder(data, photos, tmp_path, capsys):
