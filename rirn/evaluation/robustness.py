@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rirn.data.camera import add_noise, resize, through_h264
+from rirn.data.camera import add_noise, defocus, resize, through_h264
 from rirn.data.images import list_images, read_image
 from rirn.data.layouts import find_footage, find_places
 from rirn.data.parallel import map_ahead
@@ -159,6 +159,9 @@ def versions_of_sharp(sharp: Clip) -> Iterator[Version]:
     """Versions that should stay unchanged, and a thing moving in front of a static camera."""
     yield Version("sharp", sharp, sharp)
     yield Version("sharp, H.264, crf 23", through_h264(sharp, 23), sharp)
+    ramp = torch.linspace(-1, 2, sharp.shape[2]).clamp(0, 1)
+    unfocused = defocus(sharp, 3, ramp)
+    yield Version("sharp, right side out of focus", unfocused, unfocused)
     still = np.repeat(sharp[:1], STILL, 0)
     yield Version("still picture", still, still)
     noisy = add_noise(still, 3, np.random.default_rng(1))

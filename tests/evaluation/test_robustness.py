@@ -69,7 +69,7 @@ def root(tmp_path_factory):
 
 def test_a_model_that_changes_nothing_makes_nothing_worse(root):
     rows = list(robustness(Fake(), [root / "pairs", root / "raw"]))
-    assert [row.sequence for row in rows] == ["ride"] * 17 + ["run"] * 14
+    assert [row.sequence for row in rows] == ["ride"] * 18 + ["run"] * 15
     for row in rows:
         assert (row.psnr_in, row.gain, row.worst, row.worse) == (row.psnr_out, 0, 0, 0), row
         assert row.flicker in (None, 1)
@@ -87,6 +87,11 @@ def test_versions_are_what_they_say():
     }
     assert error["a quarter of the blur"] < error["half of the blur"] < error["as it is"]
     assert error["sharp"] == error["still picture"] == 0 < error["sharp, H.264, crf 23"]
+    unfocused = made["sharp, right side out of focus"]
+    edges = np.square(np.diff(unfocused.sharp.astype(int), axis=2)).mean((0, 1, 3))
+    assert np.array_equal(unfocused.blurry, unfocused.sharp)
+    assert np.array_equal(unfocused.sharp[:, :, : WIDTH // 3], sharp[:, :, : WIDTH // 3])
+    assert edges[-WIDTH // 3 :].mean() < 0.1 * edges[: WIDTH // 3].mean()
     assert error["H.264, crf 18"] < error["H.264, crf 28"]
     assert made["half size"].sharp.shape == (6, HEIGHT // 2, WIDTH // 2, 3)
     for shutter in ("sharp", "blurred"):
@@ -151,7 +156,7 @@ def test_the_command_prints_and_writes_every_row(root, tmp_path, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
     rows = json.loads(found.read_text())["rows"]
-    assert len(rows) == 17 and all(row["version"] in printed for row in rows)
+    assert len(rows) == 18 and all(row["version"] in printed for row in rows)
     sharp = next(row for row in rows if row["version"] == "sharp")
     assert sharp["psnr_in"] is None and sharp["worse"] == 0 and sharp["ssim_out"] == 1
 
