@@ -1,5 +1,7 @@
 """Training on several sources in shares."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from rirn.cli import main
 from rirn.data import Camera, MixedClips, Source, write_png
 from rirn.training import DataConfig, train
 from rirn.training.checkpoint import Checkpoints, read_checkpoint
+from rirn.training.results import settings, whole_settings
 from tests.training.runs import config, losses
 
 
@@ -70,6 +73,17 @@ def test_a_checkpoint_without_options_added_since_is_resumed(data, photos, tmp_p
     for other in (Camera(defocus_rate=0.5), Camera(noise_rate=0.5), None):
         with pytest.raises(RirnError, match=r"other settings: data\.mixture"):
             train(mixed(data, photos, tmp_path, other, save_every=1))
+
+
+def test_results_without_options_added_since_count_still(data, photos, tmp_path):
+    now = settings(mixed(data, photos, tmp_path, Camera()))
+    before = copy.deepcopy(now)
+    assert (
+        before["data"]["camera"].pop("defocus_rate") == 0 and before["data"]["scene"].pop("defocus_rate") == 0
+    )
+    assert before != now == whole_settings(before)
+    plain = settings(mixed(data, photos, tmp_path))
+    assert plain["data"]["camera"] is None and whole_settings(plain) == plain
 
 
 def test_a_recipe_names_sources_below_a_folder(data, photos, tmp_path, capsys):
