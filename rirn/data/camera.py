@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from rirn.data.defocus import one_side, over_disc
+from rirn.data.ranges import check_ranges, check_rates
 from rirn.data.synthesis import from_linear, to_linear
 from rirn.errors import RirnError
 from rirn.lazy import Later
@@ -56,9 +57,9 @@ class Camera:
     """Whether the truth goes through the same codec. By default it stays clean, so that networks also remove artefacts."""
 
     def __post_init__(self) -> None:
-        for name in ("scale_rate", "defocus_rate", "tone_rate", "noise_rate", "h264_rate", "jpeg_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RirnError(f"camera.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        check_rates(
+            "camera", self, "scale_rate", "defocus_rate", "tone_rate", "noise_rate", "h264_rate", "jpeg_rate"
+        )
         limits = {
             "scale": (0.1, 1),
             "defocus": (0.1, 50),
@@ -66,12 +67,7 @@ class Camera:
             "crf": (0, 51),
             "jpeg": (1, 100),
         }
-        for name, (least, largest) in limits.items():
-            first, last = getattr(self, name)
-            if not least <= first <= last <= largest:
-                raise RirnError(
-                    f"camera.{name} must be two numbers with {least} <= first <= last <= {largest}; got {[first, last]}"
-                )
+        check_ranges("camera", self, limits)
 
     def draw_scale(self, rng: np.random.Generator) -> float:
         """Draw the size of the clip relative to its material."""

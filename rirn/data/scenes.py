@@ -11,6 +11,7 @@ import dataclasses
 import math
 
 from rirn.data.defocus import one_side, over_disc
+from rirn.data.ranges import check_ranges, check_rates
 from rirn.data.synthesis import SUBSTEPS, Shake, from_linear, to_linear, trajectory
 from rirn.errors import RirnError
 from rirn.lazy import Later
@@ -52,9 +53,7 @@ class Scene:
     """Least and largest radius of its circle of confusion, drawn log-uniformly."""
 
     def __post_init__(self) -> None:
-        for name in ("still_rate", "sharp_rate", "changing_rate", "defocus_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RirnError(f"scene.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        check_rates("scene", self, "still_rate", "sharp_rate", "changing_rate", "defocus_rate")
         limits = {
             "layers": (0, 16),
             "speed": (0.01, 500),
@@ -62,12 +61,7 @@ class Scene:
             "tremor": (0, 100),
             "defocus": (0.1, 50),
         }
-        for name, (least, largest) in limits.items():
-            first, last = getattr(self, name)
-            if not least <= first <= last <= largest:
-                raise RirnError(
-                    f"scene.{name} must be two numbers with {least} <= first <= last <= {largest}; got {[first, last]}"
-                )
+        check_ranges("scene", self, limits)
         if not 0 <= self.drift < math.inf:
             raise RirnError(f"scene.drift must be 0 or above and finite; got {self.drift}")
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from rirn.data.cache import FrameCache
 from rirn.data.images import list_images, read_image
 from rirn.data.layouts import find_footage
+from rirn.data.ranges import check_rates
 from rirn.data.scenes import Scene, film_scene
 from rirn.data.sequences import Sequence, check_crop, find_sequences, of_length
 from rirn.data.synthesis import from_linear, shrink_photo, to_linear
@@ -85,9 +86,7 @@ class Shutter:
     """Probability that the number is drawn anew for each exposure, up to that of the clip."""
 
     def __post_init__(self) -> None:
-        for name in ("sharp_rate", "changing_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RirnError(f"shutter.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        check_rates("shutter", self, "sharp_rate", "changing_rate")
         for name in ("windows", "strides"):
             first, last = getattr(self, name)
             if not 1 <= first <= last:
@@ -115,9 +114,7 @@ class Pairing:
     """Probability that only every second frame is taken, where the sequence is long enough."""
 
     def __post_init__(self) -> None:
-        for name in ("mix_rate", "skip_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RirnError(f"pairing.{name} must lie in [0, 1]; got {getattr(self, name)}")
+        check_rates("pairing", self, "mix_rate", "skip_rate")
         if not 0 <= self.mix[0] <= self.mix[1] <= 1:
             raise RirnError(f"pairing.mix must be two shares, 0 <= first <= last <= 1; got {list(self.mix)}")
 
