@@ -97,7 +97,8 @@ class GraphedStep:
         self.replays += 1
         torch._foreach_copy_(graph.inputs, leaves)
         graph.replay()
-        sharp, after = tree_map(torch.clone, graph.results)
+        # No image comes while a look-ahead fills.
+        sharp, after = tree_map(lambda t: None if t is None else t.clone(), graph.results)
         return sharp, after
 
     def __str__(self) -> str:

@@ -24,6 +24,8 @@ def test_replays_equal_steps(name, dtype):
     video = torch.rand(model.delay + 8, 1, 3, 24, 40, generator=generator).to("cuda", dtype)
     with torch.inference_mode():
         check(model, step, video)
+        for _ in range(3):
+            check(model, step, video[: model.delay + 2])
     assert step.replays >= 3, step.reason
 
 

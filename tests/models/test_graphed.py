@@ -84,6 +84,16 @@ def test_replays_are_plain_steps(captures, name):
     assert str(step) == f"{step.replays} of {step.steps} steps as CUDA graphs"
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_starts_of_videos_are_replayed(captures, name):
+    """Where a look-ahead fills, a step has no image."""
+    model = small(name).eval()
+    step = GraphedStep(model)
+    for _ in range(4):
+        check(model, step, video(model.delay + 2, 1, 3, 24, 40))
+    assert len(captures) >= model.delay
+
+
 def benchmarks(step, model, steps, monkeypatch):
     """Whether cuDNN was to time its algorithms, at each step that the model made."""
     seen, plain = [], model.step
