@@ -21,7 +21,7 @@ def store(pointer, at, value, mask):
 def pixel_tile(pixels, BLOCK_P: tl.constexpr):
     """Return which image [scalar] and which of its pixels [BLOCK_P, 1] this program has, and which of them
     are there."""
-    blocks = tl.cdiv(pixels, BLOCK_P)
+    blocks = (pixels - 1) // BLOCK_P + 1  # cdiv wraps just below 2^31 pixels
     image = tl.program_id(0) // blocks
     i_p = (tl.program_id(0) - image * blocks).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
     return image.to(tl.int64), i_p, i_p < pixels

@@ -19,7 +19,7 @@ from rirn.kernels.launch import BLOCK, dense, format_of, is_planar, on, output_m
 @jit
 def _tile(rows, size, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr):
     """Return offsets [BLOCK_R, BLOCK_S] into the cell and into the four gates, and the mask."""
-    runs = tl.cdiv(size, BLOCK_S)
+    runs = (size - 1) // BLOCK_S + 1  # as in pixel_tile
     block = tl.program_id(0) // runs
     i_r = block.to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)[:, None]
     i_s = (tl.program_id(0) - block * runs).to(tl.int64) * BLOCK_S + tl.arange(0, BLOCK_S)[None, :]
