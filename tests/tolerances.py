@@ -121,7 +121,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 def row_of(op: str, backend: str, dtype: str) -> str:
     """Return the name under which the limits of a run of convolutions stand: some backends round half precision
     after every layer."""
-    return "conv3x3_per_layer" if backend == "triton" and dtype in ("fp16", "bf16") else op
+    return "conv3x3_per_layer" if backend in ("cuda", "triton") and dtype in ("fp16", "bf16") else op
 
 
 def errors(got: Tensor, truth: Tensor, terms: Tensor | None = None) -> tuple[float, float]:
