@@ -15,6 +15,7 @@ triton      Triton kernels, compiled just in time
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import functools
 import importlib
@@ -78,13 +79,17 @@ class Cuda:
         if missing:
             return missing
         capability = torch.cuda.get_device_capability(device)
-        if any(_arch_runs_on(arch, capability) for arch in archs):
-            return _why_no_kernel(op, "CUDA")
         wanted = "{}.{}".format(*capability)
-        return (
-            f"its kernels were built for {', '.join(archs)} and {device} is of compute capability {wanted}: "
-            f"reinstall rirn with TORCH_CUDA_ARCH_LIST={wanted}"
-        )
+        cure = f"reinstall rirn with TORCH_CUDA_ARCH_LIST={wanted}"
+        if not any(_arch_runs_on(arch, capability) for arch in archs):
+            return f"its kernels were built for {', '.join(archs)} and {device} is of compute capability {wanted}: {cure}"
+        ready = any(_arch_runs_on(arch.removesuffix("+PTX"), capability, ptx=False) for arch in archs)
+        built, known = _version(library().build.get("cuda_version")), driver_cuda()
+        if not ready and built and known and known < built:
+            return (
+                "its kernels for {} are PTX of CUDA {}.{}, and the driver only knows CUDA up to {}.{}: update the driver, or {}"
+            ).format(device, *built, *known, cure)
+        return _why_no_kernel(op, "CUDA")
 
 
 class Triton:
@@ -159,12 +164,28 @@ def _why_no_kernel(op: str, key: str) -> str | None:
     return None if has_kernel(op, key) else f"the compiled library holds no {key} kernel of {op}"
 
 
-def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
+@functools.lru_cache(maxsize=1)
+def driver_cuda() -> tuple[int, int] | None:
+    """Return the newest CUDA version that the driver knows, or None if it does not say."""
+    version = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else (version.value // 1000, version.value % 1000 // 10)
+
+
+def _version(text: str | None) -> tuple[int, int] | None:
+    match = re.match(r"(\d+)\.(\d+)", text or "")
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def _arch_runs_on(arch: str, capability: tuple[int, int], *, ptx: bool = True) -> bool:
     """Tell whether code for e.g. ``8.0``, ``sm_80``, ``90a`` or ``9.0+PTX`` runs on a device of this compute
     capability.
 
     Machine code runs on the same major version from its own minor upwards, code with the suffix ``a`` on its
-    own version alone, and PTX, compiled by the driver, on everything newer.
+    own version alone, and PTX, compiled by the driver, on everything newer; not counted with ``ptx=False``.
     """
     match = re.fullmatch(r"(?:sm_|compute_)?(\d+)\.?(\d)([af]?)(\+PTX)?", arch)
     if match is None:
@@ -173,7 +194,7 @@ def _arch_runs_on(arch: str, capability: tuple[int, int]) -> bool:
     if match[3] == "a":
         return built == capability
     if match[4] or arch.startswith("compute_"):
-        return built <= capability
+        return ptx and built <= capability
     return built[0] == capability[0] and built[1] <= capability[1]
 
 

@@ -97,6 +97,46 @@ def test_architectures(arch, capability, runs):
     assert backends._arch_runs_on(arch, capability) is runs
 
 
+@pytest.mark.parametrize(
+    ("archs", "built", "driver", "runs"),
+    [
+        (["8.0+PTX"], "13.0", (13, 0), True),
+        (["8.0+PTX"], "13.1", (13, 0), False),
+        (["8.0", "compute_80"], "13.1", (13, 0), False),
+        (["8.0", "9.0+PTX"], "13.1", (13, 0), True),
+        (["9.0"], "13.1", (12, 9), True),
+        (["8.0+PTX"], "13.1", None, True),
+        (["8.0+PTX"], None, (12, 0), True),
+    ],
+)
+def test_an_older_driver_cannot_compile_ptx(facts, monkeypatch, archs, built, driver, runs):
+    """Machine code runs on it."""
+    monkeypatch.setattr(backends, "driver_cuda", lambda: driver)
+    facts(Library(path="_C.abi3.so", build={"cuda_archs": archs, "cuda_version": built}))
+    reason = why_not("cuda", "atb_blend", "cuda:0")
+    assert (reason is None) == runs
+    if not runs:
+        assert reason == (
+            "its kernels for cuda:0 are PTX of CUDA 13.1, and the driver only knows CUDA up to 13.0: update the driver, or "
+            "reinstall rirn with TORCH_CUDA_ARCH_LIST=9.0"
+        )
+
+
+def test_the_driver_is_asked(monkeypatch):
+    class Driver:
+        @staticmethod
+        def cuDriverGetVersion(version):
+            version._obj.value = 13010
+            return 0
+
+    backends.driver_cuda.cache_clear()
+    monkeypatch.setattr(backends.ctypes, "CDLL", lambda name: Driver)
+    assert backends.driver_cuda() == (13, 1)
+    backends.driver_cuda.cache_clear()
+    monkeypatch.undo()
+    assert backends.driver_cuda() is None or backends.driver_cuda() >= (11, 0)
+
+
 def test_why_not_texts(facts):
     facts(COMPILED)
     assert why_not("cpu", "atb_blend") is None
