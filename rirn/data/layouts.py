@@ -81,11 +81,30 @@ def find_places(root: Path, blur: str | None = None) -> list[Place]:
 def find_footage(root: Path) -> list[Path]:
     """Find all folders of frames at or below a folder, ordered by path; of sequences of pairs, the sharp halves. Symbolic
     links are followed."""
+    return [place.sharp for place in footage_places(root)]
+
+
+def footage_places(root: Path) -> list[Place]:
+    """As :func:`find_footage`, each folder as the ``sharp`` one of its sequence."""
     places = find_places(root)
     halves = {half for place in places for half in (place.blurry, place.sharp)}
     folders = [root, *(folder / child for folder, children in _walk(root) for child in children)]
-    plain = [f for f in folders if f not in halves and f.parent not in halves and list_images(f)]
-    return sorted({*plain, *(place.sharp for place in places if place.sharp is not None)})
+    plain = [
+        _place(root, f, None, f)
+        for f in folders
+        if f not in halves and f.parent not in halves and not _is_blurry(root, f) and list_images(f)
+    ]
+    found = {place.sharp: place for place in [*plain, *places] if place.sharp is not None}
+    return [found[folder] for folder in sorted(found)]
+
+
+def _is_blurry(root: Path, folder: Path) -> bool:
+    """Whether a folder is, or lies in, a blurry half of a sequence: GOPRO has two, and BSD raw frames in its."""
+    above = [folder, *folder.parents]
+    return any(
+        f.name in BLURRY_FOLDERS and any((f.parent / name).is_dir() for name in SHARP_FOLDERS)
+        for f in above[: above.index(root)]
+    )
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, set[str]]]:

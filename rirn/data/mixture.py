@@ -29,7 +29,7 @@ class MixedClips(Dataset):
         pairing: what is done to real pairs.
         shutter: exposures made from high-speed footage.
         scene: scenes made from photos.
-        split: only sequences of pairs of this split; see :func:`rirn.data.find_sequences`.
+        split: only sequences and footage of this split; see :func:`rirn.data.find_sequences`.
         cache_mib: memory for decoded frames, MiB, divided among the sources that read frames.
 
     Raises:

@@ -14,10 +14,11 @@ from typing import Any, Protocol, TypeAlias
 
 from rirn.data.cache import FrameCache
 from rirn.data.images import list_images, read_image
-from rirn.data.layouts import find_footage
+from rirn.data.layouts import footage_places
 from rirn.data.ranges import check_rates
 from rirn.data.scenes import Scene, film_scene
 from rirn.data.sequences import Sequence, check_crop, find_sequences, of_length
+from rirn.data.splits import same_split
 from rirn.data.synthesis import from_linear, shrink_photo, to_linear
 from rirn.errors import RirnError
 from rirn.lazy import Later
@@ -157,7 +158,7 @@ def open_source(
     if source.kind == "pairs":
         return _Pairs(find_sequences(source.path, split=split), frames, pairing, cache_mib)
     highspeed = shutter if source.kind == "highspeed" else Shutter(1.0, (1, 1), (1, 2), 0.0)
-    return _Footage(source.path, frames, highspeed, cache_mib)
+    return _Footage(source.path, frames, highspeed, split, cache_mib)
 
 
 class _Pairs:
@@ -199,8 +200,8 @@ class _Pairs:
 class _Footage:
     """Exposures of sharp frames; a clip longer than its footage plays it back and forth."""
 
-    def __init__(self, root: Path, frames: int, shutter: Shutter, cache_mib: int):
-        self._folders = _frame_folders(root)
+    def __init__(self, root: Path, frames: int, shutter: Shutter, split: str | None, cache_mib: int):
+        self._folders = _frame_folders(root, split)
         self._frames, self._shutter = frames, shutter
         self._ends = list(itertools.accumulate(len(files) for files in self._folders))
         self._cache = FrameCache((file for files in self._folders for file in files), cache_mib << 20)
@@ -272,10 +273,17 @@ class _Photos:
         self._read = functools.lru_cache(maxsize=64)(self._shrunk)
 
 
-def _frame_folders(root: Path) -> list[list[Path]]:
+def _frame_folders(root: Path, split: str | None) -> list[list[Path]]:
     if not root.is_dir():
         raise RirnError(f"there is no folder {root}")
-    found = [files for folder in find_footage(root) if (files := list_images(folder))]
+    places = footage_places(root)
+    mine = [place for place in places if split is None or same_split(place.layout, place.split, split)]
+    if places and not mine:
+        there = ", ".join(sorted({place.split or "none" for place in places}))
+        raise RirnError(
+            f"{root} has no folder of frames of the split {split!r}; those in it belong to {there}"
+        )
+    found = [files for place in mine if (files := list_images(place.sharp))]
     if not found:
         raise RirnError(
             f"{root} holds no folder of frames; give PNG or JPEG images, one folder for each video"

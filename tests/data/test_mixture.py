@@ -168,6 +168,32 @@ def test_footage_is_found_through_links_and_never_blurry(root):
     assert {"raw/raw", "elsewhere/raw"} & found
 
 
+def frames_in(*folders):
+    for folder in folders:
+        folder.mkdir(parents=True)
+        write_png(folder / "0.png", np.zeros((8, 8, 3), np.uint8))
+
+
+def test_no_blurry_folder_beside_a_sharp_one_is_footage(tmp_path):
+    """GOPRO has two of them, and raw frames lie in those of BSD."""
+    gopro, bsd = tmp_path / "train" / "GOPR0372_07_00", tmp_path / "BSD_1ms8ms" / "000"
+    frames_in(gopro / "sharp", gopro / "blur", gopro / "blur_gamma")
+    frames_in(bsd / "Sharp" / "RGB", bsd / "Blur" / "RGB", bsd / "Blur" / "RAW")
+    found = {folder.relative_to(tmp_path).as_posix() for folder in find_footage(tmp_path)}
+    assert found == {"train/GOPR0372_07_00/sharp", "BSD_1ms8ms/000/Sharp/RGB"}
+
+
+@pytest.mark.parametrize("kind", ["sharp", "highspeed", "pairs"])
+def test_only_the_split_that_is_asked_for(tmp_path, kind):
+    for split in ("train", "test"):
+        frames_in(*(tmp_path / split / f"of-{split}" / half for half in ("sharp", "blur")))
+    source = Source(tmp_path, kind)
+    mixed = MixedClips([source], frames=1, crop=8, seed=0, split="train")
+    assert all("of-train" in mixed.source(i) for i in range(20))
+    with pytest.raises(RirnError, match=r"split .val.; those in it belong to test, train$"):
+        MixedClips([source], frames=1, crop=8, seed=0, split="val")
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "settings", "message"),
     [
