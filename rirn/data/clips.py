@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 
 from rirn.data.cache import FrameCache
 from rirn.data.images import image_size
-from rirn.data.sequences import Sequence, check_crop, of_length
-from rirn.errors import RirnError
+from rirn.data.sequences import Sequence, check_alike, check_crop, of_length
 
 
 class ClipDataset(Dataset):
@@ -77,12 +76,7 @@ class ClipDataset(Dataset):
         frames = [[self._cache.read(p) for p in group] for group in paths]
         size = frames[0][0].shape
         check_crop(size[1], size[0], self._crop, paths[0][0])
-        for path, frame in zip(itertools.chain(*paths), itertools.chain(*frames), strict=True):
-            if frame.shape != size:
-                raise RirnError(
-                    f"{path} is {frame.shape[1]}x{frame.shape[0]}; frames of a sequence must be of one size, here "
-                    f"{size[1]}x{size[0]}"
-                )
+        check_alike(itertools.chain(*paths), itertools.chain(*frames))
         y, x = (int(rng.integers(side - self._crop + 1)) for side in size[:2])
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         # Drawn last, so that the other draws are the same with and without it.

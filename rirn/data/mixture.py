@@ -57,6 +57,7 @@ class MixedClips(Dataset):
             open_source(
                 source,
                 frames=frames,
+                crop=crop,
                 pairing=pairing,
                 shutter=shutter,
                 scene=scene,

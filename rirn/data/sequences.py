@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from rirn.data.images import list_images, write_png
 from rirn.data.layouts import Place, find_places
 from rirn.data.splits import same_split
 from rirn.errors import RirnError
+from rirn.lazy import Later
+
+np = Later("numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +109,21 @@ def check_crop(width: int, height: int, crop: int, path: Path) -> None:
         raise RirnError(
             f"{path} is {width}x{height}, smaller than the crop of {crop} pixels; lower data.crop or remove it"
         )
+
+
+def check_alike(paths: Iterable[Path], frames: Iterable[np.ndarray]) -> None:
+    """
+    Raises:
+        RirnError: the frames of a sequence, [H, W, 3] each, are not of one size.
+    """
+    size = None
+    for path, frame in zip(paths, frames, strict=True):
+        size = size or frame.shape
+        if frame.shape != size:
+            raise RirnError(
+                f"{path} is {frame.shape[1]}x{frame.shape[0]}; frames of a sequence must be of one size, here "
+                f"{size[1]}x{size[0]}"
+            )
 
 
 def write_sequence(folder: str | Path, pairs) -> int:

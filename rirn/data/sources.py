@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from rirn.data.cache import FrameCache
-from rirn.data.images import list_images, read_image
+from rirn.data.images import image_size, list_images, read_image
 from rirn.data.layouts import footage_places
 from rirn.data.ranges import check_rates
 from rirn.data.scenes import Scene, film_scene
-from rirn.data.sequences import Sequence, check_crop, find_sequences, of_length
+from rirn.data.sequences import Sequence, check_alike, check_crop, find_sequences, of_length
 from rirn.data.splits import same_split
 from rirn.data.synthesis import from_linear, shrink_photo, to_linear
 from rirn.errors import RirnError
@@ -142,6 +142,7 @@ def open_source(
     source: Source,
     *,
     frames: int,
+    crop: int,
     pairing: Pairing,
     shutter: Shutter,
     scene: Scene,
@@ -151,21 +152,25 @@ def open_source(
     """Open the clips of a source.
 
     Raises:
-        RirnError: the folder holds nothing of this kind, or nothing long enough.
+        RirnError: the folder holds nothing of this kind, nothing long enough, or frames smaller than the crop.
     """
     if source.kind == "photos":
-        return _Photos(source.path, frames, scene)
+        return _Photos(source.path, frames, crop, scene)
     if source.kind == "pairs":
-        return _Pairs(find_sequences(source.path, split=split), frames, pairing, cache_mib)
+        return _Pairs(find_sequences(source.path, split=split), frames, crop, pairing, cache_mib)
     highspeed = shutter if source.kind == "highspeed" else Shutter(1.0, (1, 1), (1, 2), 0.0)
-    return _Footage(source.path, frames, highspeed, split, cache_mib)
+    return _Footage(_frame_folders(source.path, split), frames, crop, highspeed, cache_mib)
 
 
 class _Pairs:
     """Runs of frames of sequences, forwards or backwards, each valid start equally likely."""
 
-    def __init__(self, sequences: ListLike[Sequence], frames: int, pairing: Pairing, cache_mib: int):
+    def __init__(
+        self, sequences: ListLike[Sequence], frames: int, crop: int, pairing: Pairing, cache_mib: int
+    ):
         self._sequences = of_length(sequences, frames)
+        for sequence in self._sequences:
+            check_crop(*image_size(sequence.blurry[0]), crop, sequence.blurry[0])
         self._frames, self._pairing = frames, pairing
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
         paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
@@ -187,9 +192,9 @@ class _Pairs:
         order = np.arange(start, len(sequence), step)[: self._frames][:: -1 if backwards else 1]
 
         def read(crop: int, scale: float) -> Clips:
-            halves = [
-                [self._cache.read(half[i]) for i in order] for half in (sequence.blurry, sequence.sharp)
-            ]
+            paths = [[half[i] for i in order] for half in (sequence.blurry, sequence.sharp)]
+            halves = [[self._cache.read(path) for path in half] for half in paths]
+            check_alike(itertools.chain(*paths), itertools.chain(*halves))
             window = _window(rng, halves[0][0], crop, scale, sequence.blurry[start])
             blurry, sharp = (_cut(half, window) for half in halves)
             return blurry if share == 1 else _mixed(blurry, sharp, share), sharp
@@ -200,8 +205,10 @@ class _Pairs:
 class _Footage:
     """Exposures of sharp frames; a clip longer than its footage plays it back and forth."""
 
-    def __init__(self, root: Path, frames: int, shutter: Shutter, split: str | None, cache_mib: int):
-        self._folders = _frame_folders(root, split)
+    def __init__(self, folders: list[list[Path]], frames: int, crop: int, shutter: Shutter, cache_mib: int):
+        self._folders = folders
+        for files in folders:
+            check_crop(*image_size(files[0]), crop, files[0])
         self._frames, self._shutter = frames, shutter
         self._ends = list(itertools.accumulate(len(files) for files in self._folders))
         self._cache = FrameCache((file for files in self._folders for file in files), cache_mib << 20)
@@ -218,11 +225,14 @@ class _Footage:
         centres = [start + step * i for i in range(self._frames)]
 
         def read(crop: int, scale: float) -> Clips:
-            window = _window(rng, self._cache.read(files[start]), crop, scale, files[start])
-            frame = functools.cache(lambda i: self._cache.read(files[to_and_fro(i, len(files))]))
-            sharp = _cut([frame(centre) for centre in centres], window)
+            wanted = {i for pair in zip(centres, windows, strict=True) for i in around(*pair)}
+            paths = {i: files[to_and_fro(i, len(files))] for i in sorted(wanted)}
+            frames = {i: self._cache.read(path) for i, path in paths.items()}
+            check_alike(paths.values(), frames.values())
+            window = _window(rng, frames[start], crop, scale, files[start])
+            sharp = _cut([frames[centre] for centre in centres], window)
             blurry = [
-                still if count == 1 else mean_light(_cut([frame(i) for i in around(centre, count)], window))
+                still if count == 1 else mean_light(_cut([frames[i] for i in around(centre, count)], window))
                 for still, centre, count in zip(sharp, centres, windows, strict=True)
             ]
             return np.stack(blurry), sharp
@@ -236,12 +246,16 @@ class _Photos:
     SIDE = 640
     """Approximate least side of a photo in memory; large photos are shrunk, or a clip would see only a few smooth pixels."""
 
-    def __init__(self, root: Path, frames: int, scene: Scene):
+    def __init__(self, root: Path, frames: int, crop: int, scene: Scene):
         if not root.is_dir():
             raise RirnError(f"there is no folder {root}")
         self._files = list_images(root)
         if not self._files:
             raise RirnError(f"{root} holds no photo")
+        for file in self._files:
+            width, height = image_size(file)
+            factor = self._factor(width, height)
+            check_crop(width // factor, height // factor, crop, file)
         self._frames, self._scene = frames, scene
         self._read = functools.lru_cache(maxsize=64)(self._shrunk)
 
@@ -263,7 +277,10 @@ class _Photos:
 
     def _shrunk(self, number: int) -> np.ndarray:
         photo = read_image(self._files[number])
-        return shrink_photo(photo, max(1, round(min(photo.shape[:2]) / self.SIDE)))
+        return shrink_photo(photo, self._factor(*photo.shape[:2]))
+
+    def _factor(self, *sides: int) -> int:
+        return max(1, round(min(sides) / self.SIDE))
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_read"}

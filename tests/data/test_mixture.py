@@ -184,6 +184,16 @@ def test_no_blurry_folder_beside_a_sharp_one_is_footage(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["sharp", "highspeed", "pairs"])
+def test_frames_of_one_clip_have_one_size(tmp_path, kind):
+    """A crop of a frame of twice the size would show something else."""
+    small, large = flat(9), np.repeat(np.repeat(flat(9), 2, 0), 2, 1)
+    write_sequence(tmp_path, [(small, large)] * 3 if kind == "pairs" else [(small, small), (large, large)])
+    mixed = clips(Source(tmp_path, kind), frames=2)
+    with pytest.raises(RirnError, match="frames of a sequence must be of one size, here (30x24|60x48)$"):
+        [mixed[i] for i in range(9)]
+
+
+@pytest.mark.parametrize("kind", ["sharp", "highspeed", "pairs"])
 def test_only_the_split_that_is_asked_for(tmp_path, kind):
     for split in ("train", "test"):
         frames_in(*(tmp_path / split / f"of-{split}" / half for half in ("sharp", "blur")))
@@ -213,7 +223,7 @@ def test_only_the_split_that_is_asked_for(tmp_path, kind):
 )
 def test_what_does_not_fit_is_refused(root, kind, name, settings, message):
     with pytest.raises(RirnError, match=message):
-        clips(Source(root / name, kind), **settings)[0]
+        clips(Source(root / name, kind), **settings)
 
 
 @pytest.mark.parametrize(
