@@ -29,7 +29,6 @@ class ClipDataset(Dataset):
         seed: another seed gives other clips.
         cache_mib: memory for decoded frames, MiB, shared by all forked workers of a DataLoader; with another start
             method, each of n workers keeps its own frames in an n-th of it.
-        reverse: play half of the clips backwards.
 
     Raises:
         RirnError: no sequence is long enough, or a frame is smaller than the crop or unlike its partner.
@@ -43,13 +42,12 @@ class ClipDataset(Dataset):
         crop: int,
         seed: int,
         cache_mib: int = 2048,
-        reverse: bool = False,
     ):
         self._sequences = of_length(sequences, frames)
         for sequence in self._sequences:
             check_crop(*image_size(sequence.blurry[0]), crop, sequence.blurry[0])
         self._ends = list(itertools.accumulate(len(s) - frames + 1 for s in self._sequences))
-        self._frames, self._crop, self._seed, self._reverse = frames, crop, seed, reverse
+        self._frames, self._crop, self._seed = frames, crop, seed
         paths = (path for s in self._sequences for path in (*s.blurry, *s.sharp))
         self._cache = FrameCache(paths, cache_mib << 20)
 
@@ -79,13 +77,9 @@ class ClipDataset(Dataset):
         check_alike(itertools.chain(*paths), itertools.chain(*frames))
         y, x = (int(rng.integers(side - self._crop + 1)) for side in size[:2])
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        # Drawn last, so that the other draws are the same with and without it.
-        backwards = self._reverse and bool(rng.integers(2))
         clips = []
         for group in frames:
-            clip = np.stack(
-                [f[y : y + self._crop, x : x + self._crop] for f in group[:: -1 if backwards else 1]]
-            )
+            clip = np.stack([f[y : y + self._crop, x : x + self._crop] for f in group])
             clip = np.rot90(clip[:, :, ::-1] if flip else clip, turns, axes=(1, 2))
             clips.append(torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float() / 255)
         return clips[0], clips[1]
