@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import random
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -40,11 +43,19 @@ class Piece:
 class NumberedClips(Dataset):
     """An endless, numbered supply of the items of a dataset, each epoch in a different order.
 
+    An item is made with generators of torch, NumPy and Python that are seeded for its number: it is the same in every process
+    and in a resumed run.
+
+    Args:
+        dataset: with a length.
+        frames: T of its clips.
+        seed: another seed gives another order and other random numbers.
+
     Raises:
         RirnError: the dataset is empty or has no length.
     """
 
-    def __init__(self, dataset: Dataset, seed: int):
+    def __init__(self, dataset: Dataset, *, frames: int, seed: int):
         try:
             self._length = len(dataset)  # type: ignore[arg-type]
         except TypeError as error:
@@ -53,7 +64,7 @@ class NumberedClips(Dataset):
             ) from error
         if not self._length:
             raise RirnError(f"the dataset {type(dataset).__name__} is empty")
-        self._dataset, self._seed = dataset, seed
+        self._dataset, self._frames, self._seed = dataset, frames, seed
 
     def __len__(self) -> int:
         return self._length
@@ -67,13 +78,29 @@ class NumberedClips(Dataset):
         return f"{type(self._dataset).__name__}[{self._index(number)}]"
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        blurry, sharp = self._dataset[self._index(number)]
-        if blurry.shape != sharp.shape or blurry.ndim != 4 or blurry.shape[1] != 3:
+        with _seeded(int(np.random.default_rng([self._seed, number]).integers(2**32))):
+            blurry, sharp = self._dataset[self._index(number)]
+        if blurry.shape != sharp.shape or blurry.ndim != 4 or blurry.shape[:2] != (self._frames, 3):
             raise RirnError(
-                f"{self.source(number)} must be a blurry and a sharp clip [T, 3, H, W] of one size; got "
-                f"{list(blurry.shape)} and {list(sharp.shape)}"
+                f"{self.source(number)} must be a blurry and a sharp clip [T, 3, H, W] of one size with the T of data.frames, "
+                f"{self._frames}; got {list(blurry.shape)} and {list(sharp.shape)}"
             )
         return blurry, sharp
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the CPU generators of torch, NumPy and Python, and put them back."""
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
 
 
 class ClipNumbers:

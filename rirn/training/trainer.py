@@ -100,7 +100,9 @@ class _Run:
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)
         self.clips = (
-            _clips(config.data, config.seed) if dataset is None else NumberedClips(dataset, config.seed)
+            _clips(config.data, config.seed)
+            if dataset is None
+            else NumberedClips(dataset, frames=config.data.frames, seed=config.seed)
         )
         self.validation = _all_sequences([config.data.below_root(path) for path in config.data.val])
         self.optim = config.optim.in_steps(len(self.clips), config.data)

@@ -189,7 +189,7 @@ def test_frames_of_one_clip_have_one_size(tmp_path, kind):
     small, large = flat(9), np.repeat(np.repeat(flat(9), 2, 0), 2, 1)
     write_sequence(tmp_path, [(small, large)] * 3 if kind == "pairs" else [(small, small), (large, large)])
     mixed = clips(Source(tmp_path, kind), frames=2)
-    with pytest.raises(RirnError, match="frames of a sequence must be of one size, here (30x24|60x48)$"):
+    with pytest.raises(RirnError, match=r"frames of a sequence must be of one size, here (30x24|60x48)$"):
         [mixed[i] for i in range(9)]
 
 

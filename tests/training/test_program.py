@@ -1,5 +1,8 @@
 """Training from a program: any dataset, any loss, functions to call after each step."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -27,15 +30,40 @@ class Numbers(torch.utils.data.Dataset):
 
 
 def test_each_epoch_has_every_clip_once_in_an_order_of_its_own():
-    clips = NumberedClips(Numbers(), seed=0)
+    clips = NumberedClips(Numbers(), frames=3, seed=0)
     epochs = [[round(10 * float(clips[4 * e + i][0].max())) for i in range(4)] for e in range(6)]
     assert (
         all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs) and len({tuple(epoch) for epoch in epochs}) > 2
     )
     assert clips.source(0) == f"Numbers[{epochs[0][0]}]" and len(clips) == 4
-    assert [float(NumberedClips(Numbers(), seed=0)[i][0].max()) for i in range(8)] == [
+    assert [float(NumberedClips(Numbers(), frames=3, seed=0)[i][0].max()) for i in range(8)] == [
         float(clips[i][0].max()) for i in range(8)
     ]
+
+
+class Noise(Numbers):
+    """Clips of one level each, drawn by all generators there are."""
+
+    def __getitem__(self, i):
+        level = (torch.rand(()) + np.random.rand() + random.random()) / 3
+        return (torch.full(self.shape, level.item()),) * 2
+
+
+def levels(seed, first=0, workers=0):
+    clips = NumberedClips(Noise(), frames=3, seed=seed)
+    loader = torch.utils.data.DataLoader(
+        clips, sampler=range(first, 8), num_workers=workers, generator=torch.Generator()
+    )
+    return [float(blurry.max()) for blurry, _ in loader]
+
+
+def test_what_a_dataset_draws_depends_on_the_number_and_the_seed_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    first = levels(0)
+    assert len({*first, *levels(1)}) == 16
+    assert levels(0, workers=2) == first and levels(0, first=5) == first[5:]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1]) and random.getstate() == before[2]
 
 
 def test_dataset_loss_and_callbacks(tmp_path):
@@ -73,6 +101,10 @@ def test_what_a_run_may_hold(hold_mib, most, tmp_path):
         (Numbers(0), "the dataset Numbers is empty"),
         (object(), "the dataset object has no length"),
         (Numbers(4, (3, 1, 32, 32)), r"Numbers\[\d\] must be a blurry and a sharp clip \[T, 3, H, W\]"),
+        (
+            Numbers(4, (4, 3, 32, 32)),
+            r"with the T of data\.frames, 3; got \[4, 3, 32, 32\] and \[4, 3, 32, 32\]",
+        ),
     ],
 )
 def test_what_is_no_dataset_of_clips_is_one_sentence(tmp_path, dataset, message):
