@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from rirn.data.cache import FrameCache
 from rirn.data.images import image_size
-from rirn.data.sequences import Sequence, check_alike, check_crop, of_length
+from rirn.data.sequences import Sequence, check_alike, check_crop, digest, of_length
 
 
 class ClipDataset(Dataset):
@@ -54,6 +54,10 @@ class ClipDataset(Dataset):
     def __len__(self) -> int:
         """Number of valid starts: one epoch."""
         return self._ends[-1]
+
+    def digest(self) -> str:
+        """Return a short text that differs between supplies of different sequences."""
+        return digest((s.name, len(s)) for s in self._sequences)
 
     def source(self, number: int) -> str:
         """Return where a clip comes from, for messages: ``sequence/first frame``."""

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from rirn.data.camera import Camera, resize
 from rirn.data.scenes import Scene
+from rirn.data.sequences import digest
 from rirn.data.sources import Pairing, Shutter, Source, Supply, open_source
 from rirn.errors import RirnError
 
@@ -73,6 +74,10 @@ class MixedClips(Dataset):
     def __len__(self) -> int:
         """An epoch: the valid starts of all sources, with one per photo."""
         return sum(len(supply) for supply in self._supplies)
+
+    def digest(self) -> str:
+        """Return a short text that differs between supplies of different files."""
+        return digest(supply.digest() for supply in self._supplies)
 
     def source(self, number: int) -> str:
         """Return where a clip comes from, for messages."""

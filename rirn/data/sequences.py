@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
 from pathlib import Path
@@ -98,6 +99,11 @@ def of_length(sequences: ListLike[Sequence], frames: int) -> list[Sequence]:
             f"no sequence has the {frames} frames of a clip, the longest has {longest}; lower data.frames"
         )
     return found
+
+
+def digest(names: Iterable[object]) -> str:
+    """A short text that differs between lists of names."""
+    return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()[:16]
 
 
 def check_crop(width: int, height: int, crop: int, path: Path) -> None:

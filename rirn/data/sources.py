@@ -17,7 +17,7 @@ from rirn.data.images import image_size, list_images, read_image
 from rirn.data.layouts import footage_places
 from rirn.data.ranges import check_rates
 from rirn.data.scenes import Scene, film_scene
-from rirn.data.sequences import Sequence, check_alike, check_crop, find_sequences, of_length
+from rirn.data.sequences import Sequence, check_alike, check_crop, digest, find_sequences, of_length
 from rirn.data.splits import same_split
 from rirn.data.synthesis import from_linear, shrink_photo, to_linear
 from rirn.errors import RirnError
@@ -133,6 +133,10 @@ class Supply(Protocol):
         """How many different clips there are, roughly: what an epoch counts."""
         ...
 
+    def digest(self) -> str:
+        """Return a short text that differs between supplies of different files."""
+        ...
+
     def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
         """Return a name for messages, and a function that reads the clip."""
         ...
@@ -179,6 +183,9 @@ class _Pairs:
     def __len__(self) -> int:
         return self._ends[-1]
 
+    def digest(self) -> str:
+        return digest((s.name, len(s)) for s in self._sequences)
+
     def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
         start = int(rng.integers(self._ends[-1]))
         index = bisect.bisect_right(self._ends, start)
@@ -215,6 +222,9 @@ class _Footage:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def digest(self) -> str:
+        return digest((*files[0].parent.parts[-2:], len(files)) for files in self._folders)
 
     def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
         # The square root is a compromise between folders and frames: long videos do not drown the short ones.
@@ -261,6 +271,9 @@ class _Photos:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def digest(self) -> str:
+        return digest(file.name for file in self._files)
 
     def draw(self, rng: np.random.Generator) -> tuple[str, Reading]:
         numbers = [int(rng.integers(len(self._files))) for _ in range(3)]

@@ -73,6 +73,10 @@ class NumberedClips(Dataset):
         epoch, place = divmod(number, self._length)
         return int(np.random.default_rng([self._seed, epoch]).permutation(self._length)[place])
 
+    def digest(self) -> str:
+        """Return the name and the length of the dataset, which is all that is known of it."""
+        return f"{type(self._dataset).__name__}, {self._length}"
+
     def source(self, number: int) -> str:
         """Name the item that a clip is, for messages."""
         return f"{type(self._dataset).__name__}[{self._index(number)}]"

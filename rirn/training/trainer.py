@@ -8,6 +8,7 @@ import inspect
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as ListLike
 from pathlib import Path
@@ -104,7 +105,9 @@ class _Run:
             if dataset is None
             else NumberedClips(dataset, frames=config.data.frames, seed=config.seed)
         )
-        self.validation = _all_sequences([config.data.below_root(path) for path in config.data.val])
+        self.validation = _named_apart(
+            _all_sequences([config.data.below_root(path) for path in config.data.val])
+        )
         self.optim = config.optim.in_steps(len(self.clips), config.data)
         self.first = 0 if content is None else content["step"]
         if start is not None:
@@ -122,7 +125,12 @@ class _Run:
             raise RirnError(
                 f"the checkpoint in {self.config.out} does not say what it belongs to; give another --out, or --resume never"
             )
-        different = [name for name in before | now if before.get(name) != now.get(name)]
+        unknown = [
+            name for name in ("data.split", "data.sequences") if name not in before
+        ]  # earlier versions
+        different = [
+            name for name in before | now if before.get(name) != now.get(name) and name not in unknown
+        ]
         steps = now["optim.steps"]
         if before.get("optim.steps", steps) < steps:
             different.remove("optim.steps")
@@ -135,9 +143,11 @@ class _Run:
         if different:
             name = different[0]
             more = f" (and {', '.join(different[1:])})" if different[1:] else ""
+            values = f"{name} was {before.get(name)!r:.100} and is {now.get(name)!r:.100}"
+            what = "names or lengths of the sequences differ" if name == "data.sequences" else values
             raise RirnError(
-                f"the checkpoint in {self.config.out} belongs to other settings: {name} was {before.get(name)!r:.100} and is "
-                f"{now.get(name)!r:.100}{more}; give another --out, or --resume never"
+                f"the checkpoint in {self.config.out} belongs to other settings: {what}{more}; give another --out, or "
+                "--resume never"
             )
 
     def _restore(self, content: dict[str, Any]) -> None:
@@ -278,6 +288,7 @@ class _Run:
             if config.data.pairing != Pairing():
                 mixture["pairing"] = config.plain()["data"]["pairing"]
             data["mixture"] = mixture
+        data |= {"split": config.data.split, "sequences": self.clips.digest()}
         parts = [model, optim, data, len(self.clips), config.seed, config.precision]
         return json.loads(json.dumps(parts))
 
@@ -328,6 +339,19 @@ def _clips(data: DataConfig, seed: int) -> ClipDataset | MixedClips:
 
 def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequence]:
     return [sequence for folder in folders for sequence in find_sequences(folder, split=split)]
+
+
+def _named_apart(sequences: list[Sequence]) -> list[Sequence]:
+    """The sequences with a number behind each name that an earlier one has, too."""
+    names: Counter[str] = Counter()
+    apart = []
+    for sequence in sequences:
+        names[sequence.name] += 1
+        number = names[sequence.name]
+        apart.append(
+            sequence if number == 1 else dataclasses.replace(sequence, name=f"{sequence.name} ({number})")
+        )
+    return apart
 
 
 def _start_from(model: VideoDeblurrer, start: VideoDeblurrer, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from rirn import RirnError
+from rirn.data import Source
 from rirn.data.clips import ClipDataset
 from rirn.training import ModelConfig, OptimConfig, train
 from rirn.training.checkpoint import Checkpoints, read_checkpoint
@@ -142,11 +144,28 @@ def test_resuming_other_settings_is_refused(data, tmp_path):
             train(config(data, tmp_path, **other))
 
 
+@pytest.mark.parametrize("kind", ["plain", "sharp", "highspeed"])
+def test_as_many_clips_of_other_sequences_are_refused(data, tmp_path, kind):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+
+    def run():
+        made = config(folder, tmp_path / "out")
+        made.data.train = [folder if kind == "plain" else Source(folder, kind)]
+        return train(made)
+
+    run()
+    (folder / "s1").rename(folder / "s2")
+    with pytest.raises(RirnError, match="names or lengths of the sequences differ"):
+        run()
+
+
 def test_a_checkpoint_without_options_added_since_is_resumed(data, tmp_path):
     whole = load_file(train(config(data, tmp_path / "whole")))
     content = read_checkpoint(Checkpoints(tmp_path / "whole").paths()[0])
     optim = content["identity"][1]
     assert content["step"] == 2 and optim.pop("rates") == {} and optim.pop("name") == "adam"
+    assert content["identity"][2].pop("split") is None and content["identity"][2].pop("sequences")
     torch.save(content, tmp_path / "before.pt")
     resumed = train(config(data, tmp_path / "resumed", resume=str(tmp_path / "before.pt")))
     assert_equal(whole, load_file(resumed))
