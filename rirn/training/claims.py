@@ -21,7 +21,7 @@ from rirn.training.config import TrainConfig
 from rirn.training.recipes import load_recipe
 from rirn.training.results import (
     append_result,
-    check_settings,
+    is_trained,
     log_facts,
     machine,
     read_results,
@@ -256,9 +256,7 @@ def train_all(runs: Sequence[Run], file: Path, *, say: Callable[[str], None] = p
 
 def _train_and_score(run: Run, out: Path, say: Callable[[str], None]) -> Trained:
     config = run.config
-    if weights_of(config).exists():
-        check_settings(config)
-    else:
+    if not is_trained(config):
         say(f"training {run.network}, seed {config.seed}, {config.optim.steps} steps")
         train(config)
     folders = {part: out / "test" / part for part in KINDS} | {"real": config.data.below_root(PAIRS)}

@@ -165,7 +165,15 @@ def take_turns(
 
     Args:
         lock: returns the lock file of a job.
+
+    Raises:
+        RirnError: torchrun started several processes, which would each train another network in one group.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RirnError(
+            "several trainings do not run under torchrun: start the command several times to share the work, or the commands of "
+            "`rirn table --dry-run` under torchrun, and print with --no-train"
+        )
     for wait in (False, True):
         for job in jobs:
             if not done(job):
@@ -207,6 +215,20 @@ def machine(header: dict[str, Any]) -> dict[str, Any]:
 def seconds(lines: Iterable[dict[str, Any]]) -> float:
     """Total duration of all steps in a log."""
     return round(sum(line["seconds"] for line in lines if "seconds" in line), 1)
+
+
+def is_trained(config: TrainConfig) -> bool:
+    """Tell whether a run is finished: its weights may be those of an earlier run that it lengthens.
+
+    Raises:
+        RirnError: the weights are of other settings.
+    """
+    if not weights_of(config).exists():
+        return False
+    check_settings(config)
+    header, lines = log_facts(config)
+    ends = [line["step"] + 1 for line in lines if "wait_share" in line]
+    return "steps" not in header or header["steps"] in ends
 
 
 def check_settings(config: TrainConfig) -> None:

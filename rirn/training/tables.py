@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,8 +23,8 @@ from rirn.training.results import (
     Result,
     Scores,
     append_result,
-    check_settings,
     exclusively,
+    is_trained,
     log_facts,
     machine,
     read_results,
@@ -196,13 +195,9 @@ def run(
         say: called with a line about each training.
 
     Raises:
-        RirnError: a launcher started several processes; the file is not a file of results; or a run was trained with settings
-            other than its row's.
+        RirnError: torchrun started this process; the file is not a file of results; or a run was trained with settings other
+            than its row's.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise RirnError(
-            "rirn table runs in one process; start the commands of --dry-run under torchrun, then --no-train prints"
-        )
     take_turns(
         [job for job in jobs if training or job.weights.exists()],
         done=lambda job: job.result(read_results(file)) is not None,
@@ -222,9 +217,7 @@ def _train_and_score(job: Job, say: Callable[[str], None]) -> Result:
     if job.dataset == SHAKEN:
         with exclusively(job.folder.with_suffix(".lock"), wait=True):
             write_photo_data(job.folder)
-    if job.weights.exists():
-        check_settings(job.config)
-    else:
+    if not is_trained(job.config):
         say(f"{job.dataset}: training {job.row.model}, seed {job.config.seed}")
         train(job.config)
     with join_world(job.config.device) as world, ops.use_backend(job.config.backend):

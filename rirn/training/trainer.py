@@ -177,18 +177,18 @@ class _Run:
             delay=self.learner.model.delay,
         )
         log = RunLog(config, world, self.first, steps=steps, clip_starts=len(self.clips))
+        weights = config.out / "weights.safetensors"
         # Closing the supply ends its worker processes.
         with log, bar, contextlib.closing(supply):
             for step in range(self.first, steps):
                 self._step(step, supply, log, bar)
-            if steps > self.first:
+            if world.main:
+                save_weights(self.learner.result, weights)
+                if self.learner.average is not None:
+                    save_weights(self.learner.model, config.out / "weights-last.safetensors")
+            if steps > self.first:  # the last line, which says that the weights are of this run
                 share = self.waited / self.seconds
                 log.write(steps - 1, "run", wait_share=round(share, 4), skipped=self.learner.skipped)
-        weights = config.out / "weights.safetensors"
-        if world.main:
-            save_weights(self.learner.result, weights)
-            if self.learner.average is not None:
-                save_weights(self.learner.model, config.out / "weights-last.safetensors")
         return weights
 
     def _step(self, step: int, supply: Iterator[Piece], log: RunLog, bar: tqdm) -> None:

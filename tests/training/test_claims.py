@@ -141,6 +141,12 @@ def test_all_of_it_and_a_cut(root, tiny, tmp_path, monkeypatch, capsys):
     assert start(root, tmp_path / "cut") == 0 and len(lines(tmp_path / "cut")) == 2
 
 
+def test_several_processes_are_refused(root, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert start(root, tmp_path) == 1
+    assert "several trainings do not run under torchrun" in capsys.readouterr().err
+
+
 def test_a_line_holds_every_frame_and_the_curve(root, tiny, tmp_path):
     start(root, tmp_path)
     text = (tmp_path / "results.jsonl").read_text()

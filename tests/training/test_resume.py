@@ -16,6 +16,7 @@ from rirn.data import Source
 from rirn.data.clips import ClipDataset
 from rirn.training import ModelConfig, OptimConfig, train
 from rirn.training.checkpoint import Checkpoints, read_checkpoint
+from rirn.training.results import is_trained
 from tests.training.runs import config, losses, rows
 
 # A process that is killed as soon as its first checkpoint, after the second step, is on the disk.
@@ -188,6 +189,23 @@ def test_a_run_can_be_lengthened(data, tmp_path, capsys):
     assert len(losses(tmp_path)) == 6
     train(config(data, tmp_path, optim=longer))  # it is done
     assert len(losses(tmp_path)) == 6
+
+
+def test_weights_of_a_run_that_is_being_lengthened_are_not_its_own(data, tmp_path):
+    def stop(step, figures, model):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    longer = config(data, tmp_path, optim=OptimConfig(lr=1e-3, steps=6, warmup=2))
+    assert not is_trained(longer)
+    train(config(data, tmp_path))
+    assert is_trained(config(data, tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, callbacks=[stop])
+    assert not is_trained(longer)
+    train(longer)
+    train(longer)  # does nothing
+    assert is_trained(longer)
 
 
 def test_damaged_checkpoint_gives_way_to_the_one_before(data, tmp_path, capsys):

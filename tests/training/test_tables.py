@@ -257,7 +257,7 @@ def test_splits_that_lie_side_by_side(monkeypatch, tmp_path):
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RirnError, match="start the commands of --dry-run under torchrun"):
+    with pytest.raises(RirnError, match="or the commands of `rirn table --dry-run` under torchrun"):
         jobs = tables.plan(2, mini=True, data=None, out=tmp_path, say=lambda line: None)
         tables.run(jobs, tmp_path / "results.jsonl")
 
