@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,10 @@ def run(options: Namespace) -> None:
     trained = (
         read_results(file, claims.Trained.from_line) if options.no_train else claims.train_all(runs, file)
     )
-    evidence = verdicts.Evidence(trained)
+    known = claims.of_plan(trained, claims.plan(data, options.out, trials=True))
+    if len(known) < len(trained):
+        print(f"left out: {len(trained) - len(known)} result(s) of other settings", file=sys.stderr)
+    evidence = verdicts.Evidence(known)
     plots = {} if plt is None else _draw(plt, evidence, options.plots, options.markdown)
     text = verdicts.page(evidence, plots)
     print(text)

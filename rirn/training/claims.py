@@ -200,8 +200,13 @@ def status(run: Run, results: Iterable[Trained]) -> str:
 
 
 def _is_scored(run: Run, results: Iterable[Trained]) -> bool:
-    wanted = (run.network, run.config.seed, settings(run.config))
-    return any((r.network, r.seed, r.settings) == wanted for r in results)
+    return bool(of_plan(results, [run]))
+
+
+def of_plan(results: Iterable[Trained], runs: Iterable[Run]) -> list[Trained]:
+    """Return the results with the settings of these trainings: others cannot be compared."""
+    wanted = {(run.network, run.config.seed): settings(run.config) for run in runs}
+    return [r for r in results if wanted.get((r.network, r.seed)) == r.settings]
 
 
 def check_data(runs: Sequence[Run]) -> None:

@@ -212,11 +212,12 @@ class Evidence:
 
     def _deviations(self, claim: Claim) -> tuple[np.ndarray, int]:
         """Return deviations of seeds from their comparisons' means, rescaled as for many seeds, and the degrees of freedom."""
-        pool, freedom = [np.zeros(0)], 0
+        pool, compared = [np.zeros(0)], []
         for network, other in dict.fromkeys(
             [(claim.network, claim.other), *((c.network, c.other) for c in CLAIMS)]
         ):
-            count = len(self.seeds(network, other))
+            seeds = self.seeds(network, other)
+            count = len(seeds)
             if count < 2 or self.steps(network) != self.steps(claim.network):
                 continue
             parts = self.differences(dataclasses.replace(claim, network=network, other=other))
@@ -226,8 +227,8 @@ class Evidence:
                 claim.weights[part] * np.mean([*units.values()], 0) for part, units in parts.items()
             )
             pool.append((of_seeds - np.mean(of_seeds)) * np.sqrt(count / (count - 1)))
-            freedom += count - 1
-        return np.concatenate(pool), freedom
+            compared.append((network, other, seeds))
+        return np.concatenate(pool), _rank(compared)
 
     def curves(self, base: str) -> dict[str, tuple[list[float], np.ndarray]]:
         """Return for each network on a base the steps, and its gain over the input, dB, mean over clips: [seeds, steps]."""
@@ -247,6 +248,24 @@ class Evidence:
             rows = [self.difference(Claim("", "", network, base, {part: 1.0})) for part in SINCE]
             found[network] = np.array([(np.nan,) * 3 if d is None else (d.mean, d.low, d.high) for d in rows])
         return found
+
+
+def _rank(compared: Sequence[tuple[str, str, list[int]]]) -> int:
+    """Return how many deviations of seeds are independent: comparisons share networks."""
+    runs = {(name, seed): i for i, (name, seed) in enumerate(_runs(compared))}
+    rows = [np.zeros((0, len(runs)))]
+    for *pair, seeds in compared:
+        block = np.zeros((len(seeds), len(runs)))
+        for name, sign in zip(pair, (1, -1), strict=True):
+            if name != INPUT:
+                columns = [runs[name, seed] for seed in seeds]
+                block[:, columns] += sign * (np.eye(len(seeds)) - 1 / len(seeds))
+        rows.append(block)
+    return int(np.linalg.matrix_rank(np.concatenate(rows)))
+
+
+def _runs(compared: Sequence[tuple[str, str, list[int]]]) -> set[tuple[str, int]]:
+    return {(name, seed) for *pair, seeds in compared for name in pair for seed in seeds}
 
 
 def page(evidence: Evidence, plots: Mapping[str, str] | None = None) -> str:

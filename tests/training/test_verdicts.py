@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from rirn import RirnError
 from rirn.cli import main
 from rirn.training import verdicts
-from rirn.training.claims import PARTS, STUDIES, FrameScores, Trained
-from rirn.training.results import append_result
+from rirn.training.claims import PARTS, STUDIES, FrameScores, Trained, plan
+from rirn.training.results import append_result, settings
 from rirn.training.verdicts import (
     CLAIMS,
     FAILS,
@@ -191,6 +192,13 @@ def test_few_seeds_decide_nothing(monkeypatch):
     assert verdict(evidence.difference(claim("atb"))) == OPEN
 
 
+def test_comparisons_that_follow_from_others_do_not_count():
+    """Two seeds of four networks hold three independent deviations, whatever the number of claims about them."""
+    evidence = Evidence([r for r in sextet(base=1.0, atb=1.3, irm=1.0, rirn=1.3) if r.seed < 2])
+    found = evidence.difference(claim("atb"))
+    assert found.seeds == 2 and found.freedom == 3 and verdict(found) == OPEN
+
+
 def test_seeds_of_other_lengths_are_not_looked_at():
     lines = sextet(base=1.0, atb=1.3, irm=1.1)
     shorter = [run(name, seed, always(seed), steps=5) for seed in range(2) for name in ("gru", "gru+rirn")]
@@ -227,12 +235,14 @@ def test_the_newest_of_a_kind_counts():
 def test_page_and_plots(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     file = tmp_path / "results.jsonl"
+    planned = {(r.network, r.config.seed): settings(r.config) for r in plan(Path(), Path(), trials=True)}
     for line in [
         *sextet(base=1.0, control=1.0, atb=1.3, dtb=1.0, irm=1.0, rirn=1.4),
         run("gru", 0, always(0.5)),
         run("ifi-rnn+rirn, max_weight 2", 0, always(1.5)),
     ]:
-        append_result(file, line)
+        append_result(file, dataclasses.replace(line, settings=planned[line.network, line.seed]))
+    append_result(file, run("ifi-rnn+rirn", 0, always(9.0)))  # of other settings
     markdown, plots = tmp_path / "page.md", tmp_path / "plots"
     options = [
         "claims",
@@ -244,14 +254,14 @@ def test_page_and_plots(tmp_path, capsys):
         "--plots",
         str(plots),
     ]
-    assert main(options) == 0
+    assert main(options) == 0 and "left out: 1 result(s) of other settings" in capsys.readouterr().err
     text = markdown.read_text(encoding="utf-8")
     assert "| RIRN helps IFI-RNN | +0.400 [+0.400, +0.400] | 3 | holds |" in text
     assert "| IRM helps IFI-RNN | +0.000 [+0.000, +0.000] | 3 | does not hold |" in text
     assert "| ifi-rnn+rirn, max_weight 2 | 1 | +0.100 [+0.100, +0.100] | +0.500 [+0.500, +0.500] |" in text
     assert text.count("max_weight 2") == 1
     assert "| RIRN helps GRU |  |  | not tested at this size |" in text
-    assert "| gru | 1 | 10 | +0.50 | +0.50 | +0.50 |" in text
+    assert "| gru | 1 | 3,000 | +0.50 | +0.50 | +0.50 |" in text
     for name in ("claims", "claims-ifi-rnn", "claims-gru"):
         assert f"](plots/{name}.png)" in text and (plots / f"{name}.png").stat().st_size > 5000
     assert main(options) == 0 and markdown.read_text(encoding="utf-8") == text
