@@ -295,6 +295,6 @@ def _curve(lines: Iterable[dict[str, Any]]) -> dict[str, list[float | None]]:
     validations = [line for line in lines if "sequences" in line]
     curve: dict[str, list[float | None]] = {"step": [line["step"] + 1 for line in validations]}
     for name in validations[0]["sequences"] if validations else ():
-        gains = (line["sequences"][name] for line in validations)
+        gains = (float(line["sequences"][name]) for line in validations)
         curve[name] = [gain if math.isfinite(gain) else None for gain in gains]
     return curve

@@ -80,11 +80,14 @@ class RunLog:
             self.write(step, "gates", **{f"gate_{name}": value for name, value in gates.items()})
 
     def _line(self, content: dict[str, Any]) -> None:
-        # JSON has no non-finite numbers; every reader can take them as words.
-        plain = {
-            n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in content.items()
-        }
-        self._file.write(json.dumps(plain) + "\n")
+        self._file.write(json.dumps(_in_words(content)) + "\n")
+
+
+def _in_words(value: Any) -> Any:
+    """JSON has no non-finite numbers; every reader can take them as words."""
+    if isinstance(value, dict):
+        return {name: _in_words(item) for name, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def machine_facts(world: World) -> dict[str, Any]:

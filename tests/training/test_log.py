@@ -1,6 +1,7 @@
 """What a run tells about itself."""
 
 import json
+import math
 import sys
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 from rirn.data import read_image
+from rirn.distributed import World
 from rirn.models import create_model
 from rirn.training import ModelConfig, OptimConfig, train
-from rirn.training.log import keep_lines
+from rirn.training.claims import _curve
+from rirn.training.log import RunLog, keep_lines
 from rirn.training.probe import probe
 from tests.training.runs import config, rows
 
@@ -27,6 +30,15 @@ def test_first_line_says_where_and_how(data, tmp_path):
         0 <= step["wait_seconds"] <= step["seconds"] and step["peak_memory_mib"] > 10 and step["lr"] == 1e-4
     )
     assert 0 < steps[-1]["wait_share"] < 1 and steps[-1]["skipped"] == 0
+
+
+def test_a_log_is_json_even_of_frames_without_error(tmp_path):
+    with RunLog(config(tmp_path, tmp_path), World(torch.device("cpu")), 0) as log:
+        log.write(0, "validation", psnr_out=math.inf, sequences={"a": math.nan, "b": -math.inf, "c": 0.5})
+    line = (tmp_path / "log.jsonl").read_text().splitlines()[1]
+    found = json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert found == {"step": 0, "psnr_out": "inf", "sequences": {"a": "nan", "b": "-inf", "c": 0.5}}
+    assert _curve([found])["b"] == [None] and _curve([found])["c"] == [0.5]
 
 
 def test_keep_lines(tmp_path):
