@@ -153,3 +153,11 @@ def test_validation_is_logged(data, tmp_path):
     train(settings)
     found = [(r["step"], set(r["sequences"])) for r in rows(tmp_path) if "psnr_out" in r]
     assert found == [(1, {"s0", "s1"}), (3, {"s0", "s1"})]
+
+
+def test_validation_sequences_of_one_name_are_told_apart(data, tmp_path):
+    settings = config(data, tmp_path, optim=OptimConfig(steps=1))
+    settings.data.val = [data / "s0", data, data]
+    train(settings)
+    (found,) = (r["sequences"] for r in rows(tmp_path) if "psnr_out" in r)
+    assert list(found) == ["s0", "s0 (2)", "s1", "s0 (3)", "s1 (2)"]
