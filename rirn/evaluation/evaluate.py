@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rirn.data.images import read_image, write_png
 from rirn.data.parallel import map_ahead
-from rirn.data.sequences import Sequence
+from rirn.data.sequences import Sequence, check_alike
 from rirn.errors import RirnError
 from rirn.evaluation.metrics import psnr, ssim, to_uint8
 from rirn.evaluation.protocols import PROTOCOLS, Protocol
@@ -156,9 +156,12 @@ def _run(
             raise RirnError(f"the model restored {sequence.blurry[number]} to values that are not finite")
         return number, blurry, image[0]
 
-    state = None
+    state = before = None
     for number in range(first, end):
         blurry = read_image(sequence.blurry[number])
+        if before is not None:
+            check_alike(sequence.blurry[number - 1 : number + 1], (before, blurry))
+        before = blurry
         if number >= first + model.dropped:
             waiting.append((number, blurry))
         frame = torch.from_numpy(blurry).permute(2, 0, 1)[None].to(like.device, like.dtype) / 255

@@ -103,6 +103,17 @@ def test_what_would_fail_after_hours_fails_at_once(data, weights, tmp_path, caps
     assert "two sequences are called GOPRO_Large/test/" in capsys.readouterr().err
 
 
+def test_frames_of_two_sizes_are_one_sentence(data, weights, tmp_path, capsys):
+    folder = data / "test" / "GOPR0854_11_00"
+    for half in ("blur", "blur_gamma", "sharp"):
+        for file in list_images(folder / half)[4:5] if (folder / half).exists() else []:
+            write_png(file, np.zeros((8, 16, 3), np.uint8))
+    assert main([str(a) for a in command(data, weights, tmp_path / "s.json")]) == 1
+    err = capsys.readouterr().err
+    assert "is 16x8; frames of a sequence must be of one size, here 16x12" in err and "Traceback" not in err
+    assert not (tmp_path / "s.json").exists()
+
+
 def test_two_processes_share_the_sequences(data, weights, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
