@@ -71,6 +71,8 @@ class SynthConfig:
             raise RirnError(f"stride must be positive; got {self.stride}")
         if self.seed < 0:
             raise RirnError(f"seed must not be negative; got {self.seed}")
+        if self.method == "scene" and self.gamma != GAMMA:
+            raise RirnError(f"scenes are made with a gamma of {GAMMA}; leave gamma, now {self.gamma}, out")
         if min(self.size) < 1:
             raise RirnError(f"size must be positive; got {list(self.size)}")
 
@@ -165,20 +167,24 @@ def _through(camera: Camera, pairs: Pairs, rng: np.random.Generator) -> Pairs:
     yield from zip(*camera.film(*clips, rng), strict=True)
 
 
+def _photo(path: Path, config: SynthConfig) -> np.ndarray:
+    photo = shrink_photo(read_image(path), config.shrink, config.gamma)
+    if min(have - need for have, need in zip(photo.shape, config.size, strict=False)) < 0:
+        raise RirnError(
+            f"{path} is {photo.shape[1]}x{photo.shape[0]} shrunk by {config.shrink}, smaller than clips of "
+            f"{config.size[1]}x{config.size[0]}; lower size or shrink"
+        )
+    return photo
+
+
 def _shaken(sources: Sequence[Path], config: SynthConfig) -> Iterator[tuple[str, dict[str, Any], Pairs]]:
     photos = [file for source in sources for file in (list_images(source) if source.is_dir() else [source])]
     for number, path in enumerate(photos):
-        photo = shrink_photo(read_image(path), config.shrink, config.gamma)
-        other = photos[(number + 1) % len(photos)]
-        if min(have - need for have, need in zip(photo.shape, config.size, strict=False)) < 0:
-            raise RirnError(
-                f"{path} is {photo.shape[1]}x{photo.shape[0]} shrunk by {config.shrink}, smaller than clips of "
-                f"{config.size[1]}x{config.size[0]}; lower size or shrink"
-            )
+        photo = _photo(path, config)
+        things = _photo(photos[(number + 1) % len(photos)], config) if config.method == "scene" else photo
         for clip in range(config.clips):
             rng = np.random.default_rng([config.seed, number, clip])
             if config.method == "scene":
-                things = shrink_photo(read_image(other), config.shrink, config.gamma)
                 scene = film_scene(
                     [photo, things], rng, size=config.size, frames=config.frames, scene=config.scene
                 )

@@ -127,6 +127,10 @@ def test_nothing_is_written_over_or_left_behind(footage, tmp_path):
             "0000.png is 80x72 shrunk by 1, smaller than clips of 100x100",
         ),
         (["--method", "blend"], "average"),
+        (
+            ["--method", "scene", "--gamma", "1"],
+            "scenes are made with a gamma of 2.2; leave gamma, now 1.0, out",
+        ),
         (["--method", "shake", "--seed", "-1"], "seed must not be negative; got -1"),
         (["--shake.exposure", "[2,1]"], "shake.exposure must be two shares"),
         (["--shake.exposure", "[1.5,1.5]"], "shake.exposure must be two shares"),
@@ -152,6 +156,26 @@ def photo_folder(folder):
     return folder_of_frames(
         folder, rng.integers(0, 255, (2, 12, 14, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
     )
+
+
+def test_scenes_may_be_wide_and_photos_must_be_large(tmp_path, capsys):
+    photos = photo_folder(tmp_path / "photos")  # 112x96 each
+    argv = [
+        "data",
+        "synth",
+        str(photos),
+        "--method",
+        "scene",
+        "--frames",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*argv, "--size", "[40,110]"]) == 0
+    assert read_image(find_sequences(tmp_path / "out")[0].sharp[0]).shape == (40, 110, 3)
+    write_png(photos / "small.png", np.zeros((16, 16, 3), np.uint8))
+    assert main([*argv[:-1], str(tmp_path / "other"), "--size", "[40,110]"]) == 1
+    assert "small.png is 16x16 shrunk by 1, smaller than clips of 110x40" in capsys.readouterr().err
 
 
 def test_scenes_of_photos_through_a_camera(tmp_path):

@@ -91,7 +91,9 @@ def film_scene(
     Raises:
         ValueError: there is no photo, or one is smaller than half the clip.
     """
-    if not photos or min(min(photo.shape[:2]) for photo in photos) < max(size) // 2:
+    if not photos or any(
+        have < side // 2 for photo in photos for have, side in zip(photo.shape, size, strict=False)
+    ):
         raise ValueError(f"a scene of {size[1]}x{size[0]} needs photos of at least half that size")
     still = bool(rng.random() < scene.still_rate)
     camera = np.zeros((frames * SUBSTEPS, 4)) if still else _camera_path(rng, frames, scene)
