@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence as ListLike
 from pathlib import Path
@@ -99,6 +100,12 @@ def of_length(sequences: ListLike[Sequence], frames: int) -> list[Sequence]:
             f"no sequence has the {frames} frames of a clip, the longest has {longest}; lower data.frames"
         )
     return found
+
+
+def numbered(name: str, seen: Counter[str]) -> str:
+    """Return the name, with a number behind it if it was seen before."""
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name} ({seen[name]})"
 
 
 def digest(names: Iterable[object]) -> str:

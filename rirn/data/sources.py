@@ -92,6 +92,8 @@ class Shutter:
             first, last = getattr(self, name)
             if not 1 <= first <= last:
                 raise RirnError(f"shutter.{name} must be two counts, 1 <= first <= last; got {[first, last]}")
+        if self.windows[0] == self.windows[1] and self.windows[0] % 2 == 0:
+            raise RirnError(f"shutter.windows must have an odd number between them; got {list(self.windows)}")
 
     def draw(self, rng: np.random.Generator, frames: int) -> tuple[int, list[int]]:
         """Draw the number of frames from one exposure to the next, and the number in each exposure."""
@@ -204,7 +206,7 @@ class _Pairs:
             check_alike(itertools.chain(*paths), itertools.chain(*halves))
             window = _window(rng, halves[0][0], crop, scale, sequence.blurry[start])
             blurry, sharp = (_cut(half, window) for half in halves)
-            return blurry if share == 1 else _mixed(blurry, sharp, share), sharp
+            return blurry if share == 1 else mixed(blurry, sharp, share), sharp
 
         return f"{sequence.name}/{sequence.blurry[start].stem}", read
 
@@ -353,10 +355,10 @@ def to_and_fro(index: int, length: int) -> int:
     return min(index, 2 * (length - 1) - index)
 
 
-def _mixed(blurry: np.ndarray, sharp: np.ndarray, share: float) -> np.ndarray:
+def mixed(blurry: np.ndarray, sharp: np.ndarray, share: float) -> np.ndarray:
     """uint8 [T, H, W, 3] each -> this share of the light of the blurry frames, the rest from the sharp ones."""
-    mixed = [share * to_linear(b) + (1 - share) * to_linear(s) for b, s in zip(blurry, sharp, strict=True)]
-    return np.stack([from_linear(light) for light in mixed])
+    lights = (share * to_linear(b) + (1 - share) * to_linear(s) for b, s in zip(blurry, sharp, strict=True))
+    return np.stack([from_linear(light) for light in lights])
 
 
 def mean_light(frames: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as ListLike
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 
 from rirn.data.camera import add_noise, defocus, resize, through_h264
 from rirn.data.images import list_images, read_image
-from rirn.data.layouts import find_footage, find_places
+from rirn.data.layouts import footage_places
 from rirn.data.parallel import map_ahead
 from rirn.data.scenes import Scene, film_scene
-from rirn.data.sequences import Sequence, find_sequences
-from rirn.data.synthesis import average_frames, from_linear, to_linear
+from rirn.data.sequences import Sequence, check_alike, find_sequences, numbered
+from rirn.data.sources import mixed
+from rirn.data.synthesis import average_frames
 from rirn.errors import RirnError
 from rirn.evaluation.metrics import ssim, to_uint8
 from rirn.models.deblurrer import VideoDeblurrer
@@ -86,8 +88,10 @@ def robustness(
     Raises:
         RirnError: a folder has no frames, or PyAV, which compresses them, is missing.
     """
+    seen: Counter[str] = Counter()
     for folder in folders:
         for name, versions in _videos(folder):
+            name = numbered(name, seen)
             for version in versions:
                 restored = restore(model, version.blurry)
                 yield _score(name, version, restored, with_ssim and version.region is None, workers)
@@ -96,15 +100,19 @@ def robustness(
 def _videos(folder: Path) -> Iterator[tuple[str, Iterator[Version]]]:
     if not folder.is_dir():
         raise RirnError(f"there is no folder {folder}")
-    if any(place.blurry is not None and place.sharp is not None for place in find_places(folder)):
-        for sequence in find_sequences(folder):
-            yield sequence.name, versions_of_pairs(*_read(sequence))
-        return
-    found = [(path, files) for path in find_footage(folder) if (files := list_images(path))]
-    if not found:
+    places = footage_places(folder)
+    sequences = find_sequences(folder) if any(place.blurry is not None for place in places) else []
+    footage = [
+        (place.name, files)
+        for place in places
+        if place.blurry is None and (files := list_images(place.sharp))
+    ]
+    if not sequences and not footage:
         raise RirnError(f"{folder} holds no frames; give a folder of images, or one with blur/ beside sharp/")
-    for path, files in found:
-        yield path.name, versions_of_footage(_alike(files))
+    for sequence in sequences:
+        yield sequence.name, versions_of_pairs(*_read(sequence))
+    for name, files in footage:
+        yield name, versions_of_footage(_alike(files))
 
 
 def _read(sequence: Sequence) -> tuple[Clip, Clip]:
@@ -118,12 +126,7 @@ def _read(sequence: Sequence) -> tuple[Clip, Clip]:
 
 def _alike(files: ListLike[Path]) -> Clip:
     frames = [read_image(file) for file in files]
-    for file, frame in zip(files, frames, strict=True):
-        if frame.shape != frames[0].shape:
-            raise RirnError(
-                f"{file} is {frame.shape[1]}x{frame.shape[0]}; frames of a sequence must be of one size, here "
-                f"{frames[0].shape[1]}x{frames[0].shape[0]}"
-            )
+    check_alike(files, frames)
     return np.stack(frames)
 
 
@@ -137,11 +140,7 @@ def versions_of_pairs(blurry: Clip, sharp: Clip) -> Iterator[Version]:
     yield Version("half size", resize(blurry, half), resize(sharp, half))
     yield Version("every second frame", blurry[::2], sharp[::2])
     for name, share in (("half of the blur", 0.5), ("a quarter of the blur", 0.25)):
-        mixed = [
-            from_linear(share * to_linear(b) + (1 - share) * to_linear(s))
-            for b, s in zip(blurry, sharp, strict=True)
-        ]
-        yield Version(name, np.stack(mixed), sharp)
+        yield Version(name, mixed(blurry, sharp, share), sharp)
     yield from versions_of_sharp(sharp)
 
 
@@ -180,8 +179,9 @@ def versions_of_sharp(sharp: Clip) -> Iterator[Version]:
         )
         background = np.median(truth, 0)
         moves = np.maximum(*(np.abs(clip - background).max(-1) for clip in (blurry, truth))) > 2
-        yield Version(f"static camera, thing moves {name}: inside", blurry, truth, moves)
-        yield Version(f"static camera, thing moves {name}: outside", blurry, truth, ~moves)
+        for part, region in (("inside", moves), ("outside", ~moves)):
+            if region.any():  # nothing is seen to move in front of its like, such as the black ends of a fade
+                yield Version(f"static camera, thing moves {name}: {part}", blurry, truth, region)
 
 
 @torch.inference_mode()
@@ -214,6 +214,9 @@ def _score(name: str, version: Version, restored: Clip, with_ssim: bool, workers
     if version.flickers:
         figures["flicker"] = _change(restored) / _change(version.blurry)
     worst = int(np.argmin(gains))
+    counted = (
+        np.arange(len(restored)) if version.region is None else np.flatnonzero(version.region.any((1, 2)))
+    )
     worse = float(np.mean(gains < -LOSS))
     return Row(
         name,
@@ -222,7 +225,7 @@ def _score(name: str, version: Version, restored: Clip, with_ssim: bool, workers
         *means,
         float(gains.mean()),
         float(gains[worst]),
-        worst,
+        int(counted[worst]),
         worse,
         **figures,
     )

@@ -23,7 +23,7 @@ from rirn import ops
 from rirn.data.camera import IDEAL
 from rirn.data.clips import ClipDataset
 from rirn.data.mixture import MixedClips
-from rirn.data.sequences import Sequence, find_sequences
+from rirn.data.sequences import Sequence, find_sequences, numbered
 from rirn.data.sources import Pairing
 from rirn.distributed import World, join_world
 from rirn.errors import RirnError
@@ -105,9 +105,11 @@ class _Run:
             if dataset is None
             else NumberedClips(dataset, frames=config.data.frames, seed=config.seed)
         )
-        self.validation = _named_apart(
-            _all_sequences([config.data.below_root(path) for path in config.data.val])
-        )
+        seen: Counter[str] = Counter()
+        self.validation = [
+            dataclasses.replace(sequence, name=numbered(sequence.name, seen))
+            for sequence in _all_sequences([config.data.below_root(path) for path in config.data.val])
+        ]
         self.optim = config.optim.in_steps(len(self.clips), config.data)
         self.first = 0 if content is None else content["step"]
         if start is not None:
@@ -339,19 +341,6 @@ def _clips(data: DataConfig, seed: int) -> ClipDataset | MixedClips:
 
 def _all_sequences(folders: list[Path], split: str | None = None) -> list[Sequence]:
     return [sequence for folder in folders for sequence in find_sequences(folder, split=split)]
-
-
-def _named_apart(sequences: list[Sequence]) -> list[Sequence]:
-    """The sequences with a number behind each name that an earlier one has, too."""
-    names: Counter[str] = Counter()
-    apart = []
-    for sequence in sequences:
-        names[sequence.name] += 1
-        number = names[sequence.name]
-        apart.append(
-            sequence if number == 1 else dataclasses.replace(sequence, name=f"{sequence.name} ({number})")
-        )
-    return apart
 
 
 def _start_from(model: VideoDeblurrer, start: VideoDeblurrer, path: Path) -> None:

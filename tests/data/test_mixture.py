@@ -239,3 +239,7 @@ def test_sources_are_checked(root, settings, message):
         Source(root, **settings)
     with pytest.raises(RirnError, match=r"shutter\.windows must be two counts"):
         Shutter(windows=(5, 3))
+    with pytest.raises(
+        RirnError, match=r"shutter\.windows must have an odd number between them; got \[4, 4\]"
+    ):
+        Shutter(windows=(4, 4))

@@ -1,6 +1,8 @@
 """Scores of sharp, compressed, noisy, smaller and static versions of a sequence."""
 
 import json
+import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -126,6 +128,36 @@ def test_a_spoiled_frame_shows():
         _score("ride", Version("x", sharp, sharp, ~part), np.where(part[..., None], sharp, 0), False, 0).worse
         == 1
     )
+
+
+def test_the_worst_frame_is_counted_in_the_whole_clip():
+    """Though only frames that hold part of the region are scored."""
+    sharp = frames(5)
+    part = np.zeros((5, HEIGHT, WIDTH), bool)
+    part[2:, :10] = True
+    spoiled = sharp.copy()
+    spoiled[3, :10] = 0
+    row = _score("ride", Version("x", sharp, sharp, part), spoiled, False, 0)
+    assert row.frames == 3 and row.worst_frame == 3
+
+
+def test_wide_and_black_frames_have_versions():
+    wide = np.concatenate([frames(3)[:, :20]] * 2, 2)  # as wide as cinema
+    names = [version.name for version in versions_of_footage(wide)]
+    assert any("inside" in name for name in names)
+    wide[0] = wide[-1] = 0  # a fade: nothing is seen to move
+    faded = [version.name for version in versions_of_footage(wide)]
+    assert faded == [name for name in names if "inside" not in name]
+
+
+def test_every_video_of_a_folder_has_rows_of_its_own(root, tmp_path):
+    """Sharp frames beside pairs count, and two videos of one name stay apart."""
+    both = tmp_path / "both"
+    shutil.copytree(root / "pairs", both)
+    shutil.copytree(root / "raw", both / "raw")
+    rows = list(robustness(Fake(), [both, root / "pairs"]))
+    counts = Counter(row.sequence for row in rows)
+    assert counts == {"ride": 18, "raw/run": 15, "ride (2)": 18}
 
 
 def test_flicker_is_change_over_change():
