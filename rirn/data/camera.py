@@ -50,7 +50,7 @@ class Camera:
     crf: tuple[int, int] = (17, 32)
     """Its constant rate factor: 17 looks lossless, 32 is plainly damaged."""
     jpeg_rate: float = 0.05
-    """Probability that they were stored as individual JPEGs instead."""
+    """Probability that they were stored as individual JPEGs instead; at most what ``h264_rate`` leaves."""
     jpeg: tuple[int, int] = (60, 95)
     """JPEG quality."""
     spoil_truth: bool = False
