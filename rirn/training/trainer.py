@@ -121,7 +121,7 @@ class _Run:
         self.seconds = self.waited = 0.0
 
     def _check_identity(self, content: dict[str, Any]) -> None:
-        """Refuse a checkpoint with other settings, naming them; only a longer run may continue a shorter one."""
+        """Refuse a checkpoint with other settings, naming them; only the length of a run may change, to what is still ahead."""
         before, now = _named(content.get("identity")), _named(self._identity())
         if before is None:
             raise RirnError(
@@ -134,11 +134,12 @@ class _Run:
             name for name in before | now if before.get(name) != now.get(name) and name not in unknown
         ]
         steps = now["optim.steps"]
-        if before.get("optim.steps", steps) < steps:
+        if "optim.steps" in different and self.first < steps:
             different.remove("optim.steps")
             if not different and self.world.main:
+                how = "lengthened" if before["optim.steps"] < steps else "shortened"
                 print(
-                    f"the run is lengthened from {before['optim.steps']} to {steps} steps; "
+                    f"the run is {how} from {before['optim.steps']} to {steps} steps; "
                     "the learning rate follows the new length from here on",
                     file=sys.stderr,
                 )

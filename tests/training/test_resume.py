@@ -191,6 +191,22 @@ def test_a_run_can_be_lengthened(data, tmp_path, capsys):
     assert len(losses(tmp_path)) == 6
 
 
+def test_a_run_can_be_shortened_to_what_is_ahead(data, tmp_path, capsys):
+    train(config(data, tmp_path / "whole"))
+    halfway = Checkpoints(tmp_path / "whole").paths()[0]
+    capsys.readouterr()
+
+    def resume(name, steps):
+        optim = OptimConfig(lr=1e-3, steps=steps, warmup=2)
+        return train(config(data, tmp_path / name, optim=optim, resume=str(halfway)))
+
+    resume("short", 3)
+    assert "shortened from 4 to 3 steps" in capsys.readouterr().err
+    assert len(losses(tmp_path / "short")) == 1
+    with pytest.raises(RirnError, match=r"optim\.steps was 4 and is 2; give"):
+        resume("past", 2)
+
+
 def test_weights_of_a_run_that_is_being_lengthened_are_not_its_own(data, tmp_path):
     def stop(step, figures, model):
         if step == 5:
