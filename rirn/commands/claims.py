@@ -79,7 +79,7 @@ def run(options: Namespace) -> None:
     if options.markdown is not None:
         markers.check(options.markdown, MARKER)  # before hours of training
     from rirn.training import claims, verdicts
-    from rirn.training.results import read_results
+    from rirn.training.results import progress, read_results
 
     plt = None
     if options.plots is not None:
@@ -95,7 +95,8 @@ def run(options: Namespace) -> None:
         known = read_results(file, claims.Trained.from_line)
         for run in runs:
             seed, steps = run.config.seed, run.config.optim.steps
-            print(f"{claims.status(run, known):7s} {run.network}, seed {seed}, {steps} steps")
+            reached = progress(run.config, scored=claims.is_scored(run, known))
+            print(f"{reached:7s} {run.network}, seed {seed}, {steps} steps")
         return
     trained = (
         read_results(file, claims.Trained.from_line) if options.no_train else claims.train_all(runs, file)

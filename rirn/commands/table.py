@@ -83,7 +83,8 @@ def run(options: Namespace) -> None:
         for command in tables.data_commands(jobs):
             print(f"{'new':7s} {command}")
         for job in jobs:
-            print(f"{tables.status(job, known):7s} {job.command}")
+            reached = results.progress(job.config, scored=job.result(known) is not None)
+            print(f"{reached:7s} {job.command}")
         return
     lines = tables.run(jobs, file, training=not options.no_train)
     print(results.table_text(number, lines))

@@ -190,16 +190,8 @@ def plan(
     return runs
 
 
-def status(run: Run, results: Iterable[Trained]) -> str:
-    """The progress of a training: ``scored``, ``trained``, ``begun`` or ``new``."""
-    if _is_scored(run, results):
-        return "scored"
-    if weights_of(run.config).exists():
-        return "trained"
-    return "begun" if any(run.config.out.glob("checkpoint-*.pt")) else "new"
-
-
-def _is_scored(run: Run, results: Iterable[Trained]) -> bool:
+def is_scored(run: Run, results: Iterable[Trained]) -> bool:
+    """Tell whether there is a result of this training."""
     return bool(of_plan(results, [run]))
 
 
@@ -241,7 +233,7 @@ def train_all(runs: Sequence[Run], file: Path, *, say: Callable[[str], None] = p
     failed: dict[Path, str] = {}
 
     def done(run: Run) -> bool:
-        return run.config.out in failed or _is_scored(run, read_results(file, Trained.from_line))
+        return run.config.out in failed or is_scored(run, read_results(file, Trained.from_line))
 
     def work(run: Run) -> None:
         try:

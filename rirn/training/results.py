@@ -231,6 +231,15 @@ def is_trained(config: TrainConfig) -> bool:
     return "steps" not in header or header["steps"] in ends
 
 
+def progress(config: TrainConfig, *, scored: bool) -> str:
+    """The progress of a run: ``scored``, ``trained``, ``begun`` or ``new``."""
+    if scored:
+        return "scored"
+    if weights_of(config).exists():
+        return "trained"
+    return "begun" if any(config.out.glob("checkpoint-*.pt")) else "new"
+
+
 def check_settings(config: TrainConfig) -> None:
     """Refuse existing weights that were trained with settings other than those the result would be recorded under.
 

@@ -255,12 +255,3 @@ def data_commands(jobs: Iterable[Job]) -> list[str]:
     """
     folders = dict.fromkeys(job.folder for job in jobs if job.dataset == SHAKEN)
     return [command for folder in folders for command in photo_data_commands(folder)]
-
-
-def status(job: Job, results: Iterable[Result]) -> str:
-    """The progress of a row: ``scored``, ``trained``, ``begun`` or ``new``."""
-    if job.result(results) is not None:
-        return "scored"
-    if job.weights.exists():
-        return "trained"
-    return "begun" if any(job.config.out.glob("checkpoint-*.pt")) else "new"

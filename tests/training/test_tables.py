@@ -21,6 +21,7 @@ from rirn.training.results import (
     Scores,
     append_result,
     exclusively,
+    progress,
     read_results,
     table_text,
 )
@@ -225,7 +226,10 @@ def test_data_sets_that_are_there(tmp_path):
     assert (reds.config.data.split, reds.test_split) == ("train", "val")
     assert "--data.split train" in reds.command
     assert reds.config.optim.epochs == 200 and reds.config.model.width == 1
-    assert "--config reds --model.name rdbn+rirn" in reds.command and tables.status(reds, []) == "new"
+    assert (
+        "--config reds --model.name rdbn+rirn" in reds.command
+        and progress(reds.config, scored=False) == "new"
+    )
     with pytest.raises(RirnError, match="none of the data sets of table 1: GOPRO, REDS"):
         tables.plan(1, mini=False, data=tmp_path / "out", out=tmp_path, say=said.append)
     with pytest.raises(RirnError, match="--data DIR"):
